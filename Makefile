@@ -1,0 +1,48 @@
+# Every target sets up what it needs in .venv; a machine with Python 3.11 or 3.12 and make is enough.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$python && break; done)
+
+# The tracker's model: taken from beside the checkout where it is there, else downloaded once and verified.
+LANDMARKER := $(abspath ../shared/models/face_landmarker.task)
+ifneq ($(wildcard $(LANDMARKER)),)
+export DMSYNTH_FACE_LANDMARKER ?= $(LANDMARKER)
+endif
+
+.PHONY: install demo test test-slow lint bench lock figures clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "dmsynth needs Python 3.11 or 3.12; install one, or run make PYTHON=/path/to/it"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install  ## one portrait → a steered, tracked video and its report, in runs/demo
+	$(BIN)/dmsynth demo --out runs/demo
+
+test: install  ## the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: install  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+bench: install  ## posing, import, training and steering speed, side by side on this machine
+	$(BIN)/dmsynth bench --out runs/bench
+
+lock: install  ## write requirements.lock anew from pyproject.toml
+	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+	sed -i.bak -e 's/+cpu$$//' -e '/considered to be unsafe/d' requirements.lock && rm requirements.lock.bak
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,55 @@
+"""Training coverage: which poses a face has seen, so that a command outside can be named, refused or clipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+_MOST_POSES = 4096
+_SMALLEST_TOLERANCE = 0.05  # of the range of a control
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The training poses as control codes, and how far from one of them a command may lie.
+
+    A command is covered if its code lies within ``tolerance`` of a training frame's. The tolerance is a quarter more
+    than the distance that 99 % of the training frames have to their own nearest neighbour: gaps of the size that the
+    training data has itself are interpolated, larger ones are not trusted.
+
+    Attributes:
+        codes: (n, k) float32, control codes of training frames; [0, 1] spans the training range.
+        tolerance: distance in code units.
+    """
+
+    codes: NDArray[np.float32]
+    tolerance: float
+
+    @staticmethod
+    def of(codes: NDArray[np.float32]) -> Coverage:
+        """Coverage of training frames with control codes (n, k)."""
+        if len(codes) > _MOST_POSES:
+            codes = codes[np.random.default_rng(0).permutation(len(codes))[:_MOST_POSES]]
+        if len(codes) < 2:
+            return Coverage(codes, _SMALLEST_TOLERANCE)
+        own, _ = KDTree(codes).query(codes, k=2)
+        return Coverage(codes, max(_SMALLEST_TOLERANCE, 1.25 * float(np.quantile(own[:, 1], 0.99))))
+
+    def distance(self, codes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Distance (m,) of codes (m, k) to the nearest training frame, in code units."""
+        distance, _ = KDTree(self.codes).query(codes)
+        return np.asarray(distance)
+
+    def outside(self, codes: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which of codes (m, k) are not covered; (m,) bool."""
+        return np.asarray(self.distance(codes) > self.tolerance * (1 + 1e-6))
+
+    def clipped(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Codes (m, k) with those outside drawn straight towards their nearest training frame until covered."""
+        distance, nearest = KDTree(self.codes).query(codes)
+        anchor = self.codes[nearest]
+        share = np.minimum(1, self.tolerance / np.maximum(distance, 1e-9))[:, None]
+        return np.asarray(anchor + share * (codes - anchor), dtype=np.float32)

@@ -1,0 +1,279 @@
+"""The face dataset on disk: frames, labels, splits, coverage.
+
+    DIR/frames.npy      (n, height, width) or (n, height, width, 3) uint8, memory-mapped when read
+    DIR/labels.parquet  one row a frame: where it comes from, its controls, its split
+    DIR/manifest.json   sizes, hashes, what was left out and why, and how to make it again
+
+A dataset is built in ``DIR.partial`` beside it, journalled frame by frame, and renamed when it is whole: killed at
+any moment, the same command goes on where it was, and the result is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.controls import ControlSpace
+from dmsynth.errors import DmsynthError
+from dmsynth.files import read_json, sha256_of, write_json
+from dmsynth.pose import rotation_matrix
+from dmsynth.video import Image
+
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+LABELS = ("tracked", "commanded")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A face dataset opened for reading. ``frames`` is a memory map: reading one frame reads one frame."""
+
+    path: Path
+    manifest: dict[str, Any]
+    labels: pd.DataFrame
+    frames: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int(self.frames.shape[2]), int(self.frames.shape[1])
+
+    @property
+    def sha256(self) -> str:
+        """One hash for the content: of the frames' and the labels' hashes."""
+        both = self.manifest["frames_sha256"] + self.manifest["labels_sha256"]
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def split(self, name: str) -> NDArray[np.int64]:
+        """Indices of the frames in split ``name``: train, validation or test."""
+        return np.flatnonzero(self.labels["split"].to_numpy() == name)
+
+    def controls(self, space: ControlSpace, labels: str = "tracked") -> NDArray[np.float64]:
+        """(n, space.size): the ``labels`` (tracked or commanded) of every frame, in the space's order and units.
+
+        Raises ``DmsynthError`` if this dataset has no such labels.
+        """
+        columns = [f"{labels}_{name}" for name in space.names]
+        missing = [column for column in columns if column not in self.labels.columns]
+        if missing:
+            raise DmsynthError(
+                f"{self.path}: has no {labels} labels for {space.name} (no column {missing[0]!r}); "
+                "use another kind of label or another dataset"
+            )
+        return self.labels[columns].to_numpy(dtype=float)
+
+
+def open_dataset(path: Path) -> Dataset:
+    """Open a dataset folder. ``DmsynthError`` if it is missing, unfinished, damaged or of another format."""
+    if not (path / "manifest.json").is_file():
+        if partial_path(path).is_dir():
+            raise DmsynthError(f"{path}: the dataset is unfinished; run the command that makes it again to go on")
+        raise DmsynthError(f"{path}: not a dataset (no manifest.json); make one with `dmsynth dataset`")
+    manifest = read_json(path / "manifest.json")
+    if manifest.get("format") != FORMAT:
+        raise DmsynthError(
+            f"{path}: dataset format {manifest.get('format')!r}, but this version reads {FORMAT}; make it again"
+        )
+    try:
+        frames = np.load(path / "frames.npy", mmap_mode="r", allow_pickle=False)
+        labels = pd.read_parquet(path / "labels.parquet")
+    except (OSError, ValueError) as error:
+        raise DmsynthError(f"{path}: damaged ({error}); make the dataset again") from None
+    if len(frames) != len(labels):
+        raise DmsynthError(f"{path}: {len(frames)} frames but {len(labels)} labels; make the dataset again")
+    return Dataset(path, manifest, labels, frames)
+
+
+def partial_path(path: Path) -> Path:
+    """Where a dataset stands while it is being built."""
+    return path.with_name(path.name + ".partial")
+
+
+class DatasetWriter:
+    """Builds a dataset record by record; made again with the same recipe it goes on where an earlier one stopped.
+
+    ``recipe`` says exactly how the dataset is made (inputs by hash, sizes, seeds); it decides whether a partial
+    dataset on disk is the same one. A record is a kept frame's labels, or the reason why a frame is left out.
+    ``done`` is how many records are there already: skip that many inputs.
+    """
+
+    def __init__(self, path: Path, recipe: Mapping[str, Any], frame_shape: tuple[int, ...]) -> None:
+        self.path, self.recipe, self.frame_shape = path, dict(recipe), frame_shape
+        if path.exists():
+            raise DmsynthError(f"{path}: exists already; give another name or remove it first")
+        self._partial = partial_path(path)
+        self.records: list[dict[str, Any]] = []
+        job = self._partial / "job.json"
+        if not (job.is_file() and read_json(job) == json.loads(json.dumps(self.recipe))):
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial.mkdir(parents=True)
+            write_json(job, self.recipe)
+        self._journal = (self._partial / "records.jsonl").open("a+b")
+        self._frames = (self._partial / "frames.npy").open("a+b")
+        self._read_back()
+
+    def _read_back(self) -> None:
+        """Keep the journal's whole lines and exactly their frames; what a kill cut in two is dropped."""
+        self._journal.seek(0)
+        whole = 0
+        for line in self._journal:
+            if not line.endswith(b"\n"):
+                break
+            self.records.append(json.loads(line))
+            whole += len(line)
+        self._journal.truncate(whole)
+        self._frames.truncate(_NPY_HEADER + self.kept * int(np.prod(self.frame_shape)))
+
+    @property
+    def done(self) -> int:
+        return len(self.records)
+
+    @property
+    def kept(self) -> int:
+        return sum("left_out" not in record for record in self.records)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many frames were left out, by reason."""
+        return dict(Counter(r["left_out"] for r in self.records if "left_out" in r).most_common())
+
+    def keep(self, frame: Image, labels: Mapping[str, float | int | str]) -> None:
+        """Append a frame, then its labels: a label in the journal always has its frame on disk."""
+        if frame.shape != self.frame_shape:
+            raise ValueError(f"frame {frame.shape}, expected {self.frame_shape}")
+        self._append(self._frames, frame.tobytes())
+        self._note(dict(labels))
+
+    def leave_out(self, reason: str) -> None:
+        """Count a frame that is not used."""
+        self._note({"left_out": reason})
+
+    def _note(self, record: dict[str, Any]) -> None:
+        self._append(self._journal, json.dumps(record).encode() + b"\n")
+        self.records.append(record)
+
+    def _append(self, file: BinaryIO, content: bytes) -> None:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError as error:  # name the dataset: an error from an open file names nothing
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+
+    def abandon(self) -> None:
+        """Remove what was built: for input that can never become a dataset."""
+        self._journal.close()
+        self._frames.close()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def finish(self, splits: NDArray[np.str_]) -> Dataset:
+        """Write labels and manifest, rename the folder to its name, and open it.
+
+        ``splits`` names the split of every kept frame: train, validation, test, or guard (unused).
+        """
+        import dmsynth
+
+        self._journal.close()
+        self._frames.close()
+        with (self._partial / "frames.npy").open("r+b") as frames:
+            frames.write(_npy_header((self.kept, *self.frame_shape)))
+        labels = pd.DataFrame([record for record in self.records if "left_out" not in record])
+        labels["split"] = splits
+        labels.to_parquet(self._partial / "labels.parquet", index=False)
+        write_json(
+            self._partial / "manifest.json",
+            {
+                "format": FORMAT,
+                "made_by": f"dmsynth {dmsynth.__version__}",
+                "recipe": self.recipe,
+                "frames": self.kept,
+                "shape": list(self.frame_shape),
+                "splits": {name: int((splits == name).sum()) for name in (*SPLITS, "guard")},
+                "left_out": self.left_out,
+                "frames_sha256": sha256_of(self._partial / "frames.npy"),
+                "labels_sha256": sha256_of(self._partial / "labels.parquet"),
+            },
+        )
+        for leftover in ("job.json", "records.jsonl"):  # without its job a partial dataset is begun anew
+            (self._partial / leftover).unlink()
+        self._partial.replace(self.path)
+        return open_dataset(self.path)
+
+
+_NPY_HEADER = 128  # bytes; frames are appended behind it, and it is filled in when their number is known
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """A .npy (version 1.0) header of exactly ``_NPY_HEADER`` bytes for a uint8 array."""
+    text = repr({"descr": "|u1", "fortran_order": False, "shape": shape})
+    length = _NPY_HEADER - 10
+    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
+
+
+def split_by_time(recordings: NDArray[np.str_], times: NDArray[np.float64], blocks: int = 18) -> NDArray[np.str_]:
+    """Split recordings by blocks of time, so that neighbouring frames never sit on both sides.
+
+    Each recording is cut into ``blocks`` equal stretches of time; every sixth is test, every ninth validation, the
+    rest training. At 30 frames a second the next frame shows nearly the same face, so frames close to another
+    split (a quarter of a block, at most 0.25 s) are set aside as "guard": training steps back from both, and
+    validation from test.
+
+    Args:
+        recordings: (n,) name of each frame's recording.
+        times: (n,) seconds within it, increasing.
+
+    Returns:
+        (n,) names of splits.
+    """
+    result = np.full(len(times), "train", dtype="<U10")
+    for recording in np.unique(recordings):
+        inside = np.flatnonzero(recordings == recording)
+        seconds = times[inside]
+        edges = np.linspace(seconds[0], seconds[-1] + 1e-6, blocks + 1)
+        block = np.searchsorted(edges, seconds, side="right") - 1
+        guard = min(0.25, (edges[1] - edges[0]) / 4)
+        names = np.full(len(seconds), "train", dtype="<U10")
+        names[block % 6 == 5] = "test"
+        names[block % 9 == 0] = "validation"
+        for name, others in (("validation", ["test"]), ("train", ["test", "validation"])):
+            distance = _distance_to_nearest(seconds, seconds[np.isin(names, others)])
+            names[(names == name) & (distance < guard)] = "guard"
+        result[inside] = names
+    return result
+
+
+def _distance_to_nearest(values: NDArray[np.float64], marks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each of ``values``, how far the nearest of the increasing ``marks`` is; infinite if there are none."""
+    padded = np.concatenate([[-np.inf], marks, [np.inf]])
+    after = np.searchsorted(padded, values)
+    return np.minimum(padded[after] - values, values - padded[after - 1])
+
+
+def split_at_random(count: int, seed: int) -> NDArray[np.str_]:
+    """Split independent frames: one in six test, one in eighteen validation, the rest training. (count,) names."""
+    order = np.random.default_rng(seed).permutation(count)
+    result = np.full(count, "train", dtype="<U10")
+    result[order[: round(count / 6)]] = "test"
+    result[order[round(count / 6) : round(count / 6) + max(1, round(count / 18))]] = "validation"
+    return result
+
+
+def nearest_to_neutral(dataset: Dataset, split: str = "train") -> int:
+    """Index of the frame closest to the person's usual pose (the median, smallest turn): the natural source."""
+    indices = dataset.split(split)
+    angles = dataset.labels.iloc[indices][["tracked_pitch", "tracked_yaw", "tracked_roll"]].to_numpy(dtype=float)
+    matrices = rotation_matrix(*(angles - np.median(angles, axis=0)).T)
+    turn = np.arccos(np.clip((np.trace(matrices, axis1=1, axis2=2) - 1) / 2, -1, 1))
+    return int(indices[np.argmin(turn)])

@@ -1,0 +1,211 @@
+"""How exactly a face is steered, with the tracker as the judge (thesis 4.2.1).
+
+Held-out poses are rendered from one source frame and tracked; the tracker's answer on the steered frame is compared
+with its answer on the real frame of that pose. So the tracker's own bias cancels, and what is left is the steering's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from skimage.metrics import structural_similarity
+
+from dmsynth.dataset import Dataset
+from dmsynth.errors import DmsynthError
+from dmsynth.machine import describe_machine
+from dmsynth.parallel import map_ordered
+from dmsynth.pose import angle_difference
+from dmsynth.progress import console, progress
+from dmsynth.steering import SteerableFace
+from dmsynth.trackers import Tracker, face_columns, track_to_table, why_unusable
+from dmsynth.video import Image, read_video, to_grey
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` found.
+
+    Attributes:
+        metrics: as written to ``metrics.json``; ``docs/metrics.md`` defines each.
+        table: one row a held-out frame: ``frame`` (in the dataset), ``position`` (in the
+            lists below), ``found``, ``target_*`` and ``tracked_*`` for
+            each control, ``psnr``, ``ssim``, ``sharpness``.
+        source: the source frame.
+        targets, steered: the real and the steered frames.
+    """
+
+    metrics: dict[str, Any]
+    table: pd.DataFrame
+    source: Image
+    targets: list[Image]
+    steered: list[Image]
+
+
+def evaluate(
+    face: SteerableFace, dataset: Dataset, tracker: Tracker, source: Image | None = None, most: int = 500
+) -> Evaluation:
+    """Steer ``source`` to the poses of ``dataset``'s test frames (at most ``most``, evenly chosen) and measure.
+
+    Raises:
+        DmsynthError: a dataset without test frames, of another size, or in whose test frames no face is found.
+    """
+    space = face.trained.space
+    settings = face.trained.about["settings"]
+    if dataset.size != face.size:
+        raise DmsynthError(
+            f"{dataset.path}: frames of {dataset.size[0]}×{dataset.size[1]}, but {face.path} makes "
+            f"{face.size[0]}×{face.size[1]}; import the recording with --size {face.size[0]}x{face.size[1]}"
+        )
+    if dataset.sha256 != settings["dataset_sha256"]:
+        console.print(
+            f"note: {face.path} was trained on another dataset than {dataset.path}; make sure that none of these "
+            "test frames was in it",
+            style="yellow",
+        )
+    test = dataset.split("test")
+    if not len(test):
+        raise DmsynthError(f"{dataset.path}: has no test frames; make it from more material")
+    chosen = test[np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(int)]
+    commanded = dataset.controls(space, settings["labels"])[chosen]
+    source = face.trained.source if source is None else source
+
+    targets = [np.array(dataset.frames[index]) for index in chosen]
+    next(face.frames(commanded[:1], source))  # the first call is slow for reasons of its own
+    begun = time.perf_counter()
+    steered = list(face.frames(commanded, source))
+    steer_fps = len(steered) / (time.perf_counter() - begun)
+
+    rows = []
+    with progress("evaluating", len(chosen)) as advance:
+        for row in map_ordered(lambda pair: _compare(tracker, space.names, *pair), zip(targets, steered, strict=True)):
+            rows.append(row)
+            advance()
+    table = pd.DataFrame(rows)
+    table.insert(0, "frame", chosen)
+    table.insert(1, "position", np.arange(len(chosen)))
+    if not table["target_found"].any():
+        raise DmsynthError(f"{dataset.path}: the tracker {tracker.name} finds no face in the test frames; use another")
+    table = table[table["target_found"]].drop(columns="target_found").reset_index(drop=True)
+
+    metrics = {
+        "model": face.trained.model,
+        "tracker": tracker.name,
+        "frames": len(table),
+        "lost": int((~table["found"]).sum()),
+        **tracking_errors(table, space.names),
+        "tracker_floor": {name: _mean(table[f"floor_{name}"]) for name in space.names},
+        "psnr": _mean(table["psnr"]),
+        "ssim": _mean(table["ssim"]),
+        "sharpness": _median(table["sharpness"]),
+        "steer_fps": round(steer_fps, 1),
+        "train_seconds": face.trained.about["train_seconds"],
+        "dataset_sha256": dataset.sha256,
+        "labels": settings["labels"],
+        "machine": describe_machine(),
+    }
+    return Evaluation(metrics, table, source, targets, steered)
+
+
+def tracking_errors(table: pd.DataFrame, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """``mae``, ``bias``, ``gain`` and ``correlation`` per control of columns ``tracked_*`` against ``target_*``.
+
+    Over the rows with ``found``. Differences of angles are wrapped. ``bias`` is the mean of tracked − target, ``gain``
+    the slope of the least-squares line of tracked over target (1 is perfect, 0 is no control). A figure that cannot
+    be had (too few frames, or a control that does not move) is None.
+    """
+    found = table[table["found"].astype(bool)]
+    result: dict[str, dict[str, float | None]] = {"mae": {}, "bias": {}, "gain": {}, "correlation": {}}
+    for name in names:
+        target = found[f"target_{name}"].to_numpy(dtype=float)
+        tracked = found[f"tracked_{name}"].to_numpy(dtype=float)
+        error = angle_difference(tracked, target) if name in _ANGLES else tracked - target
+        answer = target + error  # the tracked angle on the target's side of ±180
+        spread = len(found) > 2 and float(target.std()) > 1e-6
+        result["mae"][name] = _mean(np.abs(error))
+        result["bias"][name] = _mean(error)
+        result["gain"][name] = float(np.cov(answer, target)[0, 1] / target.var(ddof=1)) if spread else None
+        moves = spread and float(answer.std()) > 1e-6
+        result["correlation"][name] = float(np.corrcoef(answer, target)[0, 1]) if moves else None
+    return result
+
+
+_ANGLES = ("pitch", "yaw", "roll")
+
+
+def follow(face: SteerableFace, commanded: pd.DataFrame, video: Path, tracker: Tracker) -> pd.DataFrame:
+    """Track a steered video and set the answers beside the command: ``target_*`` and ``tracked_*``, ``found``."""
+    names = face.trained.space.names
+    with progress("tracking", len(commanded)) as advance:
+
+        def frames() -> Any:
+            for frame in read_video(video):
+                yield frame
+                advance()
+
+        tracked = track_to_table(tracker, frames())
+    result = commanded[["frame", "time"]].copy()
+    result["found"] = tracked["found"]
+    for name in names:
+        result[f"target_{name}"] = commanded[name]
+        result[f"tracked_{name}"] = tracked[name]
+    return result
+
+
+def _compare(tracker: Tracker, names: Sequence[str], target: Image, steered: Image) -> dict[str, Any]:
+    """Everything measured on one pair of frames."""
+    real = tracker(target)
+    if why_unusable(real, target):
+        return {"target_found": False}
+    wanted = face_columns(real[0])
+    row: dict[str, Any] = {"target_found": True} | {f"target_{name}": wanted[name] for name in names}
+    again = tracker(_perturbed(target))
+    for name in names:
+        row[f"floor_{name}"] = abs(_difference(name, face_columns(again[0])[name], wanted[name])) if again else np.nan
+    row["psnr"] = cv2.PSNR(steered, target)
+    row["ssim"] = structural_similarity(to_grey(steered), to_grey(target))
+    row["sharpness"] = sharpness(steered, real[0].box) / sharpness(target, real[0].box)
+    faces = tracker(steered)
+    row["found"] = why_unusable(faces, steered) is None
+    for name in names:
+        row[f"tracked_{name}"] = face_columns(faces[0])[name] if row["found"] else np.nan
+    return row
+
+
+def sharpness(image: Image, box: tuple[float, float, float, float]) -> float:
+    """Variance of the Laplacian after a Gaussian of sigma 1 inside ``box`` (left, top, right, bottom; pixels)."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = (round(edge) for edge in box)
+    inside = to_grey(image)[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
+    return float(cv2.Laplacian(cv2.GaussianBlur(inside, (0, 0), 1), cv2.CV_64F).var())
+
+
+def _perturbed(image: Image) -> Image:
+    """The image shifted by up to 2 px with noise of 2/255: the same face to a person. For the tracker's floor."""
+    random = np.random.default_rng(int(image.sum()))
+    shift = random.uniform(-2, 2, size=2)
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+    moved = cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    return np.clip(moved + random.normal(0, 2, size=image.shape), 0, 255).astype(np.uint8)
+
+
+def _difference(name: str, a: float, b: float) -> float:
+    return float(angle_difference(a, b)) if name in _ANGLES else a - b
+
+
+def _mean(values: Any) -> float | None:
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    return float(numbers.mean()) if numbers.size else None
+
+
+def _median(values: Any) -> float | None:
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    return float(np.median(numbers)) if numbers.size else None

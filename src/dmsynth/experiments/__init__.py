@@ -1,0 +1,1 @@
+"""Whole experiments as code: the demo, and later the thesis's chapters."""

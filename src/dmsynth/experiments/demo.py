@@ -1,0 +1,82 @@
+"""The demo: one portrait → dataset → training → steering → tracking → report, in minutes on two cores."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from dmsynth.dataset import Dataset, open_dataset
+from dmsynth.evaluation import Evaluation, evaluate, follow, tracking_errors
+from dmsynth.files import write_json
+from dmsynth.report.html import SteeredRun, write_report
+from dmsynth.sources.photo import PoseRange, pose_photo
+from dmsynth.steering import load_face, steer_to_video
+from dmsynth.trackers import Tracker
+from dmsynth.training import train
+from dmsynth.trajectory import parse_motions
+
+MOTIONS = (
+    "hold 0.4; move yaw=-30 1; sweep yaw=-30:30 3; move yaw=0 1; "  # a yaw sweep
+    "move pitch=12 0.6; move pitch=-12 1; move pitch=0 0.6; "  # a nod
+    "move roll=15 0.7; move roll=-15 1.1; move roll=0 0.7; hold 0.4"  # a tilt
+)
+FRAME_RATE = 25.0
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How large a demo is. The default fits two cores in about five minutes; tests use a smaller one."""
+
+    frames: int = 900
+    size: tuple[int, int] = (160, 128)
+    base_channels: int = 32
+    train_seconds: float = 190
+    steps: int | None = None
+
+
+def demo(
+    out: Path, tracker: Tracker, photo: Path | None = None, size: DemoSize | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Run the whole pipeline into ``out`` and return the metrics.
+
+    ``out`` gets ``metrics.json``, ``report.html``, ``steered.mp4`` (with its table) and ``face.safetensors``. What an
+    interrupted demo had finished is kept.
+    """
+    size = size or DemoSize()
+    out.mkdir(parents=True, exist_ok=True)
+    dataset = _dataset(out / "dataset", tracker, photo, size, seed)
+    trained = train(
+        dataset,
+        out / "training",
+        base_channels=size.base_channels,
+        max_time=None if size.steps else timedelta(seconds=size.train_seconds),
+        steps=size.steps,
+        seed=seed,
+    )
+    shutil.copyfile(trained, out / "face.safetensors")
+    face = load_face(out / "face.safetensors")
+
+    trajectory = parse_motions(MOTIONS, face.trained.space.names, FRAME_RATE)
+    video = out / "steered.mp4"
+    steer_to_video(face, trajectory, video, FRAME_RATE)
+    table = follow(face, trajectory.table(), video, tracker)
+    run = SteeredRun(video, table, tracking_errors(table, face.trained.space.names), MOTIONS)
+
+    evaluation: Evaluation = evaluate(face, dataset, tracker)
+    followed = {"frames": len(table), "lost": int((~table["found"]).sum()), **run.errors}
+    metrics = {**evaluation.metrics, "trajectory": followed}
+    write_json(out / "metrics.json", metrics)
+    portrait = f" --photo {photo}" if photo else ""
+    write_report(out / "report.html", face, evaluation, [f"dmsynth demo --out {out}{portrait} --seed {seed}"], run)
+    return metrics
+
+
+def _dataset(path: Path, tracker: Tracker, photo: Path | None, size: DemoSize, seed: int) -> Dataset:
+    if path.is_dir():
+        return open_dataset(path)
+    # A little wider than the commands, because a tracker may answer less than the geometry's angle.
+    poses = PoseRange(pitch=22, yaw=40, roll=20)
+    return pose_photo(path, photo, tracker, size.frames, size.size, poses, seed)

@@ -1,0 +1,50 @@
+"""The machine: what it is, and what it computes fastest with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dmsynth.parallel import cores
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory (GiB), accelerator and versions: what a figure's reader needs to compare it."""
+    description: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": cores(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        description["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
+    if torch.cuda.is_available():
+        description["accelerator"] = torch.cuda.get_device_name()
+    return description
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def best_precision() -> str:
+    """Lightning's name of the fastest precision here: ``bf16-mixed`` where the hardware has it, else ``32-true``.
+
+    On a CPU bfloat16 pays only with AMX or AVX512-BF16; without them it is emulated and about three times slower.
+    """
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    native = "amx_bf16" in flags or "avx512_bf16" in flags
+    return "bf16-mixed" if native and capabilities.startswith("AVX512") else "32-true"

@@ -1,0 +1,60 @@
+"""The convolutional autoencoder of the thesis, Figure 3.1."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from dmsynth.errors import DmsynthError
+
+LAYERS = 4  # each halves the image's sides
+
+
+class Autoencoder(nn.Module):
+    """Four convolutions that halve the image and double the feature maps, a linear layer to the latent vector,
+    and the same backwards with transposed convolutions (thesis, Fig. 3.1: 64-128-256-512).
+
+    The thesis does not name kernel size or activations: kernel 4 with stride 2 halves exactly, ReLU between the
+    layers, and a sigmoid at the end keeps the image in [0, 1].
+
+    Args:
+        width, height: of the images in pixels, each divisible by 16.
+        channels: 1 for grey, 3 for RGB.
+        latent: entries of the latent vector, the control code's included.
+        base_channels: feature maps after the first layer.
+    """
+
+    def __init__(self, width: int, height: int, channels: int = 1, latent: int = 8, base_channels: int = 64) -> None:
+        super().__init__()
+        if width % 2**LAYERS or height % 2**LAYERS or min(width, height) <= 0:
+            raise DmsynthError(f"image size {width}×{height}: width and height must be divisible by {2**LAYERS}")
+        maps = [channels, *(base_channels * 2**layer for layer in range(LAYERS))]
+        small = (maps[-1], height // 2**LAYERS, width // 2**LAYERS)
+        flat = small[0] * small[1] * small[2]
+
+        encoder: list[nn.Module] = []
+        for before, after in pairwise(maps):
+            encoder += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.ReLU()]
+        self.encoder = nn.Sequential(*encoder, nn.Flatten(), nn.Linear(flat, latent))
+
+        decoder: list[nn.Module] = [nn.Linear(latent, flat), nn.Unflatten(1, small)]
+        for before, after in pairwise(reversed(maps)):
+            decoder += [nn.ReLU(), nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1)]
+        self.decoder = nn.Sequential(*decoder, nn.Sigmoid())
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(n, channels, height, width) in [0, 1] → (n, latent)."""
+        latent: Tensor = self.encoder(images)
+        return latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """(n, latent) → (n, channels, height, width) in [0, 1]."""
+        images: Tensor = self.decoder(latent)
+        return images
+
+    def steer(self, latent: Tensor, code: Tensor) -> Tensor:
+        """Images (n, …) of ``latent`` (1 or n, d) with its first entries replaced by ``code`` (n, k) (thesis 4.2)."""
+        appearance = latent[:, code.shape[1] :].expand(len(code), -1)
+        return self.decode(torch.cat([code, appearance], dim=1))

@@ -1,0 +1,107 @@
+"""A trained face as one file: ``face.safetensors``.
+
+Tensors: the network's weights (``network.*``), the training coverage (``coverage.codes``) and a source frame
+(``source``). Everything else is JSON in the file's metadata under ``dmsynth``. No pickle is ever read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+import dmsynth
+from dmsynth.controls import ControlSpace
+from dmsynth.coverage import Coverage
+from dmsynth.errors import DmsynthError
+from dmsynth.files import replacing
+from dmsynth.models import RECIPES
+from dmsynth.models.autoencoder import Autoencoder
+from dmsynth.video import Image
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainedFace:
+    """What training gives.
+
+    Attributes:
+        network: the trained network.
+        shape: its arguments: width, height, channels, latent, base_channels.
+        model: name of its recipe.
+        space: the controls, with the range that maps to [0, 1].
+        coverage: the training poses.
+        source: a typical training frame, (h, w) or (h, w, 3) uint8, from which to steer if no other is given.
+        about: how it was made: dataset hash, labels, tracker, settings, seconds, machine.
+    """
+
+    network: Autoencoder
+    shape: dict[str, int]
+    model: str
+    space: ControlSpace
+    coverage: Coverage
+    source: Image
+    about: dict[str, Any]
+
+
+def save_face(path: Path, face: TrainedFace) -> None:
+    """Write a face file, whole or not at all."""
+    tensors = {f"network.{name}": value.cpu().contiguous() for name, value in face.network.state_dict().items()}
+    tensors["coverage.codes"] = torch.from_numpy(face.coverage.codes)
+    tensors["source"] = torch.from_numpy(np.ascontiguousarray(face.source))
+    content = {
+        "format": FORMAT,
+        "version": dmsynth.__version__,
+        "model": face.model,
+        "shape": face.shape,
+        "control_space": face.space.to_dict(),
+        "coverage_tolerance": face.coverage.tolerance,
+        "about": face.about,
+    }
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"dmsynth": json.dumps(content)}))
+
+
+def read_face(path: Path) -> TrainedFace:
+    """Read a face file. ``DmsynthError`` if it is missing, damaged, no face file, or of another format."""
+    if not path.is_file():
+        raise DmsynthError(f"{path}: no such face file; train one with `dmsynth train` or `dmsynth demo`")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise DmsynthError(
+            f"{path}: not a readable safetensors file ({error}); give the face.safetensors that training wrote"
+        ) from None
+    if "dmsynth" not in metadata:
+        raise DmsynthError(f"{path}: safetensors, but no dmsynth face; give the face.safetensors that training wrote")
+    content = json.loads(metadata["dmsynth"])
+    if content.get("format") != FORMAT or content.get("model") not in RECIPES:
+        raise DmsynthError(
+            f"{path}: face format {content.get('format')!r}, model {content.get('model')!r} of dmsynth "
+            f"{content.get('version', '?')}, but this is dmsynth {dmsynth.__version__} (format {FORMAT}); "
+            "train the face again or install that version"
+        )
+    network = RECIPES[content["model"]].network(**content["shape"])
+    weights = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise DmsynthError(f"{path}: its weights do not fit its description; train the face again") from None
+    return TrainedFace(
+        network=network.eval(),
+        shape=content["shape"],
+        model=content["model"],
+        space=ControlSpace.from_dict(content["control_space"]),
+        coverage=Coverage(tensors["coverage.codes"].numpy(), float(content["coverage_tolerance"])),
+        source=tensors["source"].numpy(),
+        about=content["about"],
+    )

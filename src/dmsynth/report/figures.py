@@ -1,0 +1,127 @@
+"""Pictures of a dataset as PNG files: contact sheet, marginal distributions, coverage map (thesis Figs. 4.1, 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from dmsynth.dataset import Dataset
+from dmsynth.files import replacing
+from dmsynth.video import to_rgb
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ANGLES = ("pitch", "yaw", "roll")
+SPLIT_COLOURS = {"train": "#4c78a8", "validation": "#f2b134", "test": "#d1495b", "guard": "#c9c9c9"}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "figure.dpi": 150,
+}
+
+
+def contact_sheet(dataset: Dataset, path: Path, columns: int = 6, rows: int = 4) -> None:
+    """Frames spread over yaw and pitch with the tracker's labels in green, as in Fig. 4.1."""
+    chosen = _spread(dataset, columns * rows)
+    width, height = dataset.size
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(columns * 1.9, rows * 1.9 * height / width), squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, index in zip(axes.flat, chosen, strict=False):
+            axis.imshow(to_rgb(np.array(dataset.frames[index])))
+            row = dataset.labels.iloc[index]
+            for line, angle in enumerate(ANGLES):
+                axis.text(
+                    0.03, 0.96 - 0.085 * line, f"{angle} {row[f'tracked_{angle}']:+.0f}°", transform=axis.transAxes,
+                    va="top", fontsize=6.5, color="#1db954", fontweight="bold",
+                    bbox={"facecolor": "black", "alpha": 0.45, "pad": 0.8, "linewidth": 0},
+                )  # fmt: skip
+        figure.subplots_adjust(0, 0, 1, 1, wspace=0.015, hspace=0.02)
+        _save(figure, path)
+
+
+def marginals(dataset: Dataset, path: Path) -> None:
+    """Distributions of pitch, yaw and roll, training and test side by side, as in Fig. 4.2."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), sharey=True)
+        for axis, angle in zip(axes, ANGLES, strict=True):
+            values = dataset.labels[f"tracked_{angle}"].to_numpy(dtype=float)
+            bins = np.linspace(values.min() - 0.5, values.max() + 0.5, 41)
+            for split in ("train", "test"):
+                inside = values[dataset.split(split)]
+                axis.hist(inside, bins, density=True, alpha=0.6, color=SPLIT_COLOURS[split], label=split)
+            axis.set_xlabel(f"{angle} in degrees (tracked)")
+        axes[0].set_ylabel("share of frames per degree")
+        axes[-1].legend(frameon=False)
+        figure.tight_layout()
+        _save(figure, path)
+
+
+def coverage_map(dataset: Dataset, path: Path) -> None:
+    """Where the frames lie in yaw and pitch, by split."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(5.6, 4.6))
+        for split, colour in SPLIT_COLOURS.items():
+            rows = dataset.labels.iloc[dataset.split(split)]
+            if len(rows):
+                axis.scatter(
+                    rows["tracked_yaw"], rows["tracked_pitch"], s=9, color=colour, alpha=0.65, linewidths=0,
+                    label=f"{split} ({len(rows)})",
+                )  # fmt: skip
+        axis.axhline(0, color="#999999", linewidth=0.8)
+        axis.axvline(0, color="#999999", linewidth=0.8)
+        axis.set_xlabel("yaw in degrees (towards the image's right →)")
+        axis.set_ylabel("pitch in degrees (up →)")
+        axis.set_aspect("equal", adjustable="datalim")
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.tight_layout()
+        _save(figure, path)
+
+
+def coverage_in_text(yaw: NDArray[np.float64], pitch: NDArray[np.float64], step: float = 5.0) -> list[str]:
+    """The yaw-pitch coverage as lines of text: pitch downwards, yaw rightwards, a cell ``step`` degrees wide;
+    ``·`` no frame, then ``░▒▓█`` for more and more (a quarter of the fullest cell each)."""
+    low_yaw, low_pitch = np.floor(yaw.min() / step), np.floor(pitch.min() / step)
+    yaw_cells = int(np.floor(yaw.max() / step) - low_yaw) + 1
+    pitch_cells = int(np.floor(pitch.max() / step) - low_pitch) + 1
+    counts = np.zeros((pitch_cells, yaw_cells), dtype=int)
+    cells = (np.floor(pitch / step) - low_pitch).astype(int), (np.floor(yaw / step) - low_yaw).astype(int)
+    np.add.at(counts, cells, 1)
+    shades = np.ceil(counts / counts.max() * 4).astype(int)
+    lines = []
+    for row in reversed(range(pitch_cells)):
+        cells_text = "".join("·░▒▓█"[shade] * 2 for shade in shades[row])
+        lines.append(f"{(low_pitch + row) * step:+6.0f}° {cells_text}")
+    left, right = f"{low_yaw * step:+.0f}°", f"{(low_yaw + yaw_cells) * step:+.0f}°"
+    lines.append(" " * 8 + left + " " * max(1, 2 * yaw_cells - len(left) - len(right)) + right + "  yaw")
+    return lines
+
+
+def _spread(dataset: Dataset, count: int) -> Sequence[int]:
+    """Indices of frames far apart in pose: each next one is the farthest from those chosen (farthest-point
+    sampling), then sorted by yaw for the eye."""
+    angles = dataset.labels[[f"tracked_{angle}" for angle in ANGLES]].to_numpy(dtype=float)
+    chosen = [int(np.argmin(np.abs(angles - np.median(angles, axis=0)).sum(axis=1)))]
+    distance = np.linalg.norm(angles - angles[chosen[0]], axis=1)
+    while len(chosen) < min(count, len(angles)):
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, np.linalg.norm(angles - angles[chosen[-1]], axis=1))
+    return sorted(chosen, key=lambda index: angles[index, 1])
+
+
+def _save(figure: Any, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight", pad_inches=0.05)
+    plt.close(figure)

@@ -1,0 +1,1 @@
+"""Where faces come from: a photo that is posed, a recording that is tracked."""

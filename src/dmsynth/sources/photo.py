@@ -1,0 +1,143 @@
+"""One portrait photo, posed: a dataset of a head in known rotations from a single picture."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
+from dmsynth.errors import DmsynthError
+from dmsynth.parallel import map_ordered
+from dmsynth.progress import progress
+from dmsynth.sources.photo_posing import PosedPhoto
+from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
+from dmsynth.video import Image, fit, read_image, to_grey
+
+_FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
+_FACE_LEVEL = 0.52  # of the frame's height, from the top: where the face's centre lies
+
+
+@dataclass(frozen=True)
+class PoseRange:
+    """Poses are drawn uniformly from ± these angles in degrees."""
+
+    pitch: float = 20
+    yaw: float = 35
+    roll: float = 20
+
+    def __post_init__(self) -> None:
+        for name, most in (("pitch", 30), ("yaw", 45), ("roll", 45)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise DmsynthError(f"--{name} {value:g}: a photo can be posed from 0 up to ±{most}°")
+
+    def draw(self, seed: int, number: int) -> dict[str, float]:
+        """Pose ``number`` of a seed, whatever other poses are drawn."""
+        turns = np.random.default_rng((seed, number)).uniform(-1, 1, size=3)
+        limits = {"pitch": self.pitch, "yaw": self.yaw, "roll": self.roll}
+        return {name: round(float(t) * limit, 4) for (name, limit), t in zip(limits.items(), turns, strict=True)}
+
+
+def default_portrait() -> Image:
+    """scikit-image's ``astronaut``: Eileen Collins, NASA, public domain. (512, 512, 3) uint8."""
+    from skimage import data
+
+    return np.asarray(data.astronaut())
+
+
+def pose_photo(
+    out: Path,
+    photo: Path | None,
+    tracker: Tracker,
+    frames: int = 1000,
+    size: tuple[int, int] = (320, 240),
+    poses: PoseRange | None = None,
+    seed: int = 0,
+    colour: bool = False,
+) -> Dataset:
+    """Make a dataset of one portrait in random poses.
+
+    Labels hold both the commanded pose (``commanded_pitch`` …, the geometry's truth) and what the tracker answers
+    (``tracked_pitch`` …); they differ, because no tracker is a protractor. Interrupted, the same call goes on.
+
+    Args:
+        out: the dataset's folder; must not exist.
+        photo: a portrait of one person; by default ``default_portrait``.
+        tracker: finds the face and measures the posed frames; thread-safe (``TrackerPool``).
+        frames: how many poses to draw.
+        size: width, height of the frames, each divisible by 16.
+        poses: the range they are drawn from; by default ``PoseRange()``.
+        colour: store RGB instead of grey.
+
+    Raises:
+        DmsynthError: a picture that cannot be read or does not show exactly one whole face.
+    """
+    poses = poses or PoseRange()
+    name = photo.name if photo else "astronaut"
+    picture = read_image(photo) if photo else default_portrait()
+    posed = prepare(picture, tracker, size, str(photo or name), colour)
+    recipe = {
+        "kind": "photo",
+        "photo": {"name": name, "sha256": hashlib.sha256(picture.tobytes()).hexdigest()},
+        "frames": frames,
+        "size": list(size),
+        "poses": vars(poses),
+        "seed": seed,
+        "colour": colour,
+        "tracker": tracker.name,
+    }
+    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]))
+
+    def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
+        pose = poses.draw(seed, number)
+        image = posed.pose(**pose)
+        return pose, image, tracker(image)
+
+    with progress(f"posing {name}", frames, writer.done) as advance:
+        for number, (pose, image, faces) in enumerate(map_ordered(draw, range(writer.done, frames)), writer.done):
+            reason = why_unusable(faces, image)
+            if reason:
+                writer.leave_out(reason)
+            else:
+                labels: dict[str, float | int | str] = {"recording": name, "frame": number}
+                labels |= {f"commanded_{control}": value for control, value in pose.items()}
+                labels |= {f"tracked_{column}": value for column, value in face_columns(faces[0]).items()}
+                writer.keep(image, labels)
+            advance()
+    if writer.kept < frames / 2:
+        kept, why = writer.kept, writer.left_out
+        writer.abandon()
+        raise DmsynthError(
+            f"{name}: the face was found in only {kept} of {frames} posed frames ({why}); use another photo"
+        )
+    return writer.finish(split_at_random(writer.kept, seed))
+
+
+def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, colour: bool = True) -> PosedPhoto:
+    """Frame the one face of a picture and make it ready to be posed at ``size`` (width, height).
+
+    Raises ``DmsynthError`` naming the picture if it does not show exactly one whole face.
+    """
+    reason = why_unusable(tracker(picture), picture)
+    if reason is None:
+        framed = _frame(picture, tracker(picture)[0], size)
+        faces = tracker(framed)
+        reason = why_unusable(faces, framed)
+    if reason:
+        raise DmsynthError(f"{name}: {reason}; give a portrait of one person looking at the camera, the head in full")
+    return PosedPhoto(framed if colour else to_grey(framed), faces[0].landmarks, faces[0].rotation)
+
+
+def _frame(picture: Image, face: Face, size: tuple[int, int]) -> Image:
+    """Cut head and shoulders out of the picture, in the shape of ``size``, and scale to it."""
+    height, width = picture.shape[:2]
+    aspect = size[0] / size[1]
+    cut_height = min((face.box[3] - face.box[1]) / _FACE_SHARE, height, width / aspect)
+    cut_width = cut_height * aspect
+    x, y = face.centre
+    left = round(float(np.clip(x - cut_width / 2, 0, width - cut_width)))
+    top = round(float(np.clip(y - cut_height * _FACE_LEVEL, 0, height - cut_height)))
+    return fit(picture[top : top + round(cut_height), left : left + round(cut_width)], *size)

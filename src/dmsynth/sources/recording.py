@@ -1,0 +1,137 @@
+"""The thesis's rotation dataset (4.1) from real video: frames with the tracker's labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dmsynth.dataset import Dataset, DatasetWriter, split_by_time
+from dmsynth.errors import DmsynthError
+from dmsynth.files import sha256_of
+from dmsynth.parallel import map_ordered
+from dmsynth.progress import progress
+from dmsynth.trackers import Tracker, face_columns, why_unusable
+from dmsynth.video import Image, VideoInfo, fit, probe_video, read_video
+
+_AUTOMATIC_AREA = 320 * 240
+_FEWEST_FRAMES = 36  # two for each of the 18 blocks of time that splits are made of
+
+
+@dataclass(frozen=True)
+class _Sample:
+    recording: int
+    frame: int
+    time: float
+    image: Image
+
+
+def import_recordings(
+    out: Path,
+    videos: Sequence[Path],
+    tracker: Tracker,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    colour: bool = False,
+) -> Dataset:
+    """Make a dataset from recordings of one person.
+
+    Every frame is cropped, scaled and measured; frames without exactly one usable face are left out and counted by
+    reason. Labels are the tracker's (``tracked_pitch`` … in degrees, ``tracked_x``, ``tracked_y`` in pixels of the
+    stored frame), with the recording's name and the time in it. Splits go by blocks of time. Interrupted, the
+    same call goes on where it was.
+
+    Args:
+        out: the dataset's folder; must not exist.
+        videos: the recordings.
+        tracker: who measures; thread-safe (``TrackerPool``).
+        size: width, height of the frames, each divisible by 16; by default the first video's shape at the area
+            of 320×240. Frames are scaled to cover it and the overhang is cut equally on both sides.
+        crop: left, top, width, height in pixels of the upright video: use only this part.
+        colour: store RGB instead of grey.
+
+    Raises:
+        DmsynthError: a video that cannot be read, or too few usable frames.
+    """
+    infos = [probe_video(video) for video in videos]
+    if crop is not None:
+        for video, info in zip(videos, infos, strict=True):
+            _check_crop(video, info, crop)
+    size = size or _automatic_size(*(crop[2:] if crop else (infos[0].width, infos[0].height)))
+    recipe = {
+        "kind": "recording",
+        "videos": [{"name": video.name, "sha256": sha256_of(video)} for video in videos],
+        "size": list(size),
+        "crop": list(crop) if crop else None,
+        "colour": colour,
+        "tracker": tracker.name,
+    }
+    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]))
+    try:
+        samples = _samples(videos, size, crop, colour, skip=writer.done)
+        total = sum(info.frames for info in infos)
+        with progress(f"importing {', '.join(v.name for v in videos)}", total, writer.done) as advance:
+            for sample, faces in map_ordered(lambda s: (s, tracker(s.image)), samples):
+                reason = why_unusable(faces, sample.image)
+                if reason:
+                    writer.leave_out(reason)
+                else:
+                    tracked = {f"tracked_{name}": value for name, value in face_columns(faces[0]).items()}
+                    where: dict[str, float | int | str] = {
+                        "recording": videos[sample.recording].name,
+                        "recording_index": sample.recording,
+                        "frame": sample.frame,
+                        "time": sample.time,
+                    }
+                    writer.keep(sample.image, where | tracked)
+                advance()
+        if writer.kept < _FEWEST_FRAMES:
+            counts = ", ".join(f"{reason}: {count}" for reason, count in writer.left_out.items()) or "none left out"
+            raise DmsynthError(
+                f"{', '.join(map(str, videos))}: only {writer.kept} of {writer.done} frames hold exactly one usable "
+                f"face ({counts}); a recording needs {_FEWEST_FRAMES}: film one person, the whole face in view"
+            )
+    except DmsynthError:
+        writer.abandon()
+        raise
+    kept = [record for record in writer.records if "left_out" not in record]
+    recordings = np.array([str(record["recording_index"]) for record in kept])
+    return writer.finish(split_by_time(recordings, np.array([record["time"] for record in kept])))
+
+
+def _samples(
+    videos: Sequence[Path],
+    size: tuple[int, int],
+    crop: tuple[int, int, int, int] | None,
+    colour: bool,
+    skip: int,
+) -> Iterator[_Sample]:
+    """All videos' frames, one after the other, from the one numbered ``skip``; earlier ones are only decoded."""
+    count = 0
+    for recording, video in enumerate(videos):
+        for frame in read_video(video, grey=not colour):
+            count += 1
+            if count > skip:
+                image = frame.image
+                if crop:
+                    left, top, width, height = crop
+                    image = image[top : top + height, left : left + width]
+                yield _Sample(recording, frame.index, frame.time, fit(image, *size))
+
+
+def _automatic_size(width: int, height: int) -> tuple[int, int]:
+    """The shape's sides at the area of 320×240, rounded to multiples of 16; small videos are not enlarged."""
+    scale = min(1.0, math.sqrt(_AUTOMATIC_AREA / (width * height)))
+    return max(16, round(width * scale / 16) * 16), max(16, round(height * scale / 16) * 16)
+
+
+def _check_crop(video: Path, info: VideoInfo, crop: tuple[int, int, int, int]) -> None:
+    left, top, width, height = crop
+    if min(left, top) < 0 or min(width, height) < 1 or left + width > info.width or top + height > info.height:
+        raise DmsynthError(
+            f"{video}: the crop {left},{top},{width},{height} leaves the frame of {info.width}×{info.height}; "
+            "give left,top,width,height inside it"
+        )

@@ -1,0 +1,156 @@
+"""Who measures a head: one file a tracker.
+
+A tracker is any callable object with a ``name`` that takes an image and returns the faces in it:
+
+    class MyTracker:
+        name = "my-tracker 1.0"
+        def __call__(self, image): ...   # → list[Face]
+
+Register it under the entry point group ``dmsynth.trackers`` of your package and it is there for every command as
+``--tracker NAME`` (``docs/trackers.md``). Angles follow ``dmsynth.pose``; converting to it is the adapter's work.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.errors import DmsynthError
+from dmsynth.parallel import map_ordered
+from dmsynth.pose import angles_from_matrix
+from dmsynth.video import Frame, Image
+
+ENTRY_POINTS = "dmsynth.trackers"
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face found in an image.
+
+    Attributes:
+        rotation: (3, 3) float, the head's rotation in the frame of ``dmsynth.pose``.
+        box: left, top, right, bottom of the landmarks in pixels; may reach outside the image.
+        landmarks: (n, 3) float32 in pixels: x right, y down, z negative towards the camera, in the scale of x.
+            Empty for trackers that have none.
+    """
+
+    rotation: NDArray[np.float64]
+    box: tuple[float, float, float, float]
+    landmarks: NDArray[np.float32]
+
+    @property
+    def pose(self) -> dict[str, float]:
+        """pitch, yaw, roll in degrees."""
+        return dict(zip(("pitch", "yaw", "roll"), map(float, angles_from_matrix(self.rotation)), strict=True))
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """x, y of the box's centre in pixels."""
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
+
+    def is_cut_off(self, image: Image) -> bool:
+        """Whether more than a twentieth of the face's width or height lies outside the image."""
+        height, width = image.shape[:2]
+        left, top, right, bottom = self.box
+        across, down = (right - left) / 20, (bottom - top) / 20
+        return left < -across or top < -down or right > width + across or bottom > height + down
+
+
+class Tracker(Protocol):
+    """Software that measures head pose in a frame. Each frame is judged alone, so answers do not depend on
+    where a recording starts."""
+
+    name: str
+
+    def __call__(self, image: Image) -> list[Face]:
+        """Faces in a grey (h, w) or RGB (h, w, 3) uint8 image, at most the two clearest."""
+        ...
+
+
+def tracker_names() -> list[str]:
+    """Names that ``open_tracker`` knows, installed packages' included."""
+    return sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)})
+
+
+def open_tracker(name: str = "auto", model: Path | None = None) -> Tracker:
+    """A tracker by name.
+
+    ``auto`` is MediaPipe's Face Landmarker (the thesis's tracker, 4.1) where its model file is at hand or can be
+    downloaded, else the FaceMesh inside the mediapipe wheel. ``model`` names Face Landmarker's file explicitly.
+    Raises ``DmsynthError`` for an unknown name or a tracker that cannot start.
+    """
+    if name == "auto" or (name == "face-landmarker" and model is not None):
+        from dmsynth.trackers.face_landmarker import FaceLandmarker, find_model
+
+        path = find_model(model)
+        if path is not None:
+            return FaceLandmarker(path)
+        name = "face-mesh"
+    matches = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == name]
+    if not matches:
+        raise DmsynthError(f"no tracker named {name!r}; installed: auto, {', '.join(tracker_names())}")
+    tracker: Tracker = matches[0].load()()
+    return tracker
+
+
+class TrackerPool:
+    """One tracker a thread, because most trackers are not thread-safe. Itself a tracker."""
+
+    def __init__(self, make: Callable[[], Tracker]) -> None:
+        self._make = make
+        self._local = threading.local()
+        self._local.tracker = make()
+        self.name = self._local.tracker.name
+
+    def __call__(self, image: Image) -> list[Face]:
+        if not hasattr(self._local, "tracker"):
+            self._local.tracker = self._make()
+        return self._local.tracker(image)
+
+
+def why_unusable(faces: list[Face], image: Image) -> str | None:
+    """Why a frame has not exactly one usable face, or None if it has."""
+    if not faces:
+        return "no face"
+    if len(faces) > 1:
+        return "several faces"
+    return "face at the border" if faces[0].is_cut_off(image) else None
+
+
+def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, object]]:
+    """Measure frames in order, one row a frame: ``frame``, ``time``, ``found``, and where exactly one usable face
+    is found ``pitch``, ``yaw``, ``roll`` (degrees), ``x``, ``y`` (face centre, pixels) and its box; else ``reason``.
+    """
+
+    def measure(frame: Frame) -> dict[str, object]:
+        row: dict[str, object] = {"frame": frame.index, "time": frame.time}
+        faces = tracker(frame.image)
+        reason = why_unusable(faces, frame.image)
+        if reason:
+            return row | {"found": False, "reason": reason}
+        return row | {"found": True, "reason": ""} | face_columns(faces[0])
+
+    yield from map_ordered(measure, frames)
+
+
+def face_columns(face: Face) -> dict[str, float]:
+    """A face as columns of a table: pose, centre, box."""
+    left, top, right, bottom = face.box
+    x, y = face.centre
+    return face.pose | {"x": x, "y": y, "left": left, "top": top, "right": right, "bottom": bottom}
+
+
+def track_to_table(tracker: Tracker, frames: Iterable[Frame]) -> pd.DataFrame:
+    """``track`` as a table."""
+    columns = ["frame", "time", "found", "reason", "pitch", "yaw", "roll", "x", "y"]
+    columns += ["left", "top", "right", "bottom"]
+    return pd.DataFrame(list(track(tracker, frames)), columns=columns)

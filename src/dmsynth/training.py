@@ -1,0 +1,433 @@
+"""One way to train any of the models, on Lightning, with exact resume.
+
+A run is a folder:
+
+    run.json             what is trained on what, and how: enough to repeat it
+    last.ckpt            where to go on after an interruption
+    best.ckpt            the lowest validation loss so far
+    events…              curves and previews for TensorBoard
+    face.safetensors     the result, when the run is finished
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from numpy.typing import NDArray
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+
+import dmsynth
+from dmsynth.controls import CONTROL_SPACES, ControlSpace
+from dmsynth.coverage import Coverage
+from dmsynth.dataset import Dataset, nearest_to_neutral
+from dmsynth.errors import DmsynthError
+from dmsynth.files import read_json, replacing, write_json
+from dmsynth.machine import best_precision, describe_machine
+from dmsynth.models import RECIPES
+from dmsynth.models.autoencoder import Autoencoder
+from dmsynth.models.face_file import TrainedFace, save_face
+from dmsynth.progress import console
+
+_VALIDATE_EVERY = 250  # steps, at least: validating a small dataset after every pass would cost more than training
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a training's outcome; equal settings give equal weights on the same machine."""
+
+    model: str
+    control_space: str
+    labels: str
+    dataset_sha256: str
+    seed: int
+    batch: int
+    learning_rate: float
+    latent: int
+    base_channels: int
+    precision: str
+
+
+class Batches:
+    """Batches of frames from a memory map. Which frames batch number ``n`` holds is decided by the seed and ``n``
+    alone, so a run that starts at batch ``n`` sees what an unbroken one would have seen.
+    """
+
+    def __init__(
+        self, dataset: Dataset, codes: NDArray[np.float32], indices: NDArray[np.int64], batch: int, seed: int
+    ) -> None:
+        self._frames, self._codes, self._indices = dataset.frames, codes, indices
+        self._batch, self._seed = batch, seed
+
+    @property
+    def per_pass(self) -> int:
+        """Batches in one pass over the frames; a remainder smaller than a batch is left to the next pass."""
+        return len(self._indices) // self._batch
+
+    def __call__(self, number: int) -> tuple[Tensor, Tensor]:
+        """Batch ``number``: images (batch, channels, h, w) in [0, 1] and codes (batch, k)."""
+        past, position = divmod(number, self.per_pass)
+        order = np.random.default_rng((self._seed, past)).permutation(self._indices)
+        chosen = order[position * self._batch : (position + 1) * self._batch]
+        return to_network(self._frames[chosen]), torch.from_numpy(self._codes[chosen])
+
+
+class Stream:
+    """Batches one after the other for Lightning, from ``start`` on: endless, or one pass."""
+
+    def __init__(self, batches: Batches, endless: bool) -> None:
+        self.batches, self.endless, self.start = batches, endless, 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        number = self.start
+        while self.endless or number < self.batches.per_pass:
+            yield self.batches(number)
+            number += 1
+
+
+def to_network(frames: NDArray[np.uint8]) -> Tensor:
+    """(n, h, w) or (n, h, w, 3) uint8 → (n, channels, h, w) float32 in [0, 1], channels last in memory."""
+    images = torch.from_numpy(np.ascontiguousarray(frames)).float().div_(255)
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def channels_last(network: Autoencoder) -> Autoencoder:
+    """The network with its weights laid out as ``to_network`` lays out images: faster on every device measured."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class Training(lightning.LightningModule):
+    """A network under its objective. Losses are logged by name; their sum is minimized (thesis 3.1.4, 3.1.5)."""
+
+    def __init__(self, network: Autoencoder, settings: Settings, stream: Stream) -> None:
+        super().__init__()
+        self.network = channels_last(network)
+        self.settings, self.stream = settings, stream
+        self.objective = RECIPES[settings.model].objective
+
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        return self._losses(batch, "train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        return self._losses(batch, "validation")
+
+    def _losses(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+        losses = self.objective(self.network, *batch)
+        total = torch.stack(list(losses.values())).sum()
+        size = len(batch[0])
+        self.log_dict({f"{split}/{name}": value for name, value in losses.items()}, batch_size=size)
+        self.log(f"{split}/loss", total, batch_size=size)
+        return total
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.stream.start = int(checkpoint["global_step"])  # one optimizer step a batch
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints are whole or absent, whenever the process is killed, and hold no code when they are read."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        try:
+            return dict(torch.load(path, map_location=map_location or "cpu", weights_only=True))
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise DmsynthError(f"{path}: damaged checkpoint ({reason}); remove it to train anew") from None
+
+
+class _Preview(Callback):
+    """Pictures for TensorBoard at every validation: sources, targets, and the sources steered to the targets."""
+
+    def __init__(self, images: Tensor, codes: Tensor) -> None:
+        self.images, self.codes = images, codes
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking:
+            return
+        with torch.no_grad():
+            images, codes = self.images.to(module.device), self.codes.to(module.device)
+            steered = module.network.steer(module.network.encode(images), codes.roll(1, 0))
+        rows = [images, images.roll(1, 0), steered.float()]
+        grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+        trainer.logger.experiment.add_image("source, target, steered", grid.clamp(0, 1), trainer.global_step)
+
+
+class _Bar(Callback):
+    """Progress by steps or by time, whichever bound is nearer, with rate, time left and the losses."""
+
+    def __init__(self, steps: int, timer: Timer | None) -> None:
+        self.steps, self.timer = steps, timer
+
+    def _share(self, trainer: lightning.Trainer) -> float:
+        by_steps = trainer.global_step / self.steps if self.steps > 0 else 0.0
+        elapsed = self.timer.time_elapsed("train") if self.timer else 0.0
+        left = self.timer.time_remaining("train") if self.timer else None
+        by_time = elapsed / (elapsed + left) if left is not None and elapsed + left > 0 else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self.first, self.first_share, self.begun = trainer.global_step, self._share(trainer), time.monotonic()
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f} %"),
+            TimeElapsedColumn(),
+        )
+        self.progress = Progress(
+            *columns, TextColumn("{task.description}"), console=console, disable=not console.is_terminal
+        )
+        self.task = self.progress.add_task("", total=1.0)
+        self.progress.update(self.task, completed=self.first_share)
+        self.progress.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        number: int,
+    ) -> None:
+        if trainer.global_step % 10 and trainer.global_step > self.first + 1:
+            return
+        share, seconds = self._share(trainer), time.monotonic() - self.begun
+        left = seconds * (1 - share) / max(share - self.first_share, 1e-9)
+        rate = (trainer.global_step - self.first) / max(seconds, 1e-9)
+        shown = ("train/swap", "validation/swap")
+        losses = "  ".join(
+            f"{n} {float(trainer.callback_metrics[n]):.5f}" for n in shown if n in trainer.callback_metrics
+        )
+        text = f"left {timedelta(seconds=round(left))}  step {trainer.global_step}  {rate:.1f}/s  {losses}"
+        self.progress.update(self.task, completed=share, description=text)
+
+    def _stop(self) -> None:
+        self.progress.stop()
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        if hasattr(self, "progress"):
+            self._stop()
+
+
+def train(
+    dataset: Dataset,
+    out: Path,
+    model: str = "rotation",
+    *,
+    labels: str = "tracked",
+    epochs: int | None = None,
+    steps: int | None = None,
+    max_time: timedelta | None = None,
+    seed: int = 0,
+    latent: int | None = None,
+    base_channels: int | None = None,
+    precision: str | None = None,
+    devices: int = 1,
+    checkpoint_every: timedelta = timedelta(seconds=30),
+) -> Path:
+    """Train a model on a dataset; returns the path of ``face.safetensors`` in the run folder ``out``.
+
+    Called again on the same folder it goes on where it stopped: same optimizer state, same order of the data, so a
+    run bounded by ``epochs`` or ``steps`` ends with the weights of an unbroken one. Without any bound it runs the
+    thesis's 1000 epochs (4.2).
+
+    Args:
+        labels: which labels are the controls: ``tracked`` (as in the thesis, 4.1) or, for posed photos,
+            ``commanded``.
+        max_time: training time, earlier parts of an interrupted run counted in.
+        latent, base_channels: of the network; by default the model's own (8 and 64).
+        precision: Lightning's name, ``32-true`` or ``bf16-mixed``; by default what the machine does fastest.
+        checkpoint_every: how much work a kill may cost.
+
+    Raises:
+        DmsynthError: unknown model, unsuitable dataset, or a run folder that holds something else.
+    """
+    if model not in RECIPES:
+        raise DmsynthError(f"no model named {model!r}; there is {', '.join(RECIPES)}")
+    recipe = RECIPES[model]
+    settings = Settings(
+        model=model,
+        control_space="rotation",
+        labels=labels,
+        dataset_sha256=dataset.sha256,
+        seed=seed,
+        batch=recipe.batch,
+        learning_rate=recipe.learning_rate,
+        latent=latent or recipe.latent,
+        base_channels=base_channels or recipe.base_channels,
+        precision=precision or best_precision(),
+    )
+    begin_run(out, dataset, settings)
+
+    values = dataset.controls(CONTROL_SPACES[settings.control_space], labels)
+    training_frames = dataset.split("train")
+    if len(training_frames) < recipe.batch:
+        raise DmsynthError(
+            f"{dataset.path}: only {len(training_frames)} training frames; training needs {recipe.batch}"
+        )
+    space = CONTROL_SPACES[settings.control_space].fitted(values[training_frames])
+    codes = space.encode(values)
+    stream = Stream(Batches(dataset, codes, training_frames, recipe.batch, seed), endless=True)
+    validation_frames = dataset.split("validation")
+    validating = len(validation_frames) >= recipe.batch
+    validation = (
+        Stream(Batches(dataset, codes, validation_frames, recipe.batch, 0), endless=False) if validating else None
+    )
+
+    if steps is None and (epochs is not None or max_time is None):
+        steps = (epochs or 1000) * stream.batches.per_pass
+    lightning.seed_everything(seed, verbose=False)
+    width, height = dataset.size
+    shape = {
+        "width": width,
+        "height": height,
+        "channels": 1 if dataset.frames.ndim == 3 else 3,
+        "latent": settings.latent,
+        "base_channels": settings.base_channels,
+    }
+    training = Training(recipe.network(**shape), settings, stream)
+    timer = Timer(max_time, interval="step")
+    best = ModelCheckpoint(out, "best", monitor="validation/loss", enable_version_counter=False)
+    last = ModelCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False)
+    preview = _Preview(*Batches(dataset, codes, training_frames, min(4, len(training_frames)), 0)(0))
+    with _quiet_lightning():
+        trainer = lightning.Trainer(
+            default_root_dir=out,
+            accelerator="auto",
+            devices=devices,
+            precision=settings.precision,
+            max_epochs=-1,
+            max_steps=steps if steps is not None else -1,
+            val_check_interval=max(_VALIDATE_EVERY, stream.batches.per_pass) if validating else None,
+            limit_val_batches=None if validating else 0,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            logger=TensorBoardLogger(out, name="", version=""),
+            callbacks=[timer, best, last, preview, _Bar(steps or 0, timer if max_time else None)],
+            plugins=[_WholeCheckpoints()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        parameters = sum(p.numel() for p in training.parameters()) / 1e6
+        device = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
+        console.print(
+            f"training {model}: {parameters:.1f} M parameters, {len(training_frames)} frames of {width}×{height}, "
+            f"{trainer.num_devices} {device}, {settings.precision}"
+        )
+        resume = out / "last.ckpt"
+        trainer.fit(training, stream, validation, ckpt_path=resume if resume.is_file() else None)
+        trainer.save_checkpoint(resume)
+        if trainer.interrupted:
+            raise DmsynthError(f"{out}: training interrupted at step {trainer.global_step}; run it again to go on")
+        seconds = timer.time_elapsed("train")
+        if validating:
+            _restore_best(trainer, training, validation, best)
+    return _finish(out, training, dataset, shape, space, codes[training_frames], trainer.global_step, seconds)
+
+
+def begin_run(out: Path, dataset: Dataset, settings: Settings) -> None:
+    """Make the run folder, or recognize it as this same run. ``DmsynthError`` if it holds another one."""
+    note = out / "run.json"
+    if note.is_file():
+        before = read_json(note).get("settings", {})
+        different = [name for name, value in asdict(settings).items() if before.get(name) != value]
+        if different:
+            changes = ", ".join(f"{name} {before.get(name)!r} → {getattr(settings, name)!r}" for name in different)
+            raise DmsynthError(f"{out}: holds another training ({changes}); choose another folder or remove it")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise DmsynthError(f"{out}: is not empty and holds no training; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    content = {
+        "made_by": f"dmsynth {dmsynth.__version__}",
+        "dataset": str(dataset.path),
+        "settings": asdict(settings),
+        "machine": describe_machine(),
+    }
+    write_json(note, content)
+
+
+def _restore_best(
+    trainer: lightning.Trainer, training: Training, validation: Stream | None, best: ModelCheckpoint
+) -> None:
+    """Put the weights with the lowest validation loss, the last ones included, into ``training``."""
+    trainer.logger = None  # the curves end with the training
+    final = float(trainer.validate(training, validation, verbose=False)[0]["validation/loss"])
+    if best.best_model_score is not None and float(best.best_model_score) < final:
+        checkpoint = _WholeCheckpoints().load_checkpoint(best.best_model_path)
+        training.load_state_dict(checkpoint["state_dict"])
+
+
+def _finish(
+    out: Path,
+    training: Training,
+    dataset: Dataset,
+    shape: dict[str, int],
+    space: ControlSpace,
+    codes: NDArray[np.float32],
+    steps: int,
+    seconds: float,
+) -> Path:
+    """Write the trained face and its place in the world."""
+    settings = training.settings
+    face = TrainedFace(
+        network=training.network.cpu().eval(),
+        shape=shape,
+        model=settings.model,
+        space=space,
+        coverage=Coverage.of(codes),
+        source=np.array(dataset.frames[nearest_to_neutral(dataset)]),
+        about={
+            "dataset": dataset.path.name,
+            "dataset_sha256": dataset.sha256,
+            "tracker": dataset.manifest["recipe"].get("tracker"),
+            "settings": asdict(settings),
+            "steps": steps,
+            "train_seconds": round(seconds, 1),
+            "machine": describe_machine(),
+        },
+    )
+    path = out / "face.safetensors"
+    save_face(path, face)
+    return path
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice to developers off the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,75 @@
+"""What tests share: real faces, the real tracker, small datasets made once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmsynth.dataset import Dataset
+from dmsynth.sources.photo import PoseRange, default_portrait, pose_photo, prepare
+from dmsynth.sources.photo_posing import PosedPhoto
+from dmsynth.trackers import Tracker, TrackerPool, open_tracker
+from dmsynth.training import train
+from dmsynth.video import Image, VideoWriter
+
+SHARED = Path(__file__).parents[2] / "shared"
+if (SHARED / "models" / "face_landmarker.task").is_file():
+    os.environ.setdefault("DMSYNTH_FACE_LANDMARKER", str(SHARED / "models" / "face_landmarker.task"))
+
+
+@pytest.fixture(scope="session")
+def tracker() -> Tracker:
+    """The tracker that this machine offers: Face Landmarker, or FaceMesh where there is no way to its model."""
+    return TrackerPool(open_tracker)
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Image:
+    return default_portrait()
+
+
+@pytest.fixture(scope="session")
+def posed(tracker: Tracker, portrait: Image) -> PosedPhoto:
+    """The embedded portrait, ready to be posed at 320×240."""
+    return prepare(portrait, tracker, (320, 240), "astronaut", colour=False)
+
+
+@pytest.fixture(scope="session")
+def photo_dataset(tmp_path_factory: pytest.TempPathFactory, tracker: Tracker) -> Dataset:
+    """48 posed frames of 96×80."""
+    poses = PoseRange(pitch=10, yaw=20, roll=10)
+    return pose_photo(tmp_path_factory.mktemp("photo") / "dataset", None, tracker, 48, (96, 80), poses, seed=3)
+
+
+@pytest.fixture(scope="session")
+def face_file(tmp_path_factory: pytest.TempPathFactory, photo_dataset: Dataset) -> Path:
+    """A face trained for a moment: enough to be steered, not to be looked at."""
+    return train(photo_dataset, tmp_path_factory.mktemp("run") / "run", base_channels=4, steps=30)
+
+
+@pytest.fixture(scope="session")
+def face_video(tmp_path_factory: pytest.TempPathFactory, posed: PosedPhoto) -> Path:
+    """A real-looking recording: 60 frames of the portrait turning left and right, nodding a little."""
+    path = tmp_path_factory.mktemp("video") / "turning.mp4"
+    with VideoWriter(path, 320, 240, 30) as video:
+        for phase in np.linspace(0, 2 * np.pi, 60, endpoint=False):
+            video.write(posed.pose(pitch=4 * np.cos(2 * phase), yaw=15 * np.sin(phase), roll=0))
+    return path
+
+
+def shared(name: str) -> Path:
+    """A file beside the checkout; the test is skipped where it is absent."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs ../shared/{name}, which is not here")
+    return path
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path

@@ -1,0 +1,100 @@
+"""Rotation conventions: on paper (properties) and on posed faces of known sign."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dmsynth.pose import angle_difference, angles_from_matrix, mean_angle, rotation_matrix, wrap
+from dmsynth.sources.photo_posing import PosedPhoto
+from dmsynth.trackers import Tracker, open_tracker
+from dmsynth.trackers.face_landmarker import find_model
+from dmsynth.trackers.face_mesh import FaceMesh
+
+angle = st.floats(-180, 180, allow_nan=False)
+NOSE = np.array([0.0, 0.0, 1.0])  # towards the camera
+CROWN = np.array([0.0, 1.0, 0.0])  # up
+
+
+@given(pitch=st.floats(-89, 89), yaw=angle, roll=angle)
+def test_angles_survive_the_matrix(pitch: float, yaw: float, roll: float) -> None:
+    back = angles_from_matrix(rotation_matrix(pitch, yaw, roll))
+    assert np.abs(angle_difference(back, [pitch, yaw, roll])).max() < 1e-6
+
+
+@given(pitch=angle, yaw=angle, roll=angle)
+def test_matrices_are_rotations(pitch: float, yaw: float, roll: float) -> None:
+    matrix = rotation_matrix(pitch, yaw, roll)
+    assert np.allclose(matrix @ matrix.T, np.eye(3))
+    assert np.isclose(np.linalg.det(matrix), 1)
+
+
+@given(a=st.floats(-1e4, 1e4), b=st.floats(-1e4, 1e4))
+def test_differences_go_the_short_way(a: float, b: float) -> None:
+    difference = float(angle_difference(a, b))
+    assert -180 <= difference < 180
+    assert np.isclose(np.cos(np.deg2rad(difference)), np.cos(np.deg2rad(a - b)), atol=1e-6)
+
+
+def test_wrapping_and_averaging_across_the_seam() -> None:
+    assert wrap([181, -181, 540]).tolist() == [-179, 179, -180]
+    assert float(angle_difference(179, -179)) == -2
+    assert abs(mean_angle([179, -179])) == pytest.approx(180)
+
+
+def test_signs_of_the_axes() -> None:
+    """Frame x right, y up, z to the camera."""
+    assert (rotation_matrix(0, 20, 0) @ NOSE)[0] > 0  # yaw: the nose goes right
+    assert (rotation_matrix(20, 0, 0) @ NOSE)[1] > 0  # pitch: the nose goes up
+    assert (rotation_matrix(0, 0, 20) @ CROWN)[0] > 0  # roll: the crown goes right, clockwise in the image
+
+
+def test_shapes_broadcast() -> None:
+    assert rotation_matrix(np.zeros(5), 1.0, 2.0).shape == (5, 3, 3)
+    assert angles_from_matrix(rotation_matrix(np.zeros((2, 5)), 1.0, 2.0)).shape == (2, 5, 3)
+
+
+@pytest.mark.parametrize("name", ["face-landmarker", "face-mesh"])
+@pytest.mark.parametrize("control", ["pitch", "yaw", "roll"])
+def test_trackers_answer_posed_faces_with_the_right_sign_and_size(
+    name: str, control: str, posed: PosedPhoto, request: pytest.FixtureRequest
+) -> None:
+    tracker = _tracker(name)
+    answers = []
+    angles = np.array([-15.0, 0.0, 15.0])
+    for degrees in angles:
+        pose = {"pitch": 0.0, "yaw": 0.0, "roll": 0.0} | {control: degrees}
+        faces = tracker(posed.pose(**pose))
+        assert len(faces) == 1
+        answers.append(faces[0].pose)
+    moved = np.polyfit(angles, [answer[control] for answer in answers], 1)[0]
+    assert 0.6 < moved < 1.4
+    for other in {"pitch", "yaw", "roll"} - {control}:
+        assert abs(answers[2][other] - answers[0][other]) < 9  # of 30°: the axes are not mixed up
+
+
+@pytest.mark.parametrize("name", ["face-landmarker", "face-mesh"])
+def test_posed_faces_look_where_their_landmarks_say(name: str, posed: PosedPhoto) -> None:
+    """Independent of any angle: the nose tip itself moves right for yaw, up for pitch; the forehead goes right
+    for roll, relative to the face's centre."""
+    tracker = _tracker(name)
+
+    def offset(landmark: int, **pose: float) -> NDArray[np.float64]:
+        face = tracker(posed.pose(**({"pitch": 0.0, "yaw": 0.0, "roll": 0.0} | pose)))[0]
+        return face.landmarks[landmark, :2] - np.array(face.centre)
+
+    nose_tip, forehead = 1, 10
+    assert offset(nose_tip, yaw=20)[0] - offset(nose_tip, yaw=-20)[0] > 5
+    assert offset(nose_tip, pitch=15)[1] - offset(nose_tip, pitch=-15)[1] < -5  # y points down
+    assert offset(forehead, roll=15)[0] - offset(forehead, roll=-15)[0] > 10
+
+
+def _tracker(name: str) -> Tracker:
+    if name == "face-mesh":
+        return FaceMesh()
+    if find_model() is None:
+        pytest.skip("Face Landmarker's model is not here and cannot be downloaded")
+    return open_tracker(name)

@@ -1,0 +1,125 @@
+"""A trained face + a source + a trajectory → frames, and every way in which a face file can be wrong."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import dmsynth
+from dmsynth.dataset import Dataset
+from dmsynth.errors import DmsynthError
+from dmsynth.steering import read_source, steer_to_video
+from dmsynth.trajectory import parse_motions, read_table
+from dmsynth.video import read_video, write_image
+
+
+def test_one_frame_from_python(face_file: Path) -> None:
+    face = dmsynth.load(face_file)
+    image = face.steer(yaw=10, pitch=-5)
+    assert image.shape == (80, 96) and image.dtype == np.uint8
+    assert np.array_equal(image, face.steer(yaw=10, pitch=-5, roll=0))
+    assert not np.array_equal(image, face.steer(yaw=-10, pitch=-5))
+    with pytest.raises(DmsynthError, match="no control named jaw"):
+        face.steer(jaw=3)
+
+
+def test_any_source_size_and_colour_will_do(face_file: Path) -> None:
+    face = dmsynth.load(face_file)
+    source = np.random.default_rng(0).integers(0, 255, size=(300, 200, 3), dtype=np.uint8)
+    assert face.steer(source, yaw=5).shape == (80, 96)
+
+
+def test_frames_are_the_same_one_by_one_and_together(face_file: Path) -> None:
+    face = dmsynth.load(face_file)
+    values = parse_motions("sweep yaw=-10:10 1", ("pitch", "yaw", "roll"), 20).values
+    together = list(face.frames(values))
+    assert len(together) == 21
+    for row, image in zip(values[:3], together, strict=False):
+        alone = face.steer(pitch=row[0], yaw=row[1], roll=row[2])
+        assert np.abs(alone.astype(int) - image).max() <= 1
+
+
+def test_video_and_table_agree(face_file: Path, tmp_path: Path) -> None:
+    face = dmsynth.load(face_file)
+    motion = parse_motions("sweep yaw=-8:8 2", ("pitch", "yaw", "roll"), 100)
+    table = read_table(steer_to_video(face, motion, tmp_path / "out.mp4", frame_rate=25))
+    frames = list(read_video(tmp_path / "out.mp4"))
+    assert len(frames) == len(table) == 51
+    assert list(table.columns) == ["frame", "time", "pitch", "yaw", "roll", "covered"]
+    assert table["yaw"].iloc[[0, -1]].tolist() == [-8, 8]
+    assert table["time"].to_numpy() == pytest.approx([frame.time for frame in frames], abs=1e-3)
+
+
+def test_leaving_the_coverage(face_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    face = dmsynth.load(face_file)
+    motion = parse_motions("hold 1; sweep yaw=0:80 1", ("pitch", "yaw", "roll"), 10)
+    table = read_table(steer_to_video(face, motion, tmp_path / "warned.mp4", 10))
+    said = " ".join(capfd.readouterr().err.split())
+    first = int(table.index[~table["covered"]][0])
+    assert 10 < first < 18 and f"frames {first}-20 of 21 command poses outside" in said
+    with pytest.raises(DmsynthError, match=f"frames {first}-20 of 21 command poses outside"):
+        steer_to_video(face, motion, tmp_path / "refused.mp4", 10, outside="strict")
+    assert not (tmp_path / "refused.mp4").exists()
+    clipped = read_table(steer_to_video(face, motion, tmp_path / "clipped.mp4", 10, outside="clip"))
+    assert clipped["yaw"].max() < 45 and clipped["yaw"].iloc[:11].abs().max() == 0
+    assert not face.outside_coverage(clipped[["pitch", "yaw", "roll"]].to_numpy()).size
+
+
+def test_sources(photo_dataset: Dataset, face_video: Path, tmp_path: Path) -> None:
+    assert np.array_equal(read_source(f"{photo_dataset.path}@5"), photo_dataset.frames[5])
+    assert read_source(str(photo_dataset.path)).shape == (80, 96)
+    assert read_source(f"{face_video}@12").shape == (240, 320, 3)
+    picture = tmp_path / "me@home.png"
+    write_image(picture, np.zeros((20, 20), dtype=np.uint8))
+    assert read_source(str(picture)).shape == (20, 20, 3)
+    for source, complaint in (
+        (f"{photo_dataset.path}@48", "has frames 0 to 47, not 48"),
+        (f"{face_video}@60", "has frames 0 to 59, not 60"),
+        (f"{face_video}@-1", "must be a whole number"),
+        (str(tmp_path / "absent.png"), "no such picture"),
+    ):
+        with pytest.raises(DmsynthError, match=complaint):
+            read_source(source)
+
+
+def _rewritten(face_file: Path, out: Path, **changes: object) -> Path:
+    with safe_open(face_file, framework="pt") as file:
+        content = json.loads(file.metadata()["dmsynth"])
+    save_file(load_file(face_file), out, metadata={"dmsynth": json.dumps(content | changes)})
+    return out
+
+
+def test_face_files_that_are_none(face_file: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "pwned",))
+
+    pickled = tmp_path / "pickle.safetensors"
+    pickled.write_bytes(pickle.dumps(Evil()))
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(face_file.read_bytes()[:5000])
+    foreign = tmp_path / "foreign.safetensors"
+    save_file(load_file(face_file), foreign)
+    shape = {"width": 96, "height": 80, "channels": 1, "latent": 8, "base_channels": 5}
+    for path, complaint in (
+        (tmp_path / "absent.safetensors", "no such face file"),
+        (pickled, "not a readable safetensors file"),
+        (half, "not a readable safetensors file"),
+        (foreign, "no dmsynth face"),
+        (
+            _rewritten(face_file, tmp_path / "newer.safetensors", format=2, version="9.0"),
+            "format 2, .* of dmsynth 9.0",
+        ),
+        (_rewritten(face_file, tmp_path / "other.safetensors", model="gan"), "model 'gan'"),
+        (_rewritten(face_file, tmp_path / "wrong.safetensors", shape=shape), "weights do not fit"),
+    ):
+        with pytest.raises(DmsynthError, match=complaint) as error:
+            dmsynth.load(path)
+        assert path.name in str(error.value)
+    assert not (tmp_path / "pwned").exists()

@@ -1,0 +1,149 @@
+"""The swap, the network, and training that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dmsynth.dataset import Dataset
+from dmsynth.errors import DmsynthError
+from dmsynth.models.autoencoder import Autoencoder
+from dmsynth.models.face_file import read_face
+from dmsynth.swapping import swap, swap_position_encoding
+from dmsynth.training import Batches, train
+
+
+def test_the_swap_exchanges_neighbours() -> None:
+    batch = torch.arange(8).reshape(4, 2)
+    assert swap(batch).tolist() == [[2, 3], [0, 1], [6, 7], [4, 5]]
+    assert torch.equal(swap(swap(batch)), batch)
+
+
+class _Perfect:
+    """A network for images that *are* their latent: two controls and one appearance entry."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return latent.unflatten(1, (1, 1, 3))
+
+
+def test_spe_is_zero_for_a_perfect_network_and_not_for_one_that_ignores_the_code() -> None:
+    code = torch.tensor([[0.1, 0.9], [0.5, 0.2], [0.3, 0.3], [0.8, 0.6]])
+    images = torch.cat([code, torch.full((4, 1), 0.7)], dim=1).unflatten(1, (1, 1, 3))  # one person: same appearance
+    losses = swap_position_encoding(_Perfect(), images, code)
+    assert set(losses) == {"swap", "control"}
+    assert float(losses["swap"]) == 0 and float(losses["control"]) == 0
+
+    class _Deaf(_Perfect):
+        def decode(self, latent: Tensor) -> Tensor:
+            return images
+
+    assert float(swap_position_encoding(_Deaf(), images, code)["swap"]) > 0.01
+    assert float(swap_position_encoding(_Perfect(), images, 1 - code)["control"]) > 0.01
+
+
+def test_the_autoencoder_is_figure_3_1() -> None:
+    network = Autoencoder(640, 480)
+    maps = [m.out_channels for m in network.encoder if isinstance(m, torch.nn.Conv2d)]
+    assert maps == [64, 128, 256, 512]
+    mirrored = [m.in_channels for m in network.decoder if isinstance(m, torch.nn.ConvTranspose2d)]
+    assert mirrored == maps[::-1]
+    small = Autoencoder(96, 80, channels=3, latent=5, base_channels=2)
+    latent = small.encode(torch.rand(2, 3, 80, 96))
+    assert latent.shape == (2, 5)
+    images = small.decode(latent)
+    assert images.shape == (2, 3, 80, 96) and images.min() >= 0 and images.max() <= 1
+
+
+def test_sizes_that_do_not_halve_four_times_are_refused() -> None:
+    with pytest.raises(DmsynthError, match="100×80: width and height must be divisible by 16"):
+        Autoencoder(100, 80)
+
+
+def test_batches_depend_on_seed_and_number_alone(photo_dataset: Dataset) -> None:
+    codes = np.arange(len(photo_dataset), dtype=np.float32)[:, None]
+    indices = photo_dataset.split("train")
+    batches = Batches(photo_dataset, codes, indices, 4, seed=1)
+    first_pass = torch.cat([batches(n)[1] for n in range(batches.per_pass)]).flatten().tolist()
+    assert len(set(first_pass)) == len(first_pass) and set(first_pass) <= set(indices.tolist())
+    second_pass = torch.cat([batches(n + batches.per_pass)[1] for n in range(batches.per_pass)]).flatten().tolist()
+    assert first_pass != second_pass
+    images, code = batches(7)
+    again, code_again = Batches(photo_dataset, codes, indices, 4, seed=1)(7)
+    assert torch.equal(images, again) and torch.equal(code, code_again)
+    assert images.shape == (4, 1, 80, 96) and images.max() <= 1
+    assert not torch.equal(Batches(photo_dataset, codes, indices, 4, seed=2)(7)[1], code)
+
+
+def test_training_lowers_the_loss_and_writes_one_file(face_file: Path, photo_dataset: Dataset) -> None:
+    assert {path.name for path in face_file.parent.iterdir()} >= {"run.json", "last.ckpt", "face.safetensors"}
+    assert any(path.name.startswith("events") for path in face_file.parent.iterdir())  # TensorBoard
+    face = read_face(face_file)
+    assert face.about["dataset_sha256"] == photo_dataset.sha256
+    assert face.about["steps"] == 30 and face.about["settings"]["learning_rate"] == 5e-4
+    assert face.space.names == ("pitch", "yaw", "roll")
+    values = photo_dataset.controls(face.space)[photo_dataset.split("train")]
+    assert not face.coverage.outside(face.space.encode(values)).any()
+    assert face.source.shape == (80, 96)
+
+
+def test_a_run_folder_belongs_to_one_training(face_file: Path, photo_dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DmsynthError, match=r"holds another training \(seed 0 → 5\)"):
+        train(photo_dataset, face_file.parent, base_channels=4, steps=30, seed=5)
+    (tmp_path / "holiday.txt").write_text("not a run")
+    with pytest.raises(DmsynthError, match="is not empty and holds no training"):
+        train(photo_dataset, tmp_path, steps=1)
+    with pytest.raises(DmsynthError, match="no model named 'gan'; there is rotation"):
+        train(photo_dataset, tmp_path / "new", "gan", steps=1)
+    with pytest.raises(DmsynthError, match="no recorded labels"):
+        train(photo_dataset, tmp_path / "new", labels="recorded", steps=1)
+
+
+def test_a_damaged_checkpoint_is_named(photo_dataset: Dataset, tmp_path: Path) -> None:
+    train(photo_dataset, tmp_path / "run", base_channels=2, steps=3)
+    (tmp_path / "run" / "last.ckpt").write_bytes(b"half a checkpoint")
+    with pytest.raises(DmsynthError, match=r"last.ckpt: damaged checkpoint .* remove it to train anew"):
+        train(photo_dataset, tmp_path / "run", base_channels=2, steps=6)
+
+
+_TRAIN = """
+import sys, time
+from datetime import timedelta
+from pathlib import Path
+from dmsynth.dataset import open_dataset
+from dmsynth.training import train
+dataset, out = map(Path, sys.argv[1:])
+train(open_dataset(dataset), out, base_channels=4, steps=400, seed=7, checkpoint_every=timedelta(seconds=0.2))
+"""
+
+
+def test_killed_training_ends_with_the_weights_of_an_unbroken_one(photo_dataset: Dataset, tmp_path: Path) -> None:
+    whole = train(photo_dataset, tmp_path / "whole", base_channels=4, steps=400, seed=7)
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", _TRAIN, str(photo_dataset.path), str(out)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONWARNINGS": "ignore"})
+    deadline = time.monotonic() + 120
+    while not (out / "last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the training ended before it could be killed"
+    reached = torch.load(out / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < reached < 400
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
+    before, after = load_file(whole), load_file(out / "face.safetensors")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]), name
