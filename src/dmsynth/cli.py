@@ -273,7 +273,7 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/demo"),
     photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
     frames: Annotated[int, typer.Option(min=36, help="How many poses to train and test on.")] = 900,
-    train_time: Annotated[str, typer.Option(help="How long to train.")] = "190s",
+    train_time: Annotated[str, typer.Option(help="How long to train.")] = "250s",
     seed: Seed = 0,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,

@@ -155,14 +155,17 @@ def to_rgb(image: Image) -> Image:
 
 def fit(image: Image, width: int, height: int) -> Image:
     """Scale to cover width × height and cut the overhang equally on both sides; the aspect ratio is kept."""
-    h, w = image.shape[:2]
-    if (w, h) == (width, height):
-        return image
-    scale = max(width / w, height / h)
-    cut_width, cut_height = min(w, round(width / scale)), min(h, round(height / scale))
-    left, top = (w - cut_width) // 2, (h - cut_height) // 2
-    cut = image[top : top + cut_height, left : left + cut_width]
-    return cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    cut = cut_to_shape(image, width / height)
+    shrinks = cut.shape[1] > width
+    return cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def cut_to_shape(image: Image, aspect: float) -> Image:
+    """The largest middle part of an image with width / height = ``aspect``. A view, not a copy."""
+    height, width = image.shape[:2]
+    cut_width, cut_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    left, top = (width - cut_width) // 2, (height - cut_height) // 2
+    return image[top : top + cut_height, left : left + cut_width]
 
 
 class VideoWriter:

@@ -20,8 +20,8 @@ from dmsynth.trajectory import parse_motions
 
 MOTIONS = (
     "hold 0.4; move yaw=-30 1; sweep yaw=-30:30 3; move yaw=0 1; "  # a yaw sweep
-    "move pitch=12 0.6; move pitch=-12 1; move pitch=0 0.6; "  # a nod
-    "move roll=15 0.7; move roll=-15 1.1; move roll=0 0.7; hold 0.4"  # a tilt
+    "move pitch=10 0.7; move pitch=-10 1.1; move pitch=0 0.7; "  # a nod
+    "move roll=12 0.7; move roll=-12 1.1; move roll=0 0.7; hold 0.4"  # a tilt
 )
 FRAME_RATE = 25.0
 
@@ -31,9 +31,9 @@ class DemoSize:
     """How large a demo is. The default fits two cores in about five minutes; tests use a smaller one."""
 
     frames: int = 900
-    size: tuple[int, int] = (160, 128)
-    base_channels: int = 32
-    train_seconds: float = 190
+    size: tuple[int, int] = (112, 112)
+    base_channels: int = 16
+    train_seconds: float = 250
     steps: int | None = None
 
 
@@ -78,5 +78,5 @@ def _dataset(path: Path, tracker: Tracker, photo: Path | None, size: DemoSize, s
     if path.is_dir():
         return open_dataset(path)
     # A little wider than the commands, because a tracker may answer less than the geometry's angle.
-    poses = PoseRange(pitch=22, yaw=40, roll=20)
+    poses = PoseRange(pitch=14, yaw=36, roll=14)
     return pose_photo(path, photo, tracker, size.frames, size.size, poses, seed)

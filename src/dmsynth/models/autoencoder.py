@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -39,10 +40,24 @@ class Autoencoder(nn.Module):
             encoder += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.ReLU()]
         self.encoder = nn.Sequential(*encoder, nn.Flatten(), nn.Linear(flat, latent))
 
-        decoder: list[nn.Module] = [nn.Linear(latent, flat), nn.Unflatten(1, small)]
+        to_maps = nn.Linear(latent, flat)
+        decoder: list[nn.Module] = [to_maps, nn.Unflatten(1, small)]
         for before, after in pairwise(reversed(maps)):
             decoder += [nn.ReLU(), nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1)]
         self.decoder = nn.Sequential(*decoder, nn.Sigmoid())
+
+        # Weights that keep the signal's size from layer to layer (He et al. 2015). The thesis names none; PyTorch's
+        # default lets the signal shrink and learns more slowly: docs/rotation-model.md.
+        for layer in self.modules():
+            if isinstance(layer, nn.ConvTranspose2d):
+                # each output pixel sums (kernel / stride)² = 4 weights of every input map
+                nn.init.normal_(layer.weight, std=math.sqrt(2 / (4 * layer.in_channels)))
+            elif isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.normal_(to_maps.weight, std=1.0)  # few inputs, between 0 and 1
+        for parameter in self.parameters():
+            if parameter.ndim == 1:  # biases
+                nn.init.zeros_(parameter)
 
     def encode(self, images: Tensor) -> Tensor:
         """(n, channels, height, width) in [0, 1] → (n, latent)."""

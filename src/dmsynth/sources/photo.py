@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
 from dmsynth.video import Image, fit, read_image, to_grey
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
+_POSED_WIDTH = 320  # pixels, at least
 _FACE_LEVEL = 0.52  # of the frame's height, from the top: where the face's centre lies
 
 
@@ -78,7 +80,9 @@ def pose_photo(
     poses = poses or PoseRange()
     name = photo.name if photo else "astronaut"
     picture = read_image(photo) if photo else default_portrait()
-    posed = prepare(picture, tracker, size, str(photo or name), colour)
+    # Posed and tracked large, stored small: a smaller frame would only make the tracker's labels noisier.
+    large = max(1, math.ceil(_POSED_WIDTH / size[0]))
+    posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
     recipe = {
         "kind": "photo",
         "photo": {"name": name, "sha256": hashlib.sha256(picture.tobytes()).hexdigest()},
@@ -94,7 +98,8 @@ def pose_photo(
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
         pose = poses.draw(seed, number)
         image = posed.pose(**pose)
-        return pose, image, tracker(image)
+        faces = [face.scaled(1 / large) for face in tracker(image)]
+        return pose, fit(image, *size), faces
 
     with progress(f"posing {name}", frames, writer.done) as advance:
         for number, (pose, image, faces) in enumerate(map_ordered(draw, range(writer.done, frames)), writer.done):

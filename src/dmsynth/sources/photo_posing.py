@@ -18,7 +18,9 @@ from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
-from scipy.spatial.transform import Rotation
+
+from dmsynth.pose import rotation_matrix
+from dmsynth.trackers.quiet import quiet
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -42,14 +44,6 @@ OVERSAMPLING = 1.5  # samples of the surface per geometry pixel and axis
 SOURCE_JUMP = 8.0  # geometry pixels between output neighbours that only an occluding edge can bring about
 HAIR_SLOPE = 1.5  # depth lost per width between face and hairline's end: more would smear hair and ears
 STEEPEST = 3.0  # the same limit for the whole surface; cheeks in front of the ears are about as steep
-
-
-def rotation_from_angles(pitch: float, yaw: float, roll: float) -> Double:
-    """Rotation matrix (3, 3) of a head pose in degrees; frame x right, y up, z towards the camera.
-
-    Positive pitch lifts the nose, positive yaw moves it to the image's right, positive roll tilts clockwise.
-    """
-    return np.asarray(Rotation.from_euler("YXZ", [yaw, -pitch, -roll], degrees=True).as_matrix())
 
 
 class PosedPhoto:
@@ -110,7 +104,7 @@ class PosedPhoto:
 
         Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25.  Returns uint8 of the input image's shape.
         """
-        relative = rotation_from_angles(pitch, yaw, roll) @ self._photo_rotation.T
+        relative = rotation_matrix(pitch, yaw, roll) @ self._photo_rotation.T
         posed = self._plate.copy()
         forward = self._forward(relative.astype(np.float32))
         guess = self._visible_sources(forward)
@@ -358,7 +352,7 @@ def _person_mask(image: Bytes) -> Float | None:
     try:
         import mediapipe
 
-        with mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as segmenter:
+        with quiet(), mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as segmenter:
             return np.asarray(segmenter.process(image).segmentation_mask, np.float32)
     except (ImportError, AttributeError, RuntimeError):
         return None

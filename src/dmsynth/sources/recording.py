@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dmsynth.dataset import Dataset, DatasetWriter, split_by_time
@@ -14,10 +15,11 @@ from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
-from dmsynth.trackers import Tracker, face_columns, why_unusable
-from dmsynth.video import Image, VideoInfo, fit, probe_video, read_video
+from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
+from dmsynth.video import Image, VideoInfo, cut_to_shape, fit, probe_video, read_video
 
 _AUTOMATIC_AREA = 320 * 240
+_TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
 _FEWEST_FRAMES = 36  # two for each of the 18 blocks of time that splits are made of
 
 
@@ -74,7 +76,7 @@ def import_recordings(
         samples = _samples(videos, size, crop, colour, skip=writer.done)
         total = sum(info.frames for info in infos)
         with progress(f"importing {', '.join(v.name for v in videos)}", total, writer.done) as advance:
-            for sample, faces in map_ordered(lambda s: (s, tracker(s.image)), samples):
+            for sample, faces in map_ordered(lambda s: _measure(s, tracker, size), samples):
                 reason = why_unusable(faces, sample.image)
                 if reason:
                     writer.leave_out(reason)
@@ -119,7 +121,16 @@ def _samples(
                 if crop:
                     left, top, width, height = crop
                     image = image[top : top + height, left : left + width]
-                yield _Sample(recording, frame.index, frame.time, fit(image, *size))
+                yield _Sample(recording, frame.index, frame.time, image)
+
+
+def _measure(sample: _Sample, tracker: Tracker, size: tuple[int, int]) -> tuple[_Sample, list[Face]]:
+    """Track the frame before it is made small, because a small frame's answers are noisier; then make it small."""
+    factor = min(1.0, max(_TRACKED_WIDTH, size[0]) / sample.image.shape[1])
+    cut = cut_to_shape(sample.image, size[0] / size[1])
+    large = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else cut
+    faces = [face.scaled(size[0] / large.shape[1]) for face in tracker(large)]
+    return replace(sample, image=fit(cut, *size)), faces
 
 
 def _automatic_size(width: int, height: int) -> tuple[int, int]:

@@ -51,6 +51,11 @@ class Face:
         """pitch, yaw, roll in degrees."""
         return dict(zip(("pitch", "yaw", "roll"), map(float, angles_from_matrix(self.rotation)), strict=True))
 
+    def scaled(self, factor: float) -> Face:
+        """The same face in an image enlarged by ``factor``."""
+        left, top, right, bottom = (edge * factor for edge in self.box)
+        return Face(self.rotation, (left, top, right, bottom), self.landmarks * np.float32(factor))
+
     @property
     def centre(self) -> tuple[float, float]:
         """x, y of the box's centre in pixels."""
