@@ -12,7 +12,7 @@ import pytest
 from dmsynth.dataset import Dataset
 from dmsynth.sources.photo import PoseRange, default_portrait, pose_photo, prepare
 from dmsynth.sources.photo_posing import PosedPhoto
-from dmsynth.trackers import Tracker, TrackerPool, open_tracker
+from dmsynth.trackers import Tracker, open_tracker
 from dmsynth.training import train
 from dmsynth.video import Image, VideoWriter
 
@@ -24,7 +24,7 @@ if (SHARED / "models" / "face_landmarker.task").is_file():
 @pytest.fixture(scope="session")
 def tracker() -> Tracker:
     """The tracker that this machine offers: Face Landmarker, or FaceMesh where there is no way to its model."""
-    return TrackerPool(open_tracker)
+    return open_tracker()
 
 
 @pytest.fixture(scope="session")
@@ -40,9 +40,9 @@ def posed(tracker: Tracker, portrait: Image) -> PosedPhoto:
 
 @pytest.fixture(scope="session")
 def photo_dataset(tmp_path_factory: pytest.TempPathFactory, tracker: Tracker) -> Dataset:
-    """48 posed frames of 96×80."""
+    """72 posed frames of 96×80."""
     poses = PoseRange(pitch=10, yaw=20, roll=10)
-    return pose_photo(tmp_path_factory.mktemp("photo") / "dataset", None, tracker, 48, (96, 80), poses, seed=3)
+    return pose_photo(tmp_path_factory.mktemp("photo") / "dataset", None, tracker, 72, (96, 80), poses, seed=3)
 
 
 @pytest.fixture(scope="session")

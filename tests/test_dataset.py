@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import shared
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.dataset import Dataset, open_dataset, partial_path, split_at_random, split_by_time
+from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, partial_path, split_at_random, split_by_time
 from dmsynth.errors import DmsynthError
 from dmsynth.report.figures import contact_sheet, coverage_in_text, coverage_map, marginals
 from dmsynth.sources.photo import PoseRange, pose_photo
@@ -58,7 +58,7 @@ def test_random_splits_have_all_parts() -> None:
 
 
 def test_a_photo_dataset_holds_both_labels(photo_dataset: Dataset) -> None:
-    assert len(photo_dataset) == 48 and photo_dataset.size == (96, 80)
+    assert len(photo_dataset) == 72 and photo_dataset.size == (96, 80)
     assert isinstance(photo_dataset.frames, np.memmap)
     space = CONTROL_SPACES["rotation"]
     commanded, tracked = photo_dataset.controls(space, "commanded"), photo_dataset.controls(space, "tracked")
@@ -69,7 +69,7 @@ def test_a_photo_dataset_holds_both_labels(photo_dataset: Dataset) -> None:
 
 
 def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path, tracker: Tracker, photo_dataset: Dataset) -> None:
-    again = pose_photo(tmp_path / "again", None, tracker, 48, (96, 80), PoseRange(10, 20, 10), seed=3)
+    again = pose_photo(tmp_path / "again", None, tracker, 72, (96, 80), PoseRange(10, 20, 10), seed=3)
     assert again.sha256 == photo_dataset.sha256
 
 
@@ -106,6 +106,53 @@ def test_an_interrupted_import_goes_on_and_ends_the_same(tmp_path: Path, tracker
     assert 10_000 - counting.left == 60 - done  # measured only what was missing
     assert resumed.sha256 == whole.sha256
     assert not partial_path(out).exists()
+
+
+def test_killed_while_it_finishes_nothing_is_lost(
+    tmp_path: Path, tracker: Tracker, face_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = import_recordings(tmp_path / "whole", [face_video], tracker)
+
+    def die(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dmsynth.dataset.sha256_of", die)
+        with pytest.raises(KeyboardInterrupt):
+            import_recordings(tmp_path / "broken", [face_video], tracker)
+    counting = _Dies(tracker, 10_000)
+    assert import_recordings(tmp_path / "broken", [face_video], counting).sha256 == whole.sha256
+    assert counting.left == 10_000
+
+
+def test_two_imports_do_not_share_a_folder_and_strangers_are_left_alone(
+    tmp_path: Path, tracker: Tracker, face_video: Path
+) -> None:
+    writer = DatasetWriter(tmp_path / "dataset", {"kind": "test"}, (4, 4))
+    with pytest.raises(DmsynthError, match="another process is working on it"):
+        DatasetWriter(tmp_path / "dataset", {"kind": "test"}, (4, 4))
+    writer.abandon()
+    (tmp_path / "me.partial").mkdir()
+    (tmp_path / "me.partial" / "thesis.doc").write_text("three years")
+    with pytest.raises(DmsynthError, match="no dataset of ours"):
+        import_recordings(tmp_path / "me", [face_video], tracker)
+    assert (tmp_path / "me.partial" / "thesis.doc").exists()
+
+
+def test_frames_that_the_disk_lost_are_made_again(tmp_path: Path) -> None:
+    frames = np.arange(5 * 16, dtype=np.uint8).reshape(5, 4, 4)
+    writer = DatasetWriter(tmp_path / "dataset", {"kind": "test"}, (4, 4))
+    for number, frame in enumerate(frames):
+        writer.keep(frame, {"frame": number})
+    writer._journal.close()
+    file = partial_path(tmp_path / "dataset") / "frames.npy"
+    file.write_bytes(file.read_bytes()[:-20])  # a power cut: labels of five frames, pixels of three and a bit
+    again = DatasetWriter(tmp_path / "dataset", {"kind": "test"}, (4, 4))
+    assert again.done == 3
+    for number in range(again.done, 5):
+        again.keep(frames[number], {"frame": number})
+    dataset = again.finish(np.array(["train"] * 5))
+    assert np.array_equal(dataset.frames, frames)
 
 
 def test_another_recipe_starts_anew(tmp_path: Path, tracker: Tracker, face_video: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import dmsynth
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
-from dmsynth.steering import read_source, steer_to_video
+from dmsynth.steering import keep_inputs, read_source, steer_to_video
 from dmsynth.trajectory import parse_motions, read_table
 from dmsynth.video import read_video, write_image
 
@@ -27,6 +27,18 @@ def test_one_frame_from_python(face_file: Path) -> None:
     assert not np.array_equal(image, face.steer(yaw=-10, pitch=-5))
     with pytest.raises(DmsynthError, match="no control named jaw"):
         face.steer(jaw=3)
+    for nonsense in (400.0, float("nan")):
+        with pytest.raises(DmsynthError, match="it must lie between -90 and 90 °"):
+            face.steer(yaw=nonsense)
+    with pytest.warns(UserWarning, match="lies outside what .*face.safetensors was trained on"):
+        face.steer(yaw=80)
+
+
+def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
+    for name in ("motion.parquet", "motion.mp4"):
+        with pytest.raises(DmsynthError, match="is an input of this command"):
+            keep_inputs(tmp_path / "motion.mp4", [str(tmp_path / name), None])
+    keep_inputs(tmp_path / "other.mp4", [str(tmp_path / "motion.mp4@3"), "move yaw=3 1"])
 
 
 def test_any_source_size_and_colour_will_do(face_file: Path) -> None:
@@ -79,7 +91,7 @@ def test_sources(photo_dataset: Dataset, face_video: Path, tmp_path: Path) -> No
     write_image(picture, np.zeros((20, 20), dtype=np.uint8))
     assert read_source(str(picture)).shape == (20, 20, 3)
     for source, complaint in (
-        (f"{photo_dataset.path}@48", "has frames 0 to 47, not 48"),
+        (f"{photo_dataset.path}@72", "has frames 0 to 71, not 72"),
         (f"{face_video}@60", "has frames 0 to 59, not 60"),
         (f"{face_video}@-1", "must be a whole number"),
         (str(tmp_path / "absent.png"), "no such picture"),
@@ -117,6 +129,7 @@ def test_face_files_that_are_none(face_file: Path, tmp_path: Path) -> None:
             "format 2, .* of dmsynth 9.0",
         ),
         (_rewritten(face_file, tmp_path / "other.safetensors", model="gan"), "model 'gan'"),
+        (_rewritten(face_file, tmp_path / "odd.safetensors", control_space=3), "description is damaged"),
         (_rewritten(face_file, tmp_path / "wrong.safetensors", shape=shape), "weights do not fit"),
     ):
         with pytest.raises(DmsynthError, match=complaint) as error:

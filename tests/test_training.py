@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
+from dmsynth.files import lock
 from dmsynth.models.autoencoder import Autoencoder
 from dmsynth.models.face_file import read_face
 from dmsynth.swapping import swap, swap_position_encoding
@@ -109,6 +111,28 @@ def test_a_run_folder_belongs_to_one_training(face_file: Path, photo_dataset: Da
         train(photo_dataset, tmp_path / "new", "gan", steps=1)
     with pytest.raises(DmsynthError, match="no recorded labels"):
         train(photo_dataset, tmp_path / "new", labels="recorded", steps=1)
+    with pytest.raises(DmsynthError, match="--precision half: give 32-true or bf16-mixed"):
+        train(photo_dataset, tmp_path / "new", precision="half", steps=1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_trainings_do_not_share_a_folder(photo_dataset: Dataset, tmp_path: Path) -> None:
+    train(photo_dataset, tmp_path / "run", base_channels=2, steps=2)
+    with (tmp_path / "run" / "run.json").open("rb") as held:
+        lock(held, tmp_path)
+        with pytest.raises(DmsynthError, match="another process is working on it"):
+            train(photo_dataset, tmp_path / "run", base_channels=2, steps=4)
+
+
+def test_the_swap_stays_within_a_recording(photo_dataset: Dataset) -> None:
+    """Two recordings differ in place and light, which no control code explains."""
+    labels = photo_dataset.labels.assign(recording=["a", "b", "b"] * (len(photo_dataset) // 3))
+    two = replace(photo_dataset, labels=labels)
+    codes = np.arange(len(two), dtype=np.float32)[:, None]
+    batches = Batches(two, codes, two.split("train"), 4, seed=0)
+    for number in range(3 * batches.per_pass):
+        names = labels["recording"].to_numpy()[batches(number)[1].flatten().int().numpy()]
+        assert names[0] == names[1] and names[2] == names[3]
 
 
 def test_a_damaged_checkpoint_is_named(photo_dataset: Dataset, tmp_path: Path) -> None:
@@ -122,14 +146,21 @@ _TRAIN = """
 import sys, time
 from datetime import timedelta
 from pathlib import Path
+import dmsynth.training
 from dmsynth.dataset import open_dataset
 from dmsynth.training import train
 dataset, out = map(Path, sys.argv[1:])
+dmsynth.training._VALIDATE_EVERY = 50
 train(open_dataset(dataset), out, base_channels=4, steps=400, seed=7, checkpoint_every=timedelta(seconds=0.2))
 """
 
 
-def test_killed_training_ends_with_the_weights_of_an_unbroken_one(photo_dataset: Dataset, tmp_path: Path) -> None:
+def test_killed_training_ends_with_the_weights_of_an_unbroken_one(
+    photo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between validations: weights, optimizer state, order of the data and the best so far all survive."""
+    monkeypatch.setattr("dmsynth.training._VALIDATE_EVERY", 50)
+    assert len(photo_dataset.split("validation")) >= 4
     whole = train(photo_dataset, tmp_path / "whole", base_channels=4, steps=400, seed=7)
     out = tmp_path / "killed"
     command = [sys.executable, "-c", _TRAIN, str(photo_dataset.path), str(out)]
@@ -143,6 +174,8 @@ def test_killed_training_ends_with_the_weights_of_an_unbroken_one(photo_dataset:
     reached = torch.load(out / "last.ckpt", weights_only=True)["global_step"]
     assert 0 < reached < 400
     subprocess.run(command, check=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
+    best, best_again = (torch.load(p / "best.ckpt", weights_only=True) for p in (whole.parent, out))
+    assert best["global_step"] == best_again["global_step"]
     before, after = load_file(whole), load_file(out / "face.safetensors")
     assert before.keys() == after.keys()
     for name, tensor in before.items():

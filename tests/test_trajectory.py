@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.errors import DmsynthError
-from dmsynth.trajectory import check_range, from_table, minimum_jerk, parse_motions, read_table
+from dmsynth.trajectory import from_table, minimum_jerk, parse_motions, read_table
 
 NAMES = ("pitch", "yaw", "roll")
 ROTATION = CONTROL_SPACES["rotation"]
@@ -129,7 +129,7 @@ def test_frames_without_a_face_are_bridged() -> None:
 def test_angles_out_of_range_name_the_frame() -> None:
     path = parse_motions("sweep yaw=0:400 1", NAMES, 10).in_space(ROTATION)
     with pytest.raises(DmsynthError, match=r"yaw is 120 ° at frame 3; it must lie between -90 and 90 °"):
-        check_range(path, ROTATION)
+        ROTATION.check(path.values)
 
 
 def test_a_trajectory_for_other_controls_is_refused() -> None:

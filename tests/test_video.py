@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dmsynth.errors import DmsynthError
-from dmsynth.video import Image, VideoWriter, fit, probe_video, read_image, read_video, write_image
+from dmsynth.video import Image, VideoWriter, check_whole, fit, probe_video, read_image, read_video, write_image
 
 
 def gradient(width: int, height: int, level: int = 0) -> Image:
@@ -84,6 +84,22 @@ def test_rotation_metadata_is_applied(tmp_path: Path) -> None:
     assert image[0].mean() + 100 < image[-1].mean()  # left went to the top: dark above, bright below
 
 
+def test_clocks_that_stand_still_and_pixels_that_are_not_square(tmp_path: Path) -> None:
+    path = tmp_path / "odd.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(gradient(64, 64), format="gray")))
+        container.mux(stream.encode())
+    info = probe_video(path)
+    assert (info.width, info.height) == (128, 64)
+    frames = list(read_video(path))
+    assert frames[0].image.shape == (64, 128, 3)
+    assert (np.diff([frame.time for frame in frames]) > 0).all()
+
+
 def test_reading_streams(tmp_path: Path) -> None:
     """Memory does not grow with length: 300 frames of 320×240 are 23 MB, reading them takes a few."""
     path = tmp_path / "long.mp4"
@@ -130,6 +146,17 @@ def test_a_truncated_video_names_the_frame(tmp_path: Path, face_video: Path) -> 
     cut.write_bytes(face_video.read_bytes()[: face_video.stat().st_size * 2 // 3])
     with pytest.raises(DmsynthError, match=r"after frame \d+"):
         list(read_video(cut))
+
+
+def test_a_truncated_video_without_a_frame_count(tmp_path: Path) -> None:
+    path = tmp_path / "long.mkv"
+    with VideoWriter(path, 64, 64, 25) as video:
+        for _ in range(200):
+            video.write(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for read in (check_whole, lambda path: list(read_video(path))):
+        with pytest.raises(DmsynthError, match=r"long.mkv: .*after frame \d+"):
+            read(path)
 
 
 def test_pictures(tmp_path: Path) -> None:

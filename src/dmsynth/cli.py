@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -94,12 +94,12 @@ def dataset_photo(
 ) -> None:
     """Pose one portrait photo in 2.5-D: a dataset with known and with tracked head rotations."""
     from dmsynth.sources.photo import PoseRange, pose_photo
-    from dmsynth.trackers import TrackerPool, open_tracker
+    from dmsynth.trackers import open_tracker
 
     shape = _size(size)
     assert shape is not None
     poses = PoseRange(pitch=pitch, yaw=yaw, roll=roll)
-    pool = TrackerPool(lambda: open_tracker(tracker, tracker_model))
+    pool = open_tracker(tracker, tracker_model)
     dataset = pose_photo(out, image, pool, frames, shape, poses, seed, colour)
     _print_dataset(dataset)
 
@@ -116,10 +116,10 @@ def dataset_recording(
 ) -> None:
     """Import real video: frames with the tracker's labels, split by blocks of time."""
     from dmsynth.sources.recording import import_recordings
-    from dmsynth.trackers import TrackerPool, open_tracker
+    from dmsynth.trackers import open_tracker
 
     shape, part = _size(size), _crop(crop)
-    pool = TrackerPool(lambda: open_tracker(tracker, tracker_model))
+    pool = open_tracker(tracker, tracker_model)
     _print_dataset(import_recordings(out, videos, pool, shape, part, colour))
 
 
@@ -157,11 +157,11 @@ def track(
 ) -> None:
     """Measure head pose in every frame of a video."""
     from dmsynth.driving import track_video
-    from dmsynth.trackers import TrackerPool, open_tracker
+    from dmsynth.trackers import open_tracker
     from dmsynth.trajectory import check_table_name, write_table
 
     check_table_name(out)
-    pool = TrackerPool(lambda: open_tracker(tracker, tracker_model))
+    pool = open_tracker(tracker, tracker_model)
     table = track_video(video, pool)
     write_table(out, table)
     found = int(table["found"].sum())
@@ -185,7 +185,6 @@ def train_command(
     latent: Annotated[int | None, typer.Option(min=4, help="Entries of the latent vector (default 8).")] = None,
     base_channels: Annotated[int | None, typer.Option(min=1, help="Maps of the first layer (default 64).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed (default: what is faster here).")] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Accelerators to use.")] = 1,
 ) -> None:
     """Learn to steer a face."""
     from dmsynth.dataset import open_dataset
@@ -194,7 +193,7 @@ def train_command(
     duration = _seconds(max_time)
     face = train(
         open_dataset(dataset), out, model, labels=labels, epochs=epochs, steps=steps, max_time=duration, seed=seed,
-        latent=latent, base_channels=base_channels, precision=precision, devices=devices,
+        latent=latent, base_channels=base_channels, precision=precision,
     )  # fmt: skip
     output.print(f"face: {face}")
 
@@ -217,21 +216,17 @@ def steer(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Render a face along a trajectory."""
-    from dmsynth.controls import CONTROL_SPACES
     from dmsynth.driving import read_trajectory
-    from dmsynth.steering import load_face, read_source, steer_to_video
-    from dmsynth.trackers import TrackerPool, open_tracker
-    from dmsynth.trajectory import check_range
+    from dmsynth.steering import keep_inputs, load_face, read_source, steer_to_video
+    from dmsynth.trackers import open_tracker
 
     if strict and clip:
         raise DmsynthError("--strict and --clip: choose one")
     steerable = load_face(face)
     space = steerable.trained.space
-    motion = read_trajectory(
-        trajectory, space.names, frame_rate, lambda: TrackerPool(lambda: open_tracker(tracker, tracker_model))
-    ).in_space(space)
-    check_range(motion, CONTROL_SPACES[space.name])
+    motion = read_trajectory(trajectory, space.names, frame_rate, lambda: open_tracker(tracker, tracker_model))
     frame = read_source(source) if source else None
+    keep_inputs(out, [trajectory, source])
     table = steer_to_video(
         steerable, motion, out, frame_rate, frame, "strict" if strict else "clip" if clip else "warn"
     )
@@ -254,16 +249,17 @@ def evaluate_command(
     from dmsynth.files import write_json
     from dmsynth.report.html import write_report
     from dmsynth.steering import load_face, read_source
-    from dmsynth.trackers import TrackerPool, open_tracker
+    from dmsynth.trackers import open_tracker
     from dmsynth.trajectory import write_table
 
-    pool = TrackerPool(lambda: open_tracker(tracker, tracker_model))
+    pool = open_tracker(tracker, tracker_model)
     steerable = load_face(face)
     result = evaluate(steerable, open_dataset(dataset), pool, read_source(source) if source else None, frames)
     write_json(out / "metrics.json", result.metrics)
     write_table(out / "table.parquet", result.table)
-    chosen = f" --source {source}" if source else ""
-    write_report(out / "report.html", steerable, result, [f"dmsynth evaluate {face} {dataset} --out {out}{chosen}"])
+    command = ["dmsynth", "evaluate", str(face), str(dataset), "--out", str(out), "--frames", str(frames)]
+    command += ["--tracker", tracker] + (["--source", source] if source else [])
+    write_report(out / "report.html", steerable, result, [shlex.join(command)])
     _print_metrics(result.metrics)
     output.print(f"report: {out / 'report.html'}")
 
@@ -280,11 +276,11 @@ def demo_command(
 ) -> None:
     """From one portrait to a steered, tracked video with a report, in about five minutes on two cores."""
     from dmsynth.experiments.demo import DemoSize, demo
-    from dmsynth.trackers import TrackerPool, open_tracker
+    from dmsynth.trackers import open_tracker
 
     duration = _seconds(train_time)
     assert duration is not None
-    pool = TrackerPool(lambda: open_tracker(tracker, tracker_model))
+    pool = open_tracker(tracker, tracker_model)
     metrics = demo(out, pool, photo, DemoSize(frames=frames, train_seconds=duration.total_seconds()), seed)
     _print_metrics(metrics)
     output.print(f"report: {out / 'report.html'}\nvideo:  {out / 'steered.mp4'}")
@@ -299,9 +295,9 @@ def bench_command(
     """Measure the speed of each stage on this machine, in one run."""
     from dmsynth.experiments.bench import bench
     from dmsynth.files import write_json
-    from dmsynth.trackers import TrackerPool, open_tracker
+    from dmsynth.trackers import open_tracker
 
-    result = bench(TrackerPool(lambda: open_tracker(tracker, tracker_model)))
+    result = bench(open_tracker(tracker, tracker_model))
     write_json(out / "bench.json", result)
     table = Table(f"at {result['size'][0]}×{result['size'][1]}", "a second", "ms each")
     for name, rate in result["images_per_second"].items():
@@ -354,19 +350,19 @@ def main() -> None:
     """Run the command line. A user's mistake is one line on standard error and exit code 1."""
     try:
         app()
+    except SystemExit as end:  # how typer says that Ctrl-C was pressed
+        if end.code == 130:
+            _fail("interrupted; run the same command again to go on", code=130)
+        raise
     except DmsynthError as error:
         _fail(str(error))
     except OSError as error:
         _fail(explain_os_error(error))
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on", code=130)
 
 
 def _fail(message: str, code: int = 1) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code) if code == 130 else sys.exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

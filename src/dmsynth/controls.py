@@ -73,16 +73,26 @@ class ControlSpace:
             ),
         )
 
-    def row(self, pose: Mapping[str, float], default: Mapping[str, float] | None = None) -> list[float]:
-        """``pose`` as a list in this space's order; a control not named takes ``default`` (0 if absent).
+    def row(self, pose: Mapping[str, float]) -> list[float]:
+        """``pose`` as a list in this space's order; a control that is not named is 0.
 
         Raises ``DmsynthError`` for a name that is not a control of this space.
         """
         unknown = set(pose) - set(self.names)
         if unknown:
             raise DmsynthError(f"no control named {', '.join(sorted(unknown))}; this face has {', '.join(self.names)}")
-        default = default or {}
-        return [float(pose.get(name, default.get(name, 0.0))) for name in self.names]
+        return [float(pose.get(name, 0.0)) for name in self.names]
+
+    def check(self, values: NDArray[np.float64]) -> None:
+        """Raise ``DmsynthError`` naming the first row of ``values`` (n, size) that is not a number or out of range."""
+        bad = ~(np.isfinite(values) & (values >= self.low) & (values <= self.high))
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            control = self.controls[column]
+            raise DmsynthError(
+                f"{control.name} is {values[row, column]:g} {control.unit} at frame {row}; "
+                f"it must lie between {control.low:g} and {control.high:g} {control.unit}"
+            )
 
     def to_dict(self) -> dict[str, object]:
         return {"name": self.name, "controls": [vars(control) for control in self.controls]}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -25,8 +26,9 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import ControlSpace
 from dmsynth.errors import DmsynthError
-from dmsynth.files import read_json, sha256_of, write_json
+from dmsynth.files import lock, read_json, sha256_of, write_json
 from dmsynth.pose import rotation_matrix
+from dmsynth.progress import console
 from dmsynth.video import Image
 
 FORMAT = 1
@@ -117,22 +119,30 @@ class DatasetWriter:
         self._partial = partial_path(path)
         self.records: list[dict[str, Any]] = []
         job = self._partial / "job.json"
-        if not (job.is_file() and read_json(job) == json.loads(json.dumps(self.recipe))):
-            shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial.mkdir(parents=True)
-            write_json(job, self.recipe)
+        if self._partial.is_dir() and any(self._partial.iterdir()) and not job.is_file():
+            raise DmsynthError(f"{self._partial}: is in the way and no dataset of ours; rename or remove it")
+        if job.is_file() and read_json(job) != json.loads(json.dumps(self.recipe)):
+            console.print(f"{self._partial}: was begun from other input or settings and is begun anew", style="yellow")
+            shutil.rmtree(self._partial)
+        self._partial.mkdir(parents=True, exist_ok=True)
+        write_json(job, self.recipe)
         self._journal = (self._partial / "records.jsonl").open("a+b")
+        lock(self._journal, self.path)
         self._frames = (self._partial / "frames.npy").open("a+b")
         self._read_back()
 
     def _read_back(self) -> None:
-        """Keep the journal's whole lines and exactly their frames; what a kill cut in two is dropped."""
+        """Keep the journal's whole lines whose frames are there; what a kill cut in two is dropped."""
         self._journal.seek(0)
         whole = 0
+        there = (self._frames.seek(0, os.SEEK_END) - _NPY_HEADER) // int(np.prod(self.frame_shape))
         for line in self._journal:
             if not line.endswith(b"\n"):
                 break
-            self.records.append(json.loads(line))
+            record = json.loads(line)
+            if "left_out" not in record and self.kept >= there:
+                break
+            self.records.append(record)
             whole += len(line)
         self._journal.truncate(whole)
         self._frames.truncate(_NPY_HEADER + self.kept * int(np.prod(self.frame_shape)))
@@ -185,7 +195,6 @@ class DatasetWriter:
         """
         import dmsynth
 
-        self._journal.close()
         self._frames.close()
         with (self._partial / "frames.npy").open("r+b") as frames:
             frames.write(_npy_header((self.kept, *self.frame_shape)))
@@ -206,9 +215,10 @@ class DatasetWriter:
                 "labels_sha256": sha256_of(self._partial / "labels.parquet"),
             },
         )
-        for leftover in ("job.json", "records.jsonl"):  # without its job a partial dataset is begun anew
-            (self._partial / leftover).unlink()
         self._partial.replace(self.path)
+        for leftover in ("job.json", "records.jsonl"):
+            (self.path / leftover).unlink()
+        self._journal.close()  # and with it the lock
         return open_dataset(self.path)
 
 

@@ -7,7 +7,6 @@ with its answer on the real frame of that pose. So the tracker's own bias cancel
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 from skimage.metrics import structural_similarity
 
+from dmsynth.controls import Control, ControlSpace
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.machine import describe_machine
@@ -25,7 +25,7 @@ from dmsynth.pose import angle_difference
 from dmsynth.progress import console, progress
 from dmsynth.steering import SteerableFace
 from dmsynth.trackers import Tracker, face_columns, track_to_table, why_unusable
-from dmsynth.video import Image, read_video, to_grey
+from dmsynth.video import Image, read_video, to_grey, to_rgb
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,11 @@ def evaluate(
     chosen = test[np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(int)]
     commanded = dataset.controls(space, settings["labels"])[chosen]
     source = face.trained.source if source is None else source
+    if tracker.name != face.trained.about["tracker"]:
+        console.print(f"note: {face.path} learned the scale of {face.trained.about['tracker']}", style="yellow")
 
-    targets = [np.array(dataset.frames[index]) for index in chosen]
+    like_steered = to_grey if face.trained.shape["channels"] == 1 else to_rgb
+    targets = [like_steered(np.array(dataset.frames[index])) for index in chosen]
     next(face.frames(commanded[:1], source))  # the first call is slow for reasons of its own
     begun = time.perf_counter()
     steered = list(face.frames(commanded, source))
@@ -84,7 +87,7 @@ def evaluate(
 
     rows = []
     with progress("evaluating", len(chosen)) as advance:
-        for row in map_ordered(lambda pair: _compare(tracker, space.names, *pair), zip(targets, steered, strict=True)):
+        for row in map_ordered(lambda pair: _compare(tracker, space, *pair), zip(targets, steered, strict=True)):
             rows.append(row)
             advance()
     table = pd.DataFrame(rows)
@@ -99,7 +102,7 @@ def evaluate(
         "tracker": tracker.name,
         "frames": len(table),
         "lost": int((~table["found"]).sum()),
-        **tracking_errors(table, space.names),
+        **tracking_errors(table, space),
         "tracker_floor": {name: _mean(table[f"floor_{name}"]) for name in space.names},
         "psnr": _mean(table["psnr"]),
         "ssim": _mean(table["ssim"]),
@@ -113,7 +116,7 @@ def evaluate(
     return Evaluation(metrics, table, source, targets, steered)
 
 
-def tracking_errors(table: pd.DataFrame, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def tracking_errors(table: pd.DataFrame, space: ControlSpace) -> dict[str, dict[str, float | None]]:
     """``mae``, ``bias``, ``gain`` and ``correlation`` per control of columns ``tracked_*`` against ``target_*``.
 
     Over the rows with ``found``. Differences of angles are wrapped. ``bias`` is the mean of tracked − target, ``gain``
@@ -122,10 +125,11 @@ def tracking_errors(table: pd.DataFrame, names: Sequence[str]) -> dict[str, dict
     """
     found = table[table["found"].astype(bool)]
     result: dict[str, dict[str, float | None]] = {"mae": {}, "bias": {}, "gain": {}, "correlation": {}}
-    for name in names:
+    for control in space.controls:
+        name = control.name
         target = found[f"target_{name}"].to_numpy(dtype=float)
         tracked = found[f"tracked_{name}"].to_numpy(dtype=float)
-        error = angle_difference(tracked, target) if name in _ANGLES else tracked - target
+        error = _difference(control, tracked, target)
         answer = target + error  # the tracked angle on the target's side of ±180
         spread = len(found) > 2 and float(target.std()) > 1e-6
         result["mae"][name] = _mean(np.abs(error))
@@ -134,9 +138,6 @@ def tracking_errors(table: pd.DataFrame, names: Sequence[str]) -> dict[str, dict
         moves = spread and float(answer.std()) > 1e-6
         result["correlation"][name] = float(np.corrcoef(answer, target)[0, 1]) if moves else None
     return result
-
-
-_ANGLES = ("pitch", "yaw", "roll")
 
 
 def follow(face: SteerableFace, commanded: pd.DataFrame, video: Path, tracker: Tracker) -> pd.DataFrame:
@@ -158,16 +159,20 @@ def follow(face: SteerableFace, commanded: pd.DataFrame, video: Path, tracker: T
     return result
 
 
-def _compare(tracker: Tracker, names: Sequence[str], target: Image, steered: Image) -> dict[str, Any]:
+def _compare(tracker: Tracker, space: ControlSpace, target: Image, steered: Image) -> dict[str, Any]:
     """Everything measured on one pair of frames."""
+    names = space.names
     real = tracker(target)
     if why_unusable(real, target):
         return {"target_found": False}
     wanted = face_columns(real[0])
     row: dict[str, Any] = {"target_found": True} | {f"target_{name}": wanted[name] for name in names}
     again = tracker(_perturbed(target))
-    for name in names:
-        row[f"floor_{name}"] = abs(_difference(name, face_columns(again[0])[name], wanted[name])) if again else np.nan
+    for control in space.controls:
+        name = control.name
+        row[f"floor_{name}"] = (
+            abs(float(_difference(control, face_columns(again[0])[name], wanted[name]))) if again else np.nan
+        )
     row["psnr"] = cv2.PSNR(steered, target)
     row["ssim"] = structural_similarity(to_grey(steered), to_grey(target))
     row["sharpness"] = sharpness(steered, real[0].box) / sharpness(target, real[0].box)
@@ -195,8 +200,9 @@ def _perturbed(image: Image) -> Image:
     return np.clip(moved + random.normal(0, 2, size=image.shape), 0, 255).astype(np.uint8)
 
 
-def _difference(name: str, a: float, b: float) -> float:
-    return float(angle_difference(a, b)) if name in _ANGLES else a - b
+def _difference(control: Control, a: Any, b: Any) -> Any:
+    """``a - b``, the short way round for angles."""
+    return angle_difference(a, b) if control.unit == "°" else a - b
 
 
 def _mean(values: Any) -> float | None:

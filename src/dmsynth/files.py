@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dmsynth.errors import DmsynthError
 
@@ -47,6 +47,18 @@ def read_json(path: Path) -> Any:
         raise DmsynthError(f"{path}: no such file; check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DmsynthError(f"{path}: not valid JSON ({error}); make it again") from None
+
+
+def lock(file: IO[bytes], name: Path) -> None:
+    """Hold ``file`` for this process alone until it is closed; ``DmsynthError`` if another process holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing to lock with
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DmsynthError(f"{name}: another process is working on it; wait for it or choose another name") from None
 
 
 def sha256_of(path: Path) -> str:

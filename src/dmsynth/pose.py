@@ -45,9 +45,3 @@ def wrap(angle: ArrayLike) -> NDArray[np.float64]:
 def angle_difference(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """``a - b`` the short way round, in [-180, 180) degrees."""
     return wrap(np.asarray(a, dtype=float) - np.asarray(b, dtype=float))
-
-
-def mean_angle(angles: ArrayLike) -> float:
-    """Circular mean in degrees: the direction of the summed unit vectors, so that 179 and -179 give 180."""
-    radians = np.deg2rad(np.asarray(angles, dtype=float))
-    return float(np.rad2deg(np.arctan2(np.sin(radians).mean(), np.cos(radians).mean())))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dmsynth.controls import CONTROL_SPACES
 from dmsynth.dataset import open_dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.models.face_file import TrainedFace, read_face
@@ -38,16 +40,19 @@ class SteerableFace:
         Args:
             source: grey or RGB uint8 of any size; by default the face's own source frame.
             pose: the controls by name in their units, for rotation ``pitch``, ``yaw``, ``roll`` in degrees;
-                one that is not named is 0.
+                one that is not named is 0. Outside the training coverage the picture comes with a warning.
 
         Returns:
             (height, width) uint8, or (height, width, 3) for a face trained in colour.
         """
         values = np.array([self.trained.space.row(pose)])
+        if self.outside_coverage(values).size:
+            warnings.warn(f"{pose} lies outside what {self.path} was trained on", stacklevel=2)
         return next(self.frames(values, source))
 
     def frames(self, values: NDArray[np.float64], source: Image | None = None) -> Iterator[Image]:
         """One frame for each row of ``values`` (n, k), in the order and units of the face's control space."""
+        CONTROL_SPACES[self.trained.space.name].check(values)
         codes = torch.from_numpy(self.trained.space.encode(values))
         with torch.inference_mode():
             latent = self.trained.network.encode(self._to_network(source))
@@ -130,6 +135,7 @@ def steer_to_video(
     motion = trajectory.in_space(face.trained.space)
     motion = motion.resampled(frame_rate)
     values = motion.values
+    CONTROL_SPACES[face.trained.space.name].check(values)
     beyond = face.outside_coverage(values)
     if beyond.size:
         message = (
@@ -149,6 +155,13 @@ def steer_to_video(
     table_path = out.with_suffix(".parquet")
     write_table(table_path, table)
     return table_path
+
+
+def keep_inputs(out: Path, inputs: Sequence[str | None]) -> None:
+    """Raise ``DmsynthError`` if writing ``out`` and the table beside it would overwrite one of the inputs."""
+    for written in (out, out.with_suffix(".parquet")):
+        if any(name and Path(name.partition("@")[0]).resolve() == written.resolve() for name in inputs):
+            raise DmsynthError(f"{written}: is an input of this command; give the output another name")
 
 
 def _ranges(numbers: NDArray[np.int64]) -> str:

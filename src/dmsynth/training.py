@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,14 @@ from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.coverage import Coverage
 from dmsynth.dataset import Dataset, nearest_to_neutral
 from dmsynth.errors import DmsynthError
-from dmsynth.files import read_json, replacing, write_json
+from dmsynth.files import lock, read_json, replacing, write_json
 from dmsynth.machine import best_precision, describe_machine
 from dmsynth.models import RECIPES
-from dmsynth.models.autoencoder import Autoencoder
+from dmsynth.models.autoencoder import Autoencoder, channels_last
 from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.progress import console
 
+PRECISIONS = ("32-true", "bf16-mixed")
 _LOG_EVERY = 25  # steps
 _VALIDATE_EVERY = 250  # steps, at least: validating a small dataset after every pass would cost more than training
 
@@ -66,24 +68,34 @@ class Settings:
 class Batches:
     """Batches of frames from a memory map. Which frames batch number ``n`` holds is decided by the seed and ``n``
     alone, so a run that starts at batch ``n`` sees what an unbroken one would have seen.
+
+    The neighbours that the swap exchanges come from one recording: the appearance they share, place and light
+    included, is what makes one's code with the other's appearance code the one's image.
     """
 
     def __init__(
         self, dataset: Dataset, codes: NDArray[np.float32], indices: NDArray[np.int64], batch: int, seed: int
     ) -> None:
-        self._frames, self._codes, self._indices = dataset.frames, codes, indices
-        self._batch, self._seed = batch, seed
+        self._frames, self._codes, self._batch, self._seed = dataset.frames, codes, batch, seed
+        names = dataset.labels["recording"].to_numpy()[indices]
+        self._recordings = [indices[names == name] for name in np.unique(names)]
+        self._order = lru_cache(maxsize=1)(self._shuffled)
 
     @property
     def per_pass(self) -> int:
-        """Batches in one pass over the frames; a remainder smaller than a batch is left to the next pass."""
-        return len(self._indices) // self._batch
+        """Batches in one pass over the frames; a remainder smaller than a batch sits out the pass."""
+        return sum(len(recording) // 2 for recording in self._recordings) * 2 // self._batch
+
+    def _shuffled(self, past: int) -> NDArray[np.int64]:
+        """The frames in the order of pass number ``past``."""
+        random = np.random.default_rng((self._seed, past))
+        pairs = [random.permutation(r)[: len(r) // 2 * 2].reshape(-1, 2) for r in self._recordings]
+        return random.permutation(np.concatenate(pairs)).ravel()
 
     def __call__(self, number: int) -> tuple[Tensor, Tensor]:
         """Batch ``number``: images (batch, channels, h, w) in [0, 1] and codes (batch, k)."""
         past, position = divmod(number, self.per_pass)
-        order = np.random.default_rng((self._seed, past)).permutation(self._indices)
-        chosen = order[position * self._batch : (position + 1) * self._batch]
+        chosen = self._order(past)[position * self._batch : (position + 1) * self._batch]
         return to_network(self._frames[chosen]), torch.from_numpy(self._codes[chosen])
 
 
@@ -105,11 +117,6 @@ def to_network(frames: NDArray[np.uint8]) -> Tensor:
     images = torch.from_numpy(np.ascontiguousarray(frames)).float().div_(255)
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def channels_last(network: Autoencoder) -> Autoencoder:
-    """The network with its weights laid out as ``to_network`` lays out images: faster on every device measured."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Training(lightning.LightningModule):
@@ -248,7 +255,6 @@ def train(
     latent: int | None = None,
     base_channels: int | None = None,
     precision: str | None = None,
-    devices: int = 1,
     checkpoint_every: timedelta = timedelta(seconds=30),
 ) -> Path:
     """Train a model on a dataset; returns the path of ``face.safetensors`` in the run folder ``out``.
@@ -273,7 +279,7 @@ def train(
     recipe = RECIPES[model]
     settings = Settings(
         model=model,
-        control_space="rotation",
+        control_space=recipe.control_space,
         labels=labels,
         dataset_sha256=dataset.sha256,
         seed=seed,
@@ -283,25 +289,19 @@ def train(
         base_channels=base_channels or recipe.base_channels,
         precision=precision or best_precision(),
     )
-    begin_run(out, dataset, settings)
-
-    values = dataset.controls(CONTROL_SPACES[settings.control_space], labels)
-    training_frames = dataset.split("train")
-    if len(training_frames) < recipe.batch:
-        raise DmsynthError(
-            f"{dataset.path}: only {len(training_frames)} training frames; training needs {recipe.batch}"
-        )
-    space = CONTROL_SPACES[settings.control_space].fitted(values[training_frames])
-    codes = space.encode(values)
-    stream = Stream(Batches(dataset, codes, training_frames, recipe.batch, seed), endless=True)
-    validation_frames = dataset.split("validation")
-    validating = len(validation_frames) >= recipe.batch
-    validation = (
-        Stream(Batches(dataset, codes, validation_frames, recipe.batch, 0), endless=False) if validating else None
-    )
-
+    if settings.precision not in PRECISIONS:
+        raise DmsynthError(f"--precision {precision}: give {' or '.join(PRECISIONS)}")
     if steps is None and (epochs is not None or max_time is None):
-        steps = (epochs or 1000) * stream.batches.per_pass
+        steps = (epochs or 1000) * max(1, len(dataset.split("train")) // recipe.batch)
+    values = dataset.controls(CONTROL_SPACES[settings.control_space], labels)
+    frames = dataset.split("train")
+    if len(frames) < 2 * recipe.batch or not len(dataset.split("test")):
+        raise DmsynthError(f"{dataset.path}: {len(frames)} training frames are too few; make it from more material")
+    space = CONTROL_SPACES[settings.control_space].fitted(values[frames])
+    codes = space.encode(values)
+    stream = Stream(Batches(dataset, codes, frames, recipe.batch, seed), endless=True)
+    validation = Stream(Batches(dataset, codes, dataset.split("validation"), recipe.batch, 0), endless=False)
+
     lightning.seed_everything(seed, verbose=False)
     width, height = dataset.size
     shape = {
@@ -313,47 +313,78 @@ def train(
     }
     training = Training(recipe.network(**shape), settings, stream)
     timer = Timer(max_time, interval="step")
-    best = ModelCheckpoint(out, "best", monitor="validation/loss", enable_version_counter=False)
-    last = ModelCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False)
-    preview = _Preview(*Batches(dataset, codes, training_frames, min(4, len(training_frames)), 0)(0))
-    with _quiet_lightning():
-        trainer = lightning.Trainer(
-            default_root_dir=out,
-            accelerator="auto",
-            devices=devices,
-            precision=settings.precision,
-            max_epochs=-1,
-            max_steps=steps if steps is not None else -1,
-            val_check_interval=max(_VALIDATE_EVERY, stream.batches.per_pass) if validating else None,
-            limit_val_batches=None if validating else 0,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            logger=TensorBoardLogger(out, name="", version=""),
-            callbacks=[timer, best, last, preview, _Bar(steps or 0, timer if max_time else None)],
-            plugins=[_WholeCheckpoints()],
-            log_every_n_steps=_LOG_EVERY,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+    with _quiet_lightning(), begin_run(out, dataset, settings):
+        trainer = _trainer(out, settings, timer, steps, stream, validation, checkpoint_every)
         parameters = sum(p.numel() for p in training.parameters()) / 1e6
         device = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
         console.print(
-            f"training {model}: {parameters:.1f} M parameters, {len(training_frames)} frames of {width}×{height}, "
-            f"{trainer.num_devices} {device}, {settings.precision}"
+            f"training {model}: {parameters:.1f} M parameters, {len(frames)} frames of {width}×{height}, "
+            f"{device}, {settings.precision}"
         )
         resume = out / "last.ckpt"
-        trainer.fit(training, stream, validation, ckpt_path=resume if resume.is_file() else None)
+        try:
+            trainer.fit(
+                training,
+                stream,
+                validation if validation.batches.per_pass else None,
+                ckpt_path=resume if resume.is_file() else None,
+            )
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise DmsynthError(f"{out}: training interrupted; run the same command again to go on") from None
         trainer.save_checkpoint(resume)
-        if trainer.interrupted:
-            raise DmsynthError(f"{out}: training interrupted at step {trainer.global_step}; run it again to go on")
         seconds = timer.time_elapsed("train")
-        if validating:
-            _restore_best(trainer, training, validation, best)
-    return _finish(out, training, dataset, shape, space, codes[training_frames], trainer.global_step, seconds)
+        if validation.batches.per_pass:
+            _restore_best(trainer, training, validation, out / "best.ckpt")
+        return _finish(out, training, dataset, shape, space, codes[frames], trainer.global_step, seconds)
 
 
-def begin_run(out: Path, dataset: Dataset, settings: Settings) -> None:
-    """Make the run folder, or recognize it as this same run. ``DmsynthError`` if it holds another one."""
+def _trainer(
+    out: Path,
+    settings: Settings,
+    timer: Timer,
+    steps: int | None,
+    stream: Stream,
+    validation: Stream,
+    checkpoint_every: timedelta,
+) -> lightning.Trainer:
+    """Lightning's trainer: one endless epoch bounded by steps or time, validated about once a pass."""
+    callbacks: list[Callback] = [
+        timer,
+        ModelCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False),
+        _Preview(*stream.batches(0)),
+        _Bar(steps or 0, timer if timer.time_remaining() is not None else None),
+    ]
+    validating = validation.batches.per_pass > 0
+    if validating:
+        callbacks.append(ModelCheckpoint(out, "best", monitor="validation/loss", enable_version_counter=False))
+    else:
+        console.print("too few validation frames: the last weights are kept instead of the best ones")
+    return lightning.Trainer(
+        default_root_dir=out,
+        accelerator="auto",
+        devices=1,
+        precision=settings.precision,
+        max_epochs=-1,
+        max_steps=steps if steps is not None else -1,
+        val_check_interval=max(_VALIDATE_EVERY, stream.batches.per_pass) if validating else None,
+        limit_val_batches=None if validating else 0,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=TensorBoardLogger(out, name="", version=""),
+        callbacks=callbacks,
+        plugins=[_WholeCheckpoints()],
+        log_every_n_steps=_LOG_EVERY,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+@contextmanager
+def begin_run(out: Path, dataset: Dataset, settings: Settings) -> Iterator[None]:
+    """Make the run folder, or recognize it as this same run, and hold it for the length of the block.
+
+    ``DmsynthError`` if it holds another training or another process is working on it.
+    """
     note = out / "run.json"
     if note.is_file():
         before = read_json(note).get("settings", {})
@@ -361,28 +392,29 @@ def begin_run(out: Path, dataset: Dataset, settings: Settings) -> None:
         if different:
             changes = ", ".join(f"{name} {before.get(name)!r} → {getattr(settings, name)!r}" for name in different)
             raise DmsynthError(f"{out}: holds another training ({changes}); choose another folder or remove it")
-        return
-    if out.exists() and any(out.iterdir()):
+    elif out.exists() and any(out.iterdir()):
         raise DmsynthError(f"{out}: is not empty and holds no training; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    content = {
-        "made_by": f"dmsynth {dmsynth.__version__}",
-        "dataset": str(dataset.path),
-        "settings": asdict(settings),
-        "machine": describe_machine(),
-    }
-    write_json(note, content)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        content = {
+            "made_by": f"dmsynth {dmsynth.__version__}",
+            "dataset": str(dataset.path),
+            "settings": asdict(settings),
+            "machine": describe_machine(),
+        }
+        write_json(note, content)
+    with note.open("rb") as file:
+        lock(file, out)
+        yield
 
 
-def _restore_best(
-    trainer: lightning.Trainer, training: Training, validation: Stream | None, best: ModelCheckpoint
-) -> None:
+def _restore_best(trainer: lightning.Trainer, training: Training, validation: Stream, best: Path) -> None:
     """Put the weights with the lowest validation loss, the last ones included, into ``training``."""
     trainer.logger = None  # the curves end with the training
+    monitor = next(c for c in trainer.checkpoint_callbacks if c.monitor == "validation/loss")
     final = float(trainer.validate(training, validation, verbose=False)[0]["validation/loss"])
-    if best.best_model_score is not None and float(best.best_model_score) < final:
-        checkpoint = _WholeCheckpoints().load_checkpoint(best.best_model_path)
-        training.load_state_dict(checkpoint["state_dict"])
+    if monitor.best_model_score is not None and float(monitor.best_model_score) < final:
+        training.load_state_dict(_WholeCheckpoints().load_checkpoint(best)["state_dict"])
 
 
 def _finish(

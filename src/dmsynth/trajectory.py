@@ -23,6 +23,7 @@ from dmsynth.controls import ControlSpace
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
 
+_MOST_FRAMES = 1_000_000
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 
@@ -53,6 +54,11 @@ class Trajectory:
     def resampled(self, frame_rate: float) -> Trajectory:
         """The same motion at ``frame_rate`` frames a second, from its first to its last time (linear between)."""
         count = int(np.floor(self.seconds * frame_rate + 1e-6)) + 1
+        if count > _MOST_FRAMES:
+            raise DmsynthError(
+                f"trajectory: {self.seconds:g} s at {frame_rate:g} frames a second are {count} frames; "
+                f"at most {_MOST_FRAMES} are steered at once: check that times are in seconds"
+            )
         times = self.times[0] + np.arange(count) / frame_rate
         columns = [np.interp(times, self.times, column) for column in self.values.T]
         return Trajectory(self.names, times - times[0], np.stack(columns, axis=1))
@@ -226,16 +232,3 @@ def from_table(table: pd.DataFrame, names: Sequence[str], where: str) -> Traject
     if late.size:
         raise DmsynthError(f"{where}: time does not increase at row {late[0] + 1}; sort the rows by time")
     return Trajectory(tuple(present), times, np.stack(list(columns.values()), axis=1))
-
-
-def check_range(trajectory: Trajectory, space: ControlSpace) -> None:
-    """Raise ``DmsynthError`` naming the frame if a value is outside what the control can mean (yaw 400 °)."""
-    for name, low, high in zip(space.names, space.low, space.high, strict=True):
-        outside = np.flatnonzero((trajectory[name] < low) | (trajectory[name] > high))
-        if outside.size:
-            frame = int(outside[0])
-            unit = next(control.unit for control in space.controls if control.name == name)
-            raise DmsynthError(
-                f"trajectory: {name} is {trajectory[name][frame]:g} {unit} at frame {frame}; "
-                f"it must lie between {low:g} and {high:g} {unit}"
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ Image = NDArray[np.uint8]
 
 # Containers round their frame counts; more than this many missing frames means the end of the file is gone.
 _MISSING_FRAMES_ALLOWED = 2
+_MISSING_SECONDS_ALLOWED = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def probe_video(path: Path) -> VideoInfo:
         first = next(_decode(path, container, stream), None)
         if first is None:
             raise DmsynthError(f"{path}: holds no frame that can be decoded; record or copy it again")
-        height, width = _upright(first, grey=True).shape[:2]
+        height, width = _upright(first, stream, grey=True).shape[:2]
         return VideoInfo(width, height, stream.frames or round(seconds * rate), rate, seconds)
 
 
@@ -91,17 +93,43 @@ def read_video(path: Path, grey: bool = False) -> Iterator[Frame]:
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         start: float | None = None
+        before = 0.0
         index = -1
         for index, decoded in enumerate(_decode(path, container, stream)):
             time = decoded.time if decoded.time is not None else float(index / rate)
             start = time if start is None else start
-            yield Frame(index, time - start, _upright(decoded, grey))
+            if index and time <= before:  # a clock that jumped back or stands still
+                start -= before - time + float(1 / rate)
+            before = time
+            yield Frame(index, time - start, _upright(decoded, stream, grey))
         if index < 0:
             raise DmsynthError(f"{path}: holds no frame that can be decoded; record or copy it again")
-        if stream.frames - (index + 1) > _MISSING_FRAMES_ALLOWED:
-            raise DmsynthError(
-                f"{path}: ends after frame {index} of {stream.frames - 1}: the file is truncated; copy it again"
-            )
+        _check_end(path, container, stream, index + 1, before)
+
+
+def check_whole(path: Path) -> None:
+    """Raise ``DmsynthError`` if a video is no video or ends early. Reads the file through without decoding it."""
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        end = max((float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base), default=0.0)
+        _check_end(path, container, stream, len(packets), end)
+
+
+def _check_end(
+    path: Path, container: av.container.InputContainer, stream: av.VideoStream, frames: int, end: float
+) -> None:
+    """Raise if the header promises more: more frames, or where it does not count them a longer time."""
+    if stream.frames - frames > _MISSING_FRAMES_ALLOWED:
+        raise DmsynthError(
+            f"{path}: ends after frame {frames - 1} of {stream.frames - 1}: the file is truncated; copy it again"
+        )
+    promised = container.duration / av.time_base if container.duration else 0.0
+    if not stream.frames and len(container.streams) == 1 and promised - end > _MISSING_SECONDS_ALLOWED:
+        raise DmsynthError(
+            f"{path}: ends after frame {frames - 1}, at {end:.1f} of {promised:.1f} s: the file is truncated; "
+            "copy it again"
+        )
 
 
 def _decode(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
@@ -116,8 +144,12 @@ def _decode(path: Path, container: av.container.InputContainer, stream: av.Video
         ) from None
 
 
-def _upright(frame: av.VideoFrame, grey: bool) -> Image:
+def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool) -> Image:
+    """The frame as a person would see it: square pixels, turned as its metadata say."""
     image = frame.to_ndarray(format="gray" if grey else "rgb24")
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if abs(aspect - 1) > 1e-3:
+        image = cv2.resize(image, (round(image.shape[1] * aspect), image.shape[0]), interpolation=cv2.INTER_LINEAR)
     turns = round(frame.rotation / 90) % 4  # counter-clockwise quarter turns, as the display matrix says
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
@@ -180,7 +212,7 @@ class VideoWriter:
             raise DmsynthError(f"{path}: a video is written as .mp4, .mkv or .mov; change the name's ending")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
         self._width, self._height = width // 2 * 2, height // 2 * 2
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         self._container = av.open(str(self._temporary), mode="w", options=options)

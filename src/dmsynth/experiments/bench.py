@@ -17,6 +17,7 @@ from dmsynth.controls import CONTROL_SPACES
 from dmsynth.coverage import Coverage
 from dmsynth.machine import best_precision, describe_machine
 from dmsynth.models import RECIPES
+from dmsynth.models.autoencoder import channels_last
 from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import console
@@ -24,7 +25,6 @@ from dmsynth.sources.photo import PoseRange, default_portrait, prepare
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.swapping import swap_position_encoding
 from dmsynth.trackers import Tracker
-from dmsynth.training import channels_last
 from dmsynth.video import Image, VideoWriter, fit, read_video
 
 SIZE = (320, 240)

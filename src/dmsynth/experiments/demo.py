@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dmsynth.dataset import Dataset, open_dataset
+from dmsynth.errors import DmsynthError
 from dmsynth.evaluation import Evaluation, evaluate, follow, tracking_errors
 from dmsynth.files import write_json
 from dmsynth.report.html import SteeredRun, write_report
-from dmsynth.sources.photo import PoseRange, pose_photo
+from dmsynth.sources.photo import PoseRange, photo_recipe, pose_photo
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.training import train
@@ -63,20 +65,24 @@ def demo(
     video = out / "steered.mp4"
     steer_to_video(face, trajectory, video, FRAME_RATE)
     table = follow(face, trajectory.table(), video, tracker)
-    run = SteeredRun(video, table, tracking_errors(table, face.trained.space.names), MOTIONS)
+    run = SteeredRun(video, table, tracking_errors(table, face.trained.space), MOTIONS)
 
     evaluation: Evaluation = evaluate(face, dataset, tracker)
     followed = {"frames": len(table), "lost": int((~table["found"]).sum()), **run.errors}
     metrics = {**evaluation.metrics, "trajectory": followed}
     write_json(out / "metrics.json", metrics)
-    portrait = f" --photo {photo}" if photo else ""
-    write_report(out / "report.html", face, evaluation, [f"dmsynth demo --out {out}{portrait} --seed {seed}"], run)
+    command = ["dmsynth", "demo", "--out", str(out), "--frames", str(size.frames), "--seed", str(seed)]
+    command += ["--train-time", f"{size.train_seconds:g}s"] + (["--photo", str(photo)] if photo else [])
+    write_report(out / "report.html", face, evaluation, [shlex.join(command)], run)
     return metrics
 
 
 def _dataset(path: Path, tracker: Tracker, photo: Path | None, size: DemoSize, seed: int) -> Dataset:
-    if path.is_dir():
-        return open_dataset(path)
     # A little wider than the commands, because a tracker may answer less than the geometry's angle.
     poses = PoseRange(pitch=14, yaw=36, roll=14)
+    if path.is_dir():
+        dataset = open_dataset(path)
+        if dataset.manifest["recipe"] != photo_recipe(photo, tracker, size.frames, size.size, poses, seed):
+            raise DmsynthError(f"{path}: holds another demo's faces; give another --out or remove it")
+        return dataset
     return pose_photo(path, photo, tracker, size.frames, size.size, poses, seed)

@@ -1,9 +1,10 @@
 """What is learned: the networks, by name.
 
-A model is a ``torch.nn.Module`` made from a ``ModelShape`` with two methods,
+A model is a ``torch.nn.Module`` made from width, height, channels, latent and base_channels, with three methods,
 
     encode(images (n, channels, height, width)) → latent (n, d), its first entries the control code
     decode(latent (n, d))                       → images (n, channels, height, width) in [0, 1]
+    steer(latent (1 or n, d), code (n, k))      → images of that appearance at those controls
 
 and an objective that trains it (``dmsynth.swapping``). Adding one is one entry here.
 """
@@ -23,6 +24,7 @@ class Recipe:
 
     description: str
     network: Callable[..., Autoencoder]
+    control_space: str
     objective: Objective
     latent: int
     base_channels: int
@@ -34,6 +36,7 @@ RECIPES: dict[str, Recipe] = {
     "rotation": Recipe(
         description="the thesis's rotation model (4.2): Fig. 3.1's autoencoder, swap position encoding",
         network=Autoencoder,
+        control_space="rotation",
         objective=swap_position_encoding,
         latent=8,
         base_channels=64,

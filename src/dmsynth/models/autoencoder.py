@@ -54,10 +54,14 @@ class Autoencoder(nn.Module):
                 nn.init.normal_(layer.weight, std=math.sqrt(2 / (4 * layer.in_channels)))
             elif isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.normal_(to_maps.weight, std=1.0)  # few inputs, between 0 and 1
         for parameter in self.parameters():
             if parameter.ndim == 1:  # biases
                 nn.init.zeros_(parameter)
+        # The decoder's first layer has few inputs, between 0 and 1: its ReLUs bend at points spread over that cube,
+        # so that what it draws can depend on the pose from the first step on.
+        nn.init.normal_(to_maps.weight, std=1.0)
+        with torch.no_grad():
+            to_maps.bias.copy_(-(to_maps.weight * torch.rand_like(to_maps.weight)).sum(dim=1))
 
     def encode(self, images: Tensor) -> Tensor:
         """(n, channels, height, width) in [0, 1] → (n, latent)."""
@@ -73,3 +77,8 @@ class Autoencoder(nn.Module):
         """Images (n, …) of ``latent`` (1 or n, d) with its first entries replaced by ``code`` (n, k) (thesis 4.2)."""
         appearance = latent[:, code.shape[1] :].expand(len(code), -1)
         return self.decode(torch.cat([code, appearance], dim=1))
+
+
+def channels_last(network: Autoencoder) -> Autoencoder:
+    """The network with its weights laid out channels last: faster convolutions on every device measured."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

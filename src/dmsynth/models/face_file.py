@@ -22,7 +22,7 @@ from dmsynth.coverage import Coverage
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
 from dmsynth.models import RECIPES
-from dmsynth.models.autoencoder import Autoencoder
+from dmsynth.models.autoencoder import Autoencoder, channels_last
 from dmsynth.video import Image
 
 FORMAT = 1
@@ -83,7 +83,14 @@ def read_face(path: Path) -> TrainedFace:
         ) from None
     if "dmsynth" not in metadata:
         raise DmsynthError(f"{path}: safetensors, but no dmsynth face; give the face.safetensors that training wrote")
-    content = json.loads(metadata["dmsynth"])
+    try:
+        content = json.loads(metadata["dmsynth"])
+        return _from_content(path, content, tensors)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError, AssertionError):
+        raise DmsynthError(f"{path}: its description is damaged; train the face again or copy the file anew") from None
+
+
+def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TrainedFace:
     if content.get("format") != FORMAT or content.get("model") not in RECIPES:
         raise DmsynthError(
             f"{path}: face format {content.get('format')!r}, model {content.get('model')!r} of dmsynth "
@@ -97,7 +104,7 @@ def read_face(path: Path) -> TrainedFace:
     except RuntimeError:
         raise DmsynthError(f"{path}: its weights do not fit its description; train the face again") from None
     return TrainedFace(
-        network=network.eval(),
+        network=channels_last(network).eval(),
         shape=content["shape"],
         model=content["model"],
         space=ControlSpace.from_dict(content["control_space"]),

@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
-from dmsynth.video import Image, fit, read_image, to_grey
+from dmsynth.video import Image, fit, read_image
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
 _POSED_WIDTH = 320  # pixels, at least
@@ -83,16 +84,7 @@ def pose_photo(
     # Posed and tracked large, stored small: a smaller frame would only make the tracker's labels noisier.
     large = max(1, math.ceil(_POSED_WIDTH / size[0]))
     posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
-    recipe = {
-        "kind": "photo",
-        "photo": {"name": name, "sha256": hashlib.sha256(picture.tobytes()).hexdigest()},
-        "frames": frames,
-        "size": list(size),
-        "poses": vars(poses),
-        "seed": seed,
-        "colour": colour,
-        "tracker": tracker.name,
-    }
+    recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]))
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
@@ -121,6 +113,32 @@ def pose_photo(
     return writer.finish(split_at_random(writer.kept, seed))
 
 
+def photo_recipe(
+    photo: Path | None,
+    tracker: Tracker,
+    frames: int,
+    size: tuple[int, int],
+    poses: PoseRange,
+    seed: int,
+    colour: bool = False,
+) -> dict[str, Any]:
+    """What decides a posed dataset's content, as its manifest holds it. Arguments as for ``pose_photo``."""
+    picture = read_image(photo) if photo else default_portrait()
+    return {
+        "kind": "photo",
+        "photo": {
+            "name": photo.name if photo else "astronaut",
+            "sha256": hashlib.sha256(picture.tobytes()).hexdigest(),
+        },
+        "frames": frames,
+        "size": list(size),
+        "poses": vars(poses),
+        "seed": seed,
+        "colour": colour,
+        "tracker": tracker.name,
+    }
+
+
 def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, colour: bool = True) -> PosedPhoto:
     """Frame the one face of a picture and make it ready to be posed at ``size`` (width, height).
 
@@ -133,7 +151,7 @@ def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, 
         reason = why_unusable(faces, framed)
     if reason:
         raise DmsynthError(f"{name}: {reason}; give a portrait of one person looking at the camera, the head in full")
-    return PosedPhoto(framed if colour else to_grey(framed), faces[0].landmarks, faces[0].rotation)
+    return PosedPhoto(framed, faces[0].landmarks, faces[0].rotation, grey=not colour)
 
 
 def _frame(picture: Image, face: Face, size: tuple[int, int]) -> Image:

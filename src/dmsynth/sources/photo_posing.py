@@ -52,12 +52,13 @@ class PosedPhoto:
     image: (H, W, 3) or (H, W) uint8.
     landmarks: (478, 3) float32 face mesh in pixels, x right, y down, z negative towards the camera.
     rotation: (3, 3) the head's rotation in the photo, frame x right, y up, z towards the camera.
+    grey: give grey frames of a colour photo, whose colours still help to tell skin from clothes.
     """
 
-    def __init__(self, image: Bytes, landmarks: Float, rotation: NDArray[np.floating[Any]]) -> None:
+    def __init__(self, image: Bytes, landmarks: Float, rotation: NDArray[np.floating[Any]], grey: bool = False) -> None:
         """Cut the photo into layers and find the head's shape, which takes about a second."""
-        self._is_grey = image.ndim == 2
-        colour = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if self._is_grey else image
+        self._is_grey = grey or image.ndim == 2
+        colour = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
         height, width = colour.shape[:2]
         # A moving head uncovers what lies just beyond the frame: hair above, neck and clothes below.
         above, below = height // 8, height // 4
@@ -102,7 +103,7 @@ class PosedPhoto:
     def pose(self, pitch: float, yaw: float, roll: float) -> Bytes:
         """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera).
 
-        Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25.  Returns uint8 of the input image's shape.
+        Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25.  Returns (H, W, 3) uint8, or (H, W) if grey.
         """
         relative = rotation_matrix(pitch, yaw, roll) @ self._photo_rotation.T
         posed = self._plate.copy()

@@ -16,7 +16,7 @@ from dmsynth.files import sha256_of
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
 from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
-from dmsynth.video import Image, VideoInfo, cut_to_shape, fit, probe_video, read_video
+from dmsynth.video import Image, VideoInfo, check_whole, cut_to_shape, fit, probe_video, read_video
 
 _AUTOMATIC_AREA = 320 * 240
 _TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
@@ -58,6 +58,8 @@ def import_recordings(
     Raises:
         DmsynthError: a video that cannot be read, or too few usable frames.
     """
+    for video in videos:
+        check_whole(video)  # before hours of work, not after
     infos = [probe_video(video) for video in videos]
     if crop is not None:
         for video, info in zip(videos, infos, strict=True):

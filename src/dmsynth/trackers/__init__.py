@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
 from dmsynth.pose import angles_from_matrix
+from dmsynth.progress import console
 from dmsynth.video import Frame, Image
 
 ENTRY_POINTS = "dmsynth.trackers"
@@ -86,25 +87,25 @@ def tracker_names() -> list[str]:
     return sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)})
 
 
-def open_tracker(name: str = "auto", model: Path | None = None) -> Tracker:
-    """A tracker by name.
+def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
+    """A tracker by name, for any number of threads.
 
     ``auto`` is MediaPipe's Face Landmarker (the thesis's tracker, 4.1) where its model file is at hand or can be
     downloaded, else the FaceMesh inside the mediapipe wheel. ``model`` names Face Landmarker's file explicitly.
     Raises ``DmsynthError`` for an unknown name or a tracker that cannot start.
     """
-    if name == "auto" or (name == "face-landmarker" and model is not None):
+    if name in ("auto", "face-landmarker"):
         from dmsynth.trackers.face_landmarker import FaceLandmarker, find_model
 
-        path = find_model(model)
-        if path is not None:
-            return FaceLandmarker(path)
+        path = find_model(model)  # once for all threads
+        if path is not None or name == "face-landmarker":
+            return TrackerPool(lambda: FaceLandmarker(path))
+        console.print("Face Landmarker's model is not at hand: tracking with the wheel's FaceMesh", style="yellow")
         name = "face-mesh"
     matches = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == name]
     if not matches:
         raise DmsynthError(f"no tracker named {name!r}; installed: auto, {', '.join(tracker_names())}")
-    tracker: Tracker = matches[0].load()()
-    return tracker
+    return TrackerPool(matches[0].load())
 
 
 class TrackerPool:
@@ -113,8 +114,11 @@ class TrackerPool:
     def __init__(self, make: Callable[[], Tracker]) -> None:
         self._make = make
         self._local = threading.local()
-        self._local.tracker = make()
-        self.name = self._local.tracker.name
+        try:
+            self._local.tracker = make()
+        except ModuleNotFoundError as error:
+            raise DmsynthError(f"this tracker needs {error.name}, which is not installed; pip install it") from None
+        self.name: str = self._local.tracker.name
 
     def __call__(self, image: Image) -> list[Face]:
         if not hasattr(self._local, "tracker"):

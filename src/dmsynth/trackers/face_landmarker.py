@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
 from dmsynth.trackers import Face
-from dmsynth.trackers.quiet import quiet
+from dmsynth.trackers.quiet import first_face, quiet
 from dmsynth.video import Image, to_rgb
 
 MODEL_URL = (
@@ -27,12 +27,13 @@ def find_model(explicit: Path | None = None) -> Path | None:
     """Path of Face Landmarker's model: given, from the environment, from the cache, or downloaded and verified.
 
     Returns None where there is no way to it (offline and not cached), within about 2 seconds. Raises
-    ``DmsynthError`` if a path that was given explicitly or by the environment is not that model.
+    ``DmsynthError`` if a path that was given, explicitly or by the environment, is not there.
     """
     named = explicit or (Path(os.environ[MODEL_VARIABLE]) if os.environ.get(MODEL_VARIABLE) else None)
     if named is not None:
         if not named.is_file():
-            raise DmsynthError(f"{named}: no such tracker model; correct the path or unset {MODEL_VARIABLE}")
+            how = "correct the path" if explicit else f"correct or unset {MODEL_VARIABLE}"
+            raise DmsynthError(f"{named}: no such tracker model; {how}")
         return named
     import pooch
 
@@ -87,7 +88,6 @@ class FaceLandmarker:
                 f"Face Landmarker's model file is not at hand and could not be downloaded; set {MODEL_VARIABLE} "
                 "to its path, or use --tracker face-mesh"
             )
-        self._seen_a_face = False
         self.name = f"MediaPipe Face Landmarker ({sha256_of(path)[:8]})"
         with quiet():
             from mediapipe.tasks import python as tasks
@@ -103,6 +103,8 @@ class FaceLandmarker:
             except (RuntimeError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise DmsynthError(f"{path}: not a Face Landmarker model ({reason}); download it again") from None
+            for _ in range(2):  # each network chatters at its first use, one of them after the answer
+                self(first_face())
 
     def __call__(self, image: Image) -> list[Face]:
         import mediapipe
@@ -110,13 +112,7 @@ class FaceLandmarker:
         rgb = np.ascontiguousarray(to_rgb(image))
         height, width = rgb.shape[:2]
         frame = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)
-        if self._seen_a_face:
-            result = self._landmarker.detect(frame)
-        else:
-            with quiet():  # each network chatters at its first use, one of them after the answer: ask twice
-                self._landmarker.detect(frame)
-                result = self._landmarker.detect(frame)
-        self._seen_a_face |= bool(result.face_landmarks)
+        result = self._landmarker.detect(frame)
         faces = []
         for points, matrix in zip(result.face_landmarks, result.facial_transformation_matrixes, strict=True):
             landmarks = np.array([(p.x * width, p.y * height, p.z * width) for p in points], dtype=np.float32)

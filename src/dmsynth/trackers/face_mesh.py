@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from dmsynth.trackers import Face
-from dmsynth.trackers.quiet import quiet
+from dmsynth.trackers.quiet import first_face, quiet
 from dmsynth.video import Image, to_rgb
 
 # An average head in its own frame (x right, y up, z forwards; centimetres, outer eye corners 9 cm apart): where
@@ -45,21 +43,18 @@ class FaceMesh:
 
             self._mesh = face_mesh.FaceMesh(static_image_mode=True, max_num_faces=2, refine_landmarks=False)
             self._head = np.array(list(HEAD.values()))
-            self._seen_a_face = False
-            self(np.zeros((64, 64), dtype=np.uint8))  # starts the graph's own threads, which chatter too
+            self(first_face())
 
     def __call__(self, image: Image) -> list[Face]:
         rgb = np.ascontiguousarray(to_rgb(image))
         height, width = rgb.shape[:2]
-        with nullcontext() if self._seen_a_face else quiet():  # each network chatters at its first use
-            result = self._mesh.process(rgb)
+        result = self._mesh.process(rgb)
         faces = []
         for found in result.multi_face_landmarks or []:
             landmarks = np.array([(p.x * width, p.y * height, p.z * width) for p in found.landmark], dtype=np.float32)
             (left, top), (right, bottom) = landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)
             box = (float(left), float(top), float(right), float(bottom))
             faces.append(Face(self._rotation(landmarks), box, landmarks))
-        self._seen_a_face |= bool(faces)
         return faces
 
     def _rotation(self, landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
