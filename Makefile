@@ -11,7 +11,7 @@ ifneq ($(wildcard $(LANDMARKER)),)
 export DMSYNTH_FACE_LANDMARKER ?= $(LANDMARKER)
 endif
 
-.PHONY: install demo test test-slow lint bench lock figures clean
+.PHONY: install demo test test-slow lint bench lock clean
 
 install: $(VENV)/installed
 

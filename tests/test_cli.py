@@ -224,7 +224,7 @@ def test_a_full_disk(workdir: Path, face_file: Path, face_video: Path) -> None:
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     line = fails(
         dmsynth("dataset", "recording", "data", face_video, "--size", "320x240", cwd=workdir, preexec_fn=limit)

@@ -242,7 +242,7 @@ def test_pictures_of_a_dataset(tmp_path: Path, photo_dataset: Dataset) -> None:
         path = tmp_path / f"{draw.__name__}.png"
         draw(photo_dataset, path)
         assert min(read_image(path).shape[:2]) > 200
-    lines = coverage_in_text(np.array([-10.0, 0, 0, 10]), np.array([-5.0, 0, 0, 5]))
+    lines = coverage_in_text(np.array([-10.0, 0, 0, 10]), np.array([-5.0, 0, 0, 5]), 5.0)
     assert lines[0].startswith("    +5°") and "█" in lines[1] and lines[-1].endswith("yaw")
 
 

@@ -151,8 +151,8 @@ def test_a_truncated_video_names_the_frame(tmp_path: Path, face_video: Path) -> 
 def test_a_truncated_video_without_a_frame_count(tmp_path: Path) -> None:
     path = tmp_path / "long.mkv"
     with VideoWriter(path, 64, 64, 25) as video:
-        for _ in range(200):
-            video.write(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8))
+        for number in range(200):
+            video.write(np.random.default_rng(number).integers(0, 255, (64, 64), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     for read in (check_whole, lambda path: list(read_video(path))):
         with pytest.raises(DmsynthError, match=r"long.mkv: .*after frame \d+"):

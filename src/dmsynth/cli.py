@@ -129,14 +129,17 @@ def dataset_info(
     out: Annotated[Path | None, typer.Option(help="Where the pictures go; default: DATASET/info.")] = None,
 ) -> None:
     """Contact sheet, marginal distributions and coverage map (thesis Figs. 4.1, 4.2), as PNG and in the terminal."""
+    import numpy as np
+
     from dmsynth.dataset import open_dataset
     from dmsynth.report import figures
 
     dataset = open_dataset(path)
     _print_dataset(dataset)
     yaw, pitch = (dataset.labels[f"tracked_{name}"].to_numpy(dtype=float) for name in ("yaw", "pitch"))
-    output.print("\nyaw-pitch coverage, 5° a cell, darker is more frames (pitch up, yaw to the right)")
-    for line in figures.coverage_in_text(yaw, pitch):
+    step = 5.0 if max(np.ptp(yaw), np.ptp(pitch)) > 40 else 2.0
+    output.print(f"\nyaw-pitch coverage, {step:g}° a cell, darker is more frames (pitch up, yaw to the right)")
+    for line in figures.coverage_in_text(yaw, pitch, step):
         output.print(line, highlight=False)
     folder = out or path / "info"
     for name, draw in (

@@ -46,6 +46,7 @@ class SteerableFace:
             (height, width) uint8, or (height, width, 3) for a face trained in colour.
         """
         values = np.array([self.trained.space.row(pose)])
+        CONTROL_SPACES[self.trained.space.name].check(values)
         if self.outside_coverage(values).size:
             warnings.warn(f"{pose} lies outside what {self.path} was trained on", stacklevel=2)
         return next(self.frames(values, source))

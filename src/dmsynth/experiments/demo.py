@@ -22,8 +22,8 @@ from dmsynth.trajectory import parse_motions
 
 MOTIONS = (
     "hold 0.4; move yaw=-30 1; sweep yaw=-30:30 3; move yaw=0 1; "  # a yaw sweep
-    "move pitch=10 0.7; move pitch=-10 1.1; move pitch=0 0.7; "  # a nod
-    "move roll=12 0.7; move roll=-12 1.1; move roll=0 0.7; hold 0.4"  # a tilt
+    "move pitch=8 0.7; move pitch=-8 1.1; move pitch=0 0.7; "  # a nod
+    "move roll=9 0.7; move roll=-9 1.1; move roll=0 0.7; hold 0.4"  # a tilt
 )
 FRAME_RATE = 25.0
 
@@ -79,7 +79,7 @@ def demo(
 
 def _dataset(path: Path, tracker: Tracker, photo: Path | None, size: DemoSize, seed: int) -> Dataset:
     # A little wider than the commands, because a tracker may answer less than the geometry's angle.
-    poses = PoseRange(pitch=14, yaw=36, roll=14)
+    poses = PoseRange(pitch=10, yaw=36, roll=11)
     if path.is_dir():
         dataset = open_dataset(path)
         if dataset.manifest["recipe"] != photo_recipe(photo, tracker, size.frames, size.size, poses, seed):

@@ -1,4 +1,4 @@
-"""Pictures of a dataset as PNG files: contact sheet, marginal distributions, coverage map (thesis Figs. 4.1, 4.2)."""
+"""Pictures as PNG files: of a dataset (thesis Figs. 4.1, 4.2) and of an evaluation (Figs. 4.3, 4.4)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from dmsynth.controls import ControlSpace
 from dmsynth.dataset import Dataset
+from dmsynth.evaluation import Evaluation
 from dmsynth.files import replacing
 from dmsynth.video import to_rgb
 
@@ -72,7 +75,7 @@ def marginals(dataset: Dataset, path: Path) -> None:
 def coverage_map(dataset: Dataset, path: Path) -> None:
     """Where the frames lie in yaw and pitch, by split."""
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(5.6, 4.6))
+        figure, axis = plt.subplots(figsize=(6.4, 4.2))
         for split, colour in SPLIT_COLOURS.items():
             rows = dataset.labels.iloc[dataset.split(split)]
             if len(rows):
@@ -84,14 +87,14 @@ def coverage_map(dataset: Dataset, path: Path) -> None:
         axis.axvline(0, color="#999999", linewidth=0.8)
         axis.set_xlabel("yaw in degrees (towards the image's right →)")
         axis.set_ylabel("pitch in degrees (up →)")
-        axis.set_aspect("equal", adjustable="datalim")
+        axis.set_aspect("equal")
         axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         figure.tight_layout()
         _save(figure, path)
 
 
-def coverage_in_text(yaw: NDArray[np.float64], pitch: NDArray[np.float64], step: float = 5.0) -> list[str]:
-    """The yaw-pitch coverage as lines of text: pitch downwards, yaw rightwards, a cell ``step`` degrees wide;
+def coverage_in_text(yaw: NDArray[np.float64], pitch: NDArray[np.float64], step: float) -> list[str]:
+    """The yaw-pitch coverage as lines of text: pitch upwards, yaw rightwards, a cell ``step`` degrees wide;
     ``·`` no frame, then ``░▒▓█`` for more and more (a quarter of the fullest cell each)."""
     low_yaw, low_pitch = np.floor(yaw.min() / step), np.floor(pitch.min() / step)
     yaw_cells = int(np.floor(yaw.max() / step) - low_yaw) + 1
@@ -107,6 +110,58 @@ def coverage_in_text(yaw: NDArray[np.float64], pitch: NDArray[np.float64], step:
     left, right = f"{low_yaw * step:+.0f}°", f"{(low_yaw + yaw_cells) * step:+.0f}°"
     lines.append(" " * 8 + left + " " * max(1, 2 * yaw_cells - len(left) - len(right)) + right + "  yaw")
     return lines
+
+
+def faces(evaluation: Evaluation, names: Sequence[str], path: Path, count: int = 6) -> None:
+    """Held-out poses from one end to the other: the real frame above, the steered one below (Fig. 4.3)."""
+    chosen = examples(evaluation.table, names, count)
+    with plt.rc_context(STYLE):
+        height, width = evaluation.source.shape[:2]
+        figure, axes = plt.subplots(
+            2, len(chosen), figsize=(1.7 * len(chosen), 3.4 * height / width + 0.5), squeeze=False
+        )
+        for column, index in enumerate(chosen):
+            row = evaluation.table.iloc[index]
+            pairs = (("target", evaluation.targets), ("tracked", evaluation.steered))
+            for axis, (kind, images) in zip(axes[:, column], pairs, strict=True):
+                axis.axis("off")
+                axis.imshow(to_rgb(images[row["position"]]))
+                pose = ", ".join(f"{row[f'{kind}_{name}']:+.0f}" for name in names)
+                lost = kind == "tracked" and not row["found"]
+                axis.set_title("face lost" if lost else pose, fontsize=7.5, pad=2)
+        axes[0, 0].text(-0.08, 0.5, "real", rotation=90, va="center", transform=axes[0, 0].transAxes)
+        axes[1, 0].text(-0.08, 0.5, "steered", rotation=90, va="center", transform=axes[1, 0].transAxes)
+        figure.subplots_adjust(0.02, 0, 1, 0.95, wspace=0.03, hspace=0.12)
+        _save(figure, path)
+
+
+def curves(table: pd.DataFrame, space: ControlSpace, x: str, x_title: str, path: Path) -> None:
+    """Target and tracked value of each control, one above the other (Fig. 4.4)."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(space.size, 1, figsize=(8, 1.6 * space.size + 0.4), sharex=True, squeeze=False)
+        for axis, control in zip(axes[:, 0], space.controls, strict=True):
+            axis.plot(table[x], table[f"target_{control.name}"], color="#1f4e79", linewidth=2, label="target")
+            axis.plot(
+                table[x], table[f"tracked_{control.name}"], color="#e4572e", linewidth=1.1, marker=".", markersize=2.5,
+                label="tracked in the steered frame",
+            )  # fmt: skip
+            axis.set_ylabel(f"{control.name} ({control.unit})")
+        axes[0, 0].legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+        axes[-1, 0].set_xlabel(x_title)
+        figure.tight_layout()
+        _save(figure, path)
+
+
+def examples(table: pd.DataFrame, names: Sequence[str], count: int) -> list[int]:
+    """Row numbers of ``count`` held-out frames spread evenly over yaw (or the first control)."""
+    order = np.argsort(table[f"target_{'yaw' if 'yaw' in names else names[0]}"].to_numpy())
+    return [int(i) for i in order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]]
+
+
+def ordered(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Held-out frames sorted by yaw (or the first control), with their place as ``order``: a curve one can read."""
+    table = table.sort_values(f"target_{'yaw' if 'yaw' in names else names[0]}").reset_index(drop=True)
+    return table.assign(order=np.arange(len(table)))
 
 
 def _spread(dataset: Dataset, count: int) -> Sequence[int]:

@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 
 from dmsynth.evaluation import Evaluation
 from dmsynth.files import write_text
+from dmsynth.report import figures
 from dmsynth.steering import SteerableFace
 from dmsynth.video import Image, to_rgb
 
@@ -49,7 +50,7 @@ def write_report(
     run: SteeredRun | None = None,
 ) -> None:
     """Write ``report.html``: figures, curves, pictures, coverage, and how to repeat it. Nothing is loaded from
-    outside, so it can be mailed."""
+    outside, so it can be mailed. ``faces.png`` and ``curves.png`` beside it are its pictures for documents."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = _figure_text
     template = environment.from_string(files("dmsynth.report").joinpath("report.html.jinja").read_text("utf-8"))
@@ -57,7 +58,7 @@ def write_report(
     charts = []
     if run is not None:
         charts.append(("run", curves(run.table, names, face, "time", "seconds")))
-    held_out = _ordered(evaluation.table, names)
+    held_out = figures.ordered(evaluation.table, names)
     charts.append(("held_out", curves(held_out, names, face, "order", "held-out frame, ordered by target")))
     charts.append(("coverage", coverage(face, evaluation, run)))
     html = template.render(
@@ -75,6 +76,11 @@ def write_report(
         commands=commands,
     )
     write_text(path, html)
+    figures.faces(evaluation, names, path.with_name("faces.png"))
+    shown, x, x_title = (
+        (run.table, "time", "seconds") if run else (held_out, "order", "held-out frame, ordered by target")
+    )
+    figures.curves(shown, face.trained.space, x, x_title, path.with_name("curves.png"))
 
 
 _CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
@@ -143,20 +149,10 @@ def _styled(figure: go.Figure, height: int) -> go.Figure:
     return figure
 
 
-def _ordered(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Held-out frames sorted by yaw (or the first control), so that a curve can be read."""
-    by = "yaw" if "yaw" in names else names[0]
-    table = table.sort_values(f"target_{by}").reset_index(drop=True)
-    return table.assign(order=np.arange(len(table)))
-
-
 def _examples(evaluation: Evaluation, names: Sequence[str], count: int = 6) -> list[dict[str, Any]]:
     """Held-out poses from one extreme to the other: target and steered frame with their poses (Fig. 4.3)."""
-    by = "yaw" if "yaw" in names else names[0]
-    order = np.argsort(evaluation.table[f"target_{by}"].to_numpy())
-    chosen = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
     result = []
-    for index in chosen:
+    for index in figures.examples(evaluation.table, names, count):
         row = evaluation.table.iloc[index]
         result.append(
             {

@@ -19,7 +19,7 @@ from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
 from dmsynth.video import Image, fit, read_image
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
-_POSED_WIDTH = 320  # pixels, at least
+_POSED_WIDTH = 224  # pixels, at least
 _FACE_LEVEL = 0.52  # of the frame's height, from the top: where the face's centre lies
 
 
