@@ -234,6 +234,8 @@ class _Bar(Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._stop()
+        steps, seconds = trainer.global_step - self.first, time.monotonic() - self.begun
+        console.print(f"trained {steps} steps in {seconds:.0f} s, {trainer.global_step} in all")
 
     def on_exception(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
