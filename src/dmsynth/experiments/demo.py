@@ -18,7 +18,7 @@ from dmsynth.sources.photo import PoseRange, photo_recipe, pose_photo
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.training import train
-from dmsynth.trajectory import parse_motions
+from dmsynth.trajectory import parse_motions, write_table
 
 MOTIONS = (
     "hold 0.4; move yaw=-30 1; sweep yaw=-30:30 3; move yaw=0 1; "  # a yaw sweep
@@ -66,6 +66,8 @@ def demo(
     steer_to_video(face, trajectory, video, FRAME_RATE)
     table = follow(face, trajectory.table(), video, tracker)
     run = SteeredRun(video, table, tracking_errors(table, face.trained.space), MOTIONS)
+
+    write_table(out / "tracked.parquet", table)
 
     evaluation: Evaluation = evaluate(face, dataset, tracker)
     followed = {"frames": len(table), "lost": int((~table["found"]).sum()), **run.errors}
