@@ -219,7 +219,7 @@ def test_an_unwritable_folder(workdir: Path, face_file: Path, face_video: Path) 
         assert "a file stands where a folder is needed" in fails(dmsynth(*arguments, cwd=workdir))
 
 
-def test_a_full_disk(workdir: Path, face_file: Path, face_video: Path) -> None:
+def test_a_full_disk(workdir: Path, face_file: Path, face_video: Path, photo_dataset: Dataset) -> None:
     """A limit on file sizes stands for the full disk: writing fails in the middle."""
 
     def limit() -> None:
@@ -231,6 +231,9 @@ def test_a_full_disk(workdir: Path, face_file: Path, face_video: Path) -> None:
     )
     assert "data" in line
     assert not (workdir / "data").exists()
+    run = fails(dmsynth("train", photo_dataset.path, "--steps", 3, "--out", "run", cwd=workdir, preexec_fn=limit))
+    assert "run" in run and "limit on file size" in run
+    assert not (workdir / "run" / "face.safetensors").exists()
     video = fails(
         dmsynth(
             "steer",

@@ -11,6 +11,7 @@ A run is a folder:
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 import warnings
@@ -153,8 +154,10 @@ class _WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints are whole or absent, whenever the process is killed, and hold no code when they are read."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()  # torch would hide the reason of a failed write
+        torch.save(checkpoint, content)
         with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         try:
