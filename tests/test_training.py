@@ -126,12 +126,12 @@ def test_two_trainings_do_not_share_a_folder(photo_dataset: Dataset, tmp_path: P
 
 def test_the_swap_stays_within_a_recording(photo_dataset: Dataset) -> None:
     """Two recordings differ in place and light, which no control code explains."""
-    labels = photo_dataset.labels.assign(recording=["a", "b", "b"] * (len(photo_dataset) // 3))
+    labels = photo_dataset.labels.assign(recording_index=[0, 1, 1] * (len(photo_dataset) // 3))
     two = replace(photo_dataset, labels=labels)
     codes = np.arange(len(two), dtype=np.float32)[:, None]
     batches = Batches(two, codes, two.split("train"), 4, seed=0)
     for number in range(3 * batches.per_pass):
-        names = labels["recording"].to_numpy()[batches(number)[1].flatten().int().numpy()]
+        names = labels["recording_index"].to_numpy()[batches(number)[1].flatten().int().numpy()]
         assert names[0] == names[1] and names[2] == names[3]
 
 

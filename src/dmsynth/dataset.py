@@ -121,14 +121,15 @@ class DatasetWriter:
         job = self._partial / "job.json"
         if self._partial.is_dir() and any(self._partial.iterdir()) and not job.is_file():
             raise DmsynthError(f"{self._partial}: is in the way and no dataset of ours; rename or remove it")
+        self._partial.mkdir(parents=True, exist_ok=True)
+        self._journal = (self._partial / "records.jsonl").open("a+b")
+        lock(self._journal, self.path)  # before anything in the folder is touched
+        self._frames = (self._partial / "frames.npy").open("a+b")
         if job.is_file() and read_json(job) != json.loads(json.dumps(self.recipe)):
             console.print(f"{self._partial}: was begun from other input or settings and is begun anew", style="yellow")
-            shutil.rmtree(self._partial)
-        self._partial.mkdir(parents=True, exist_ok=True)
+            self._journal.truncate(0)
+            self._frames.truncate(0)
         write_json(job, self.recipe)
-        self._journal = (self._partial / "records.jsonl").open("a+b")
-        lock(self._journal, self.path)
-        self._frames = (self._partial / "frames.npy").open("a+b")
         self._read_back()
 
     def _read_back(self) -> None:

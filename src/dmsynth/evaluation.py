@@ -96,6 +96,7 @@ def evaluate(
     if not table["target_found"].any():
         raise DmsynthError(f"{dataset.path}: the tracker {tracker.name} finds no face in the test frames; use another")
     table = table[table["target_found"]].drop(columns="target_found").reset_index(drop=True)
+    table["found"] = table["found"].astype(bool)  # rows without a target had none, which makes the column objects
 
     metrics = {
         "model": face.trained.model,

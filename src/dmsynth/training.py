@@ -78,8 +78,8 @@ class Batches:
         self, dataset: Dataset, codes: NDArray[np.float32], indices: NDArray[np.int64], batch: int, seed: int
     ) -> None:
         self._frames, self._codes, self._batch, self._seed = dataset.frames, codes, batch, seed
-        names = dataset.labels["recording"].to_numpy()[indices]
-        self._recordings = [indices[names == name] for name in np.unique(names)]
+        recordings = dataset.labels["recording_index"].to_numpy()[indices]
+        self._recordings = [indices[recordings == recording] for recording in np.unique(recordings)]
         self._order = lru_cache(maxsize=1)(self._shuffled)
 
     @property
@@ -296,8 +296,6 @@ def train(
     )
     if settings.precision not in PRECISIONS:
         raise DmsynthError(f"--precision {precision}: give {' or '.join(PRECISIONS)}")
-    if steps is None and (epochs is not None or max_time is None):
-        steps = (epochs or 1000) * max(1, len(dataset.split("train")) // recipe.batch)
     values = dataset.controls(CONTROL_SPACES[settings.control_space], labels)
     frames = dataset.split("train")
     if len(frames) < 2 * recipe.batch or not len(dataset.split("test")):
@@ -306,6 +304,8 @@ def train(
     codes = space.encode(values)
     stream = Stream(Batches(dataset, codes, frames, recipe.batch, seed), endless=True)
     validation = Stream(Batches(dataset, codes, dataset.split("validation"), recipe.batch, 0), endless=False)
+    if steps is None and (epochs is not None or max_time is None):
+        steps = (epochs or 1000) * stream.batches.per_pass
 
     lightning.seed_everything(seed, verbose=False)
     width, height = dataset.size

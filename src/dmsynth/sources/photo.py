@@ -99,7 +99,7 @@ def pose_photo(
             if reason:
                 writer.leave_out(reason)
             else:
-                labels: dict[str, float | int | str] = {"recording": name, "frame": number}
+                labels: dict[str, float | int | str] = {"recording": name, "recording_index": 0, "frame": number}
                 labels |= {f"commanded_{control}": value for control, value in pose.items()}
                 labels |= {f"tracked_{column}": value for column, value in face_columns(faces[0]).items()}
                 writer.keep(image, labels)
