@@ -11,8 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,7 +24,8 @@ from dmsynth.errors import DmsynthError
 from dmsynth.files import lock
 from dmsynth.models.autoencoder import Autoencoder
 from dmsynth.models.face_file import read_face
-from dmsynth.swapping import swap, swap_position_encoding
+from dmsynth.optimization import OPTIMIZATIONS, Optimization
+from dmsynth.swapping import OBJECTIVES, swap, swap_position_encoding
 from dmsynth.training import Batches, train
 
 
@@ -56,8 +60,71 @@ def test_spe_is_zero_for_a_perfect_network_and_not_for_one_that_ignores_the_code
     assert float(swap_position_encoding(_Perfect(), images, 1 - code)["control"]) > 0.01
 
 
+def test_the_objectives_differ_only_where_the_thesis_says() -> None:
+    code = torch.tensor([[0.1, 0.9], [0.5, 0.2], [0.3, 0.3], [0.8, 0.6]])
+    images = torch.rand(4, 3).unflatten(1, (1, 1, 3))
+    losses = {name: objective(_Perfect(), images, code) for name, objective in OBJECTIVES.items()}
+    assert {name: set(values) for name, values in losses.items()} == {
+        "R": {"reconstruction"},
+        "RPE": {"reconstruction", "control"},
+        "SPE": {"swap", "control"},
+        "SD": {"swap"},
+        "position only": {"control"},
+    }
+    assert losses["R"]["reconstruction"] == losses["RPE"]["reconstruction"] == 0
+    assert losses["RPE"]["control"] == losses["SPE"]["control"] == losses["position only"]["control"] > 0
+    encoded = images.flatten(1).clone()
+    # SPE swaps what the encoder says, SD the truth: each exactly.
+    by_spe = torch.cat([swap(encoded[:, :2]), encoded[:, 2:]], dim=1).unflatten(1, (1, 1, 3))
+    by_sd = torch.cat([swap(code), encoded[:, 2:]], dim=1).unflatten(1, (1, 1, 3))
+    assert losses["SPE"]["swap"] == torch.nn.functional.mse_loss(by_spe, swap(images))
+    assert losses["SD"]["swap"] == torch.nn.functional.mse_loss(by_sd, swap(images))
+
+
+def test_with_two_dimensions_swap_direct_has_no_encoder() -> None:
+    network = Autoencoder(32, 32, latent=2, base_channels=2, given=2)
+    assert network.encoder is None and all(name.startswith("decoder") for name, _ in network.named_parameters())
+    losses = OBJECTIVES["SD"](network, torch.rand(4, 1, 32, 32), torch.rand(4, 2))
+    losses["swap"].backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    more = Autoencoder(32, 32, latent=5, base_channels=2, given=2)
+    assert more.encode(torch.rand(3, 1, 32, 32)).shape == (3, 5)
+
+
+@given(st.floats(0, 1), st.floats(1e-5, 1e-2), st.floats(0, 0.5))
+def test_step_sizes_rise_and_fall(done: float, largest: float, warm_up: float) -> None:
+    way = Optimization(learning_rate=largest, warm_up=warm_up, decay=True)
+    assert 0 <= way.step_size(done) <= largest * (1 + 1e-9)
+    assert way.step_size(1.0) < 1e-9
+    assert way.step_size(warm_up) == pytest.approx(largest)
+    assert OPTIMIZATIONS["thesis"].step_size(done) == 5e-4
+
+
+def test_the_stable_result_is_an_average_and_the_thesis_s_is_not(photo_dataset: Dataset, tmp_path: Path) -> None:
+    for name in OPTIMIZATIONS:
+        train(photo_dataset, tmp_path / name, optimization=name, base_channels=2, steps=30)
+        state = torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
+        averaged = any(
+            not torch.equal(tensor, state[key.replace("network.", "result.", 1)])
+            for key, tensor in state.items()
+            if key.startswith("network.") and key.endswith("bias")
+        )
+        assert averaged == (name == "stable")
+
+
+def test_curves_hold_a_row_a_pass(photo_dataset: Dataset, tmp_path: Path) -> None:
+    train(photo_dataset, tmp_path / "run", base_channels=2, epochs=3, every_pass=True, quiet=True)
+    curves = pd.read_csv(tmp_path / "run" / "curves.csv")
+    assert list(curves.columns) == [
+        "step", "epoch", "train/swap", "train/control", "validation/swap", "validation/control",
+    ]  # fmt: skip
+    assert curves["epoch"].tolist() == [1, 2, 3] and curves.notna().all(axis=None)
+    assert not list((tmp_path / "run").glob("events*"))
+
+
 def test_the_autoencoder_is_figure_3_1() -> None:
     network = Autoencoder(640, 480)
+    assert network.encoder is not None
     maps = [m.out_channels for m in network.encoder if isinstance(m, torch.nn.Conv2d)]
     assert maps == [64, 128, 256, 512]
     mirrored = [m.in_channels for m in network.decoder if isinstance(m, torch.nn.ConvTranspose2d)]
@@ -94,7 +161,7 @@ def test_training_lowers_the_loss_and_writes_one_file(face_file: Path, photo_dat
     assert any(path.name.startswith("events") for path in face_file.parent.iterdir())  # TensorBoard
     face = read_face(face_file)
     assert face.about["dataset_sha256"] == photo_dataset.sha256
-    assert face.about["steps"] == 30 and face.about["settings"]["learning_rate"] == 5e-4
+    assert face.about["steps"] == 30 and face.about["settings"]["optimization"]["average"] == 0.998
     assert face.space.names == ("pitch", "yaw", "roll")
     values = photo_dataset.controls(face.space)[photo_dataset.split("train")]
     assert not face.coverage.outside(face.space.encode(values)).any()
@@ -174,6 +241,7 @@ def test_killed_training_ends_with_the_weights_of_an_unbroken_one(
     reached = torch.load(out / "last.ckpt", weights_only=True)["global_step"]
     assert 0 < reached < 400
     subprocess.run(command, check=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
+    assert (whole.parent / "curves.csv").read_bytes() == (out / "curves.csv").read_bytes()
     best, best_again = (torch.load(p / "best.ckpt", weights_only=True) for p in (whole.parent, out))
     assert best["global_step"] == best_again["global_step"]
     before, after = load_file(whole), load_file(out / "face.safetensors")

@@ -17,6 +17,7 @@ from dmsynth.errors import DmsynthError, explain_os_error
 
 if TYPE_CHECKING:
     from dmsynth.dataset import Dataset
+    from dmsynth.report.study import StudyReport
 
 # The rooms are imported inside the commands, so that each starts with what it needs and `--help` at once.
 
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 dataset_app = typer.Typer(help="Make and look at face datasets.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
+reproduce_app = typer.Typer(help="Repeat the thesis's experiments.", no_args_is_help=True)
+app.add_typer(reproduce_app, name="reproduce")
 output = Console()
 
 
@@ -123,6 +126,26 @@ def dataset_recording(
     _print_dataset(import_recordings(out, videos, pool, shape, part, colour))
 
 
+@dataset_app.command("position")
+def dataset_position(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    image: Annotated[Path | None, typer.Argument(help="A portrait; default: a public-domain one.")] = None,
+    frames: Annotated[int, typer.Option(min=12, help="How many positions.")] = 1000,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the frames, 4 to 3; the face scales along.")] = "640x480",
+    seed: Seed = 0,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Put a cut-out face at random places of a white wall: the thesis's position dataset (3.1.1)."""
+    from dmsynth.sources.cutout import make_position_dataset
+    from dmsynth.trackers import open_tracker
+
+    shape = _size(size)
+    assert shape is not None
+    pool = open_tracker(tracker, tracker_model)
+    _print_dataset(make_position_dataset(out, image, pool, frames, shape, seed))
+
+
 @dataset_app.command("info")
 def dataset_info(
     path: Annotated[Path, typer.Argument(help="A dataset folder.")],
@@ -136,11 +159,13 @@ def dataset_info(
 
     dataset = open_dataset(path)
     _print_dataset(dataset)
-    yaw, pitch = (dataset.labels[f"tracked_{name}"].to_numpy(dtype=float) for name in ("yaw", "pitch"))
-    step = 5.0 if max(np.ptp(yaw), np.ptp(pitch)) > 40 else 2.0
-    output.print(f"\nyaw-pitch coverage, {step:g}° a cell, darker is more frames (pitch up, yaw to the right)")
-    for line in figures.coverage_in_text(yaw, pitch, step):
-        output.print(line, highlight=False)
+    space, labels = dataset.about
+    if space.name == "rotation":
+        yaw, pitch = (dataset.labels[f"{labels}_{name}"].to_numpy(dtype=float) for name in ("yaw", "pitch"))
+        step = 5.0 if max(np.ptp(yaw), np.ptp(pitch)) > 40 else 2.0
+        output.print(f"\nyaw-pitch coverage, {step:g}° a cell, darker is more frames (pitch up, yaw to the right)")
+        for line in figures.coverage_in_text(yaw, pitch, step):
+            output.print(line, highlight=False)
     folder = out or path / "info"
     for name, draw in (
         ("contact-sheet", figures.contact_sheet),
@@ -178,14 +203,17 @@ def train_command(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on.")],
     model: Annotated[str, typer.Option(help="What to train.")] = "rotation",
-    labels: Annotated[str, typer.Option(help="tracked or commanded (posed photos).")] = "tracked",
+    optimization: Annotated[str, typer.Option(help="stable, or thesis: Adam with a fixed step size.")] = "stable",
+    labels: Annotated[
+        str | None, typer.Option(help="tracked or commanded (posed photos); default: the model's own.")
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the data (default 1000, as the thesis).")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
     max_time: Annotated[str | None, typer.Option(help="Stop after this long: 90s, 5m, 2h.")] = None,
     seed: Seed = 0,
-    latent: Annotated[int | None, typer.Option(min=4, help="Entries of the latent vector (default 8).")] = None,
+    latent: Annotated[int | None, typer.Option(min=2, help="Entries of the latent vector (default 8).")] = None,
     base_channels: Annotated[int | None, typer.Option(min=1, help="Maps of the first layer (default 64).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed (default: what is faster here).")] = None,
 ) -> None:
@@ -195,8 +223,8 @@ def train_command(
 
     duration = _seconds(max_time)
     face = train(
-        open_dataset(dataset), out, model, labels=labels, epochs=epochs, steps=steps, max_time=duration, seed=seed,
-        latent=latent, base_channels=base_channels, precision=precision,
+        open_dataset(dataset), out, model, optimization=optimization, labels=labels, epochs=epochs, steps=steps,
+        max_time=duration, seed=seed, latent=latent, base_channels=base_channels, precision=precision,
     )  # fmt: skip
     output.print(f"face: {face}")
 
@@ -227,7 +255,7 @@ def steer(
         raise DmsynthError("--strict and --clip: choose one")
     steerable = load_face(face)
     space = steerable.trained.space
-    motion = read_trajectory(trajectory, space.names, frame_rate, lambda: open_tracker(tracker, tracker_model))
+    motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model))
     frame = read_source(source) if source else None
     keep_inputs(out, [trajectory, source])
     table = steer_to_video(
@@ -309,6 +337,54 @@ def bench_command(
     output.print(f"precision chosen here: {result['precision_chosen']}; written to {out / 'bench.json'}")
 
 
+EngineName = Annotated[str, typer.Option("--engine", help="local processes, or ray.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Trainings at once; default: one a core, or 8 on a GPU.")]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster; default: a Ray of this machine's own.")]
+
+
+@reproduce_app.command("position")
+def reproduce_position(
+    out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted study in it goes on.")],
+    preset: Annotated[str, typer.Option(help="thesis (days), laptop (hours) or smoke (a minute).")] = "laptop",
+    photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    address: Address = None,
+    seed: Seed = 0,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Chapter 3: four models, eight latent sizes, every figure and every finding."""
+    from dmsynth.experiments.grid import Engine
+    from dmsynth.experiments.position import reproduce
+    from dmsynth.trackers import open_tracker
+
+    runs = Engine(engine, workers, address)
+    report = reproduce(out, preset, open_tracker(tracker, tracker_model), photo, runs, seed)
+    _print_study(report, out)
+
+
+@reproduce_app.command("stability")
+def reproduce_stability(
+    out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted study in it goes on.")],
+    photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    address: Address = None,
+    seed: Seed = 0,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """The thesis's open problem, unstable training: its optimization against ours, same seeds, same data."""
+    from dmsynth.experiments.grid import Engine
+    from dmsynth.experiments.stable_training import compare
+    from dmsynth.trackers import open_tracker
+
+    runs = Engine(engine, workers, address)
+    report = compare(out, open_tracker(tracker, tracker_model), photo, runs, seed)
+    _print_study(report, out)
+
+
 @app.command("version")
 def version_command() -> None:
     """Print the version."""
@@ -319,16 +395,34 @@ def _print_dataset(dataset: Dataset) -> None:
     width, height = dataset.size
     manifest = dataset.manifest
     output.print(
-        f"{dataset.path}: {len(dataset)} frames of {width}×{height}, labelled by {manifest['recipe']['tracker']}"
+        f"{dataset.path}: {len(dataset)} frames of {width}×{height}, face found by {manifest['recipe']['tracker']}"
     )
     output.print("splits: " + ", ".join(f"{name} {count}" for name, count in manifest["splits"].items() if count))
     left_out = ", ".join(f"{reason}: {count}" for reason, count in manifest["left_out"].items())
     output.print(f"left out: {left_out or 'none'}")
-    table = Table("tracked", "lowest", "median", "highest")
-    for name in ("pitch", "yaw", "roll"):
-        values = dataset.labels[f"tracked_{name}"]
-        table.add_row(f"{name} (°)", *(f"{value:+.1f}" for value in (values.min(), values.median(), values.max())))
+    space, labels = dataset.about
+    table = Table(labels, "lowest", "median", "highest")
+    for control in space.controls:
+        values = dataset.labels[f"{labels}_{control.name}"]
+        table.add_row(
+            f"{control.name} ({control.unit})",
+            *(f"{value:+.1f}" for value in (values.min(), values.median(), values.max())),
+        )
     output.print(table)
+
+
+def _print_study(report: StudyReport, out: Path) -> None:
+    if report.findings:
+        table = Table("the thesis says", "measured", "")
+        for finding in report.findings:
+            table.add_row(finding.claim, finding.measured, "holds" if finding.holds else "[bold]does not hold[/bold]")
+        output.print(table)
+    for title, rows in report.tables.items():
+        table = Table(*rows.columns, title=title)
+        for row in rows.itertuples(index=False):
+            table.add_row(*row)
+        output.print(table)
+    output.print(f"report: {out / 'report.html'}")
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

@@ -18,12 +18,20 @@ from dmsynth.errors import DmsynthError
 
 @dataclass(frozen=True)
 class Control:
-    """One steered quantity. ``low`` maps to 0 and ``high`` to 1 in the network's code."""
+    """One steered quantity. ``low`` maps to 0 and ``high`` to 1 in the network's code.
+
+    ``rest`` is its value where nobody says otherwise; None is the middle of its range.
+    """
 
     name: str
     unit: str
     low: float
     high: float
+    rest: float | None = 0.0
+
+    @property
+    def at_rest(self) -> float:
+        return (self.low + self.high) / 2 if self.rest is None else self.rest
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,14 @@ class ControlSpace:
         )
 
     def row(self, pose: Mapping[str, float]) -> list[float]:
-        """``pose`` as a list in this space's order; a control that is not named is 0.
+        """``pose`` as a list in this space's order; a control that is not named is at rest (a rotation at 0).
 
         Raises ``DmsynthError`` for a name that is not a control of this space.
         """
         unknown = set(pose) - set(self.names)
         if unknown:
             raise DmsynthError(f"no control named {', '.join(sorted(unknown))}; this face has {', '.join(self.names)}")
-        return [float(pose.get(name, 0.0)) for name in self.names]
+        return [float(pose.get(control.name, control.at_rest)) for control in self.controls]
 
     def check(self, values: NDArray[np.float64]) -> None:
         """Raise ``DmsynthError`` naming the first row of ``values`` (n, size) that is not a number or out of range."""
@@ -107,7 +115,7 @@ class ControlSpace:
 CONTROL_SPACES: dict[str, ControlSpace] = {
     space.name: space
     for space in (
-        ControlSpace("position", (Control("x", "px", 0, 640), Control("y", "px", 0, 480))),
+        ControlSpace("position", (Control("x", "px", 0, 640, rest=None), Control("y", "px", 0, 480, rest=None))),
         ControlSpace(
             "rotation",
             (

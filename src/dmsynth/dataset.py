@@ -24,10 +24,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import ControlSpace
+from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.errors import DmsynthError
 from dmsynth.files import lock, read_json, sha256_of, write_json
-from dmsynth.pose import rotation_matrix
 from dmsynth.progress import console
 from dmsynth.video import Image
 
@@ -58,6 +57,13 @@ class Dataset:
         """One hash for the content: of the frames' and the labels' hashes."""
         both = self.manifest["frames_sha256"] + self.manifest["labels_sha256"]
         return hashlib.sha256(both.encode()).hexdigest()
+
+    @property
+    def about(self) -> tuple[ControlSpace, str]:
+        """What the frames show in many states, and which labels say so: tracked rotations, or commanded positions."""
+        if "tracked_yaw" in self.labels.columns:
+            return CONTROL_SPACES["rotation"], "tracked"
+        return CONTROL_SPACES["position"], "commanded"
 
     def split(self, name: str) -> NDArray[np.int64]:
         """Indices of the frames in split ``name``: train, validation or test."""
@@ -281,10 +287,12 @@ def split_at_random(count: int, seed: int) -> NDArray[np.str_]:
     return result
 
 
-def nearest_to_neutral(dataset: Dataset, split: str = "train") -> int:
-    """Index of the frame closest to the person's usual pose (the median, smallest turn): the natural source."""
+def nearest_to_neutral(dataset: Dataset, values: NDArray[np.float64], split: str = "train") -> int:
+    """Index of the frame whose control ``values`` (n, k) lie closest to the split's medians: the natural source.
+
+    Each control's distance counts in shares of its range.
+    """
     indices = dataset.split(split)
-    angles = dataset.labels.iloc[indices][["tracked_pitch", "tracked_yaw", "tracked_roll"]].to_numpy(dtype=float)
-    matrices = rotation_matrix(*(angles - np.median(angles, axis=0)).T)
-    turn = np.arccos(np.clip((np.trace(matrices, axis1=1, axis2=2) - 1) / 2, -1, 1))
-    return int(indices[np.argmin(turn)])
+    inside = values[indices]
+    ranges = np.maximum(np.ptp(inside, axis=0), 1e-9)
+    return int(indices[np.argmin(np.abs((inside - np.median(inside, axis=0)) / ranges).sum(axis=1))])

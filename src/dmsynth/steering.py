@@ -40,7 +40,8 @@ class SteerableFace:
         Args:
             source: grey or RGB uint8 of any size; by default the face's own source frame.
             pose: the controls by name in their units, for rotation ``pitch``, ``yaw``, ``roll`` in degrees;
-                one that is not named is 0. Outside the training coverage the picture comes with a warning.
+                one that is not named is at rest (a rotation at 0). Outside the training coverage the picture comes
+                with a warning.
 
         Returns:
             (height, width) uint8, or (height, width, 3) for a face trained in colour.
@@ -58,9 +59,19 @@ class SteerableFace:
         with torch.inference_mode():
             latent = self.trained.network.encode(self._to_network(source))
             for chunk in codes.split(_AT_ONCE):
-                images = self.trained.network.steer(latent, chunk)
-                pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-                yield from (image[..., 0] if image.shape[2] == 1 else image for image in pixels)
+                yield from _to_pixels(self.trained.network.steer(latent, chunk))
+
+    def reconstruct(self, image: Image) -> Image:
+        """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""
+        with torch.inference_mode():
+            network = self.trained.network
+            return _to_pixels(network.decode(network.encode(self._to_network(image))))[0]
+
+    def encoded_controls(self, image: Image) -> NDArray[np.float64]:
+        """What the encoder takes the image's controls for: (k,) in the order and units of the control space."""
+        with torch.inference_mode():
+            latent = self.trained.network.encode(self._to_network(image))
+        return self.trained.space.decode(latent[0, : self.trained.space.size].numpy())
 
     def outside_coverage(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Numbers of the rows of ``values`` (n, k) whose pose lies outside the training coverage."""
@@ -82,6 +93,12 @@ class SteerableFace:
         image = fit(image, *self.size)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255
         return pixels[None, None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)[None]
+
+
+def _to_pixels(images: torch.Tensor) -> list[Image]:
+    """(n, channels, height, width) in [0, 1] → n images (height, width) or (height, width, 3) uint8."""
+    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [image[..., 0] if image.shape[2] == 1 else image for image in pixels]
 
 
 def load_face(path: Path) -> SteerableFace:

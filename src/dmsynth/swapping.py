@@ -1,8 +1,8 @@
-"""The swap, and the objectives built on it (thesis 3.1.5).
+"""The swap, and the objectives of the thesis's third chapter, one below the other (3.1.3 to 3.1.6).
 
 An objective takes the network, a batch of images (n, channels, height, width) in [0, 1] and their true control code
 (n, k) in [0, 1], and returns named losses whose sum is minimized. The latent's first k entries are the control code,
-the rest is the appearance code.
+the rest is the appearance code. ``n`` is even where neighbours are swapped.
 """
 
 from __future__ import annotations
@@ -31,6 +31,20 @@ def swap(batch: Tensor) -> Tensor:
     return batch.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
 
+def reconstruction(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """R (Fig. 3.3): decode what was encoded. Nothing says what the latent's entries mean."""
+    output = network.decode(network.encode(images))
+    return {"reconstruction": F.mse_loss(output, images)}
+
+
+def reconstruction_position_encoding(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """RPE (Fig. 3.4): R, and the encoder learns the control code. Nothing makes the decoder listen to it."""
+    latent = network.encode(images)
+    encoded = latent[:, : code.shape[1]]
+    output = network.decode(latent)
+    return {"reconstruction": F.mse_loss(output, images), "control": F.mse_loss(encoded, code)}
+
+
 def swap_position_encoding(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
     """SPE (Fig. 3.5): the encoder learns the control code, and decoding with the neighbour's code must give the
     image that the neighbour's code belongs to. Of one person in one place, that is the neighbour's image."""
@@ -38,3 +52,26 @@ def swap_position_encoding(network: Network, images: Tensor, code: Tensor) -> di
     encoded, appearance = latent[:, : code.shape[1]], latent[:, code.shape[1] :]
     output = network.decode(torch.cat([swap(encoded), appearance], dim=1))
     return {"swap": F.mse_loss(output, swap(images)), "control": F.mse_loss(encoded, code)}
+
+
+def swap_direct(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """SD (Fig. 3.6): SPE with the true code put in place of the encoded one. There is no code left to learn."""
+    appearance = network.encode(images)[:, code.shape[1] :]
+    output = network.decode(torch.cat([swap(code), appearance], dim=1))
+    return {"swap": F.mse_loss(output, swap(images))}
+
+
+def position_only(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """The control experiment (Fig. 3.13): the encoder learns the control code and nothing else."""
+    encoded = network.encode(images)[:, : code.shape[1]]
+    return {"control": F.mse_loss(encoded, code)}
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "R": reconstruction,
+    "RPE": reconstruction_position_encoding,
+    "SPE": swap_position_encoding,
+    "SD": swap_direct,
+    "position only": position_only,
+}
+"""By the thesis's names. Another objective is a function above and an entry here."""

@@ -3,6 +3,7 @@
 A run is a folder:
 
     run.json             what is trained on what, and how: enough to repeat it
+    curves.csv           the losses, a row a validation: training means since the last one, validation means
     last.ckpt            where to go on after an interruption
     best.ckpt            the lowest validation loss so far
     events…              curves and previews for TensorBoard
@@ -11,6 +12,7 @@ A run is a folder:
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import time
@@ -25,6 +27,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -41,13 +44,15 @@ from dmsynth.errors import DmsynthError
 from dmsynth.files import lock, read_json, replacing, write_json
 from dmsynth.machine import best_precision, describe_machine
 from dmsynth.models import RECIPES
-from dmsynth.models.autoencoder import Autoencoder, channels_last
+from dmsynth.models.autoencoder import Autoencoder, channels_last, start_evenly
 from dmsynth.models.face_file import TrainedFace, save_face
+from dmsynth.optimization import OPTIMIZATIONS, Optimization
 from dmsynth.progress import console
+from dmsynth.swapping import OBJECTIVES
 
 PRECISIONS = ("32-true", "bf16-mixed")
 _LOG_EVERY = 25  # steps
-_VALIDATE_EVERY = 250  # steps, at least: validating a small dataset after every pass would cost more than training
+_VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every pass would cost more than training
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,7 @@ class Settings:
     labels: str
     dataset_sha256: str
     seed: int
-    batch: int
-    learning_rate: float
+    optimization: Optimization
     latent: int
     base_channels: int
     precision: str
@@ -120,31 +124,66 @@ def to_network(frames: NDArray[np.uint8]) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-class Training(lightning.LightningModule):
-    """A network under its objective. Losses are logged by name; their sum is minimized (thesis 3.1.4, 3.1.5)."""
+@dataclass(frozen=True)
+class Bound:
+    """When a training ends: after so many steps, or after a time, whichever comes first."""
 
-    def __init__(self, network: Autoencoder, settings: Settings, stream: Stream) -> None:
+    steps: int | None
+    timer: Timer
+
+    def done(self, step: int) -> float:
+        """The share of the training that is over, 0 to 1."""
+        by_steps = step / self.steps if self.steps else 0.0
+        elapsed, left = self.timer.time_elapsed("train"), self.timer.time_remaining("train")
+        by_time = elapsed / (elapsed + left) if left is not None and elapsed + left > 0 else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+
+class Training(lightning.LightningModule):
+    """A network under its objective. Losses are logged by name; their sum is minimized (thesis 3.1.4, 3.1.5).
+
+    ``network`` is what the steps change, ``result`` what training is for: the same, or the running mean of it.
+    """
+
+    def __init__(self, network: Autoencoder, settings: Settings, stream: Stream, bound: Bound) -> None:
         super().__init__()
         self.network = channels_last(network)
-        self.settings, self.stream = settings, stream
-        self.objective = RECIPES[settings.model].objective
+        averaged = settings.optimization.average is not None
+        self.result = copy.deepcopy(self.network).requires_grad_(False) if averaged else self.network
+        self.settings, self.stream, self.bound = settings, stream, bound
+        self.objective = OBJECTIVES[RECIPES[settings.model].objective]
+        self.sums: dict[str, Tensor] = {}  # of the training losses since the last validation
 
     def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        return self._losses(batch, "train")
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        return self._losses(batch, "validation")
-
-    def _losses(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
         losses = self.objective(self.network, *batch)
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
         total = torch.stack(list(losses.values())).sum()
-        if split == "validation" or self.global_step % _LOG_EVERY == 0:  # a log entry costs a tenth of a small step
-            named = losses | {"loss": total}
-            self.log_dict({f"{split}/{name}": value for name, value in named.items()}, batch_size=len(batch[0]))
+        if self.global_step % _LOG_EVERY == 0:  # a log entry costs a tenth of a small step
+            self._log("train", losses, len(batch[0]))
         return total
 
+    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+        self._log("validation", self.objective(self.result, *batch), len(batch[0]))
+
+    def _log(self, split: str, losses: dict[str, Tensor], images: int) -> None:
+        named = losses | {"loss": torch.stack(list(losses.values())).sum()}
+        self.log_dict({f"{split}/{name}": value.detach() for name, value in named.items()}, batch_size=images)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate, fused=True)
+        return torch.optim.Adam(self.network.parameters(), lr=self.settings.optimization.learning_rate, fused=True)
+
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+        step_size = self.settings.optimization.step_size(self.bound.done(self.global_step))
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = step_size
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        super().optimizer_step(*arguments, **named)
+        average = self.settings.optimization.average  # here and not later, so that a checkpoint holds this step's too
+        if average is not None:
+            keep = min(average, self.global_step / (self.global_step + 10))  # early weights are forgotten sooner
+            torch._foreach_lerp_(list(self.result.parameters()), list(self.network.parameters()), 1 - keep)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.stream.start = int(checkpoint["global_step"])  # one optimizer step a batch
@@ -167,6 +206,41 @@ class _WholeCheckpoints(TorchCheckpointIO):
             raise DmsynthError(f"{path}: damaged checkpoint ({reason}); remove it to train anew") from None
 
 
+class _Curves(Callback):
+    """Keeps ``curves.csv``: the losses at every validation, and through an interruption."""
+
+    def __init__(self, path: Path, steps_per_pass: int) -> None:
+        self.path, self.steps_per_pass = path, steps_per_pass
+        self.rows: list[dict[str, float]] = []
+        self.begun = 0  # the step at which the running sums began
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        step = trainer.global_step
+        if step <= self.begun:  # validated once more at the end of training
+            return
+        row: dict[str, float] = {"step": step, "epoch": step / self.steps_per_pass}
+        row |= {f"train/{name}": float(total) / (step - self.begun) for name, total in module.sums.items()}
+        validated = trainer.callback_metrics
+        row |= {f"validation/{name}": float(validated[f"validation/{name}"]) for name in module.sums}
+        self.rows.append(row)
+        self.begun = step
+        module.sums.clear()
+        with replacing(self.path) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["curves"] = {"rows": self.rows, "begun": self.begun, "sums": dict(module.sums)}
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        kept = checkpoint["curves"]
+        self.rows, self.begun = list(kept["rows"]), int(kept["begun"])
+        module.sums = {name: value.to(module.device) for name, value in kept["sums"].items()}
+
+
 class _Preview(Callback):
     """Pictures for TensorBoard at every validation: sources, targets, and the sources steered to the targets."""
 
@@ -178,7 +252,7 @@ class _Preview(Callback):
             return
         with torch.no_grad():
             images, codes = self.images.to(module.device), self.codes.to(module.device)
-            steered = module.network.steer(module.network.encode(images), codes.roll(1, 0))
+            steered = module.result.steer(module.result.encode(images), codes.roll(1, 0))
         rows = [images, images.roll(1, 0), steered.float()]
         grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
         trainer.logger.experiment.add_image("source, target, steered", grid.clamp(0, 1), trainer.global_step)
@@ -187,18 +261,12 @@ class _Preview(Callback):
 class _Bar(Callback):
     """Progress by steps or by time, whichever bound is nearer, with rate, time left and the losses."""
 
-    def __init__(self, steps: int, timer: Timer | None) -> None:
-        self.steps, self.timer = steps, timer
-
-    def _share(self, trainer: lightning.Trainer) -> float:
-        by_steps = trainer.global_step / self.steps if self.steps > 0 else 0.0
-        elapsed = self.timer.time_elapsed("train") if self.timer else 0.0
-        left = self.timer.time_remaining("train") if self.timer else None
-        by_time = elapsed / (elapsed + left) if left is not None and elapsed + left > 0 else 0.0
-        return min(1.0, max(by_steps, by_time))
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self.first, self.first_share, self.begun = trainer.global_step, self._share(trainer), time.monotonic()
+        self.first, self.begun = trainer.global_step, time.monotonic()
+        self.first_share = self.bound.done(self.first)
         columns = (
             TextColumn("training"),
             BarColumn(),
@@ -222,10 +290,10 @@ class _Bar(Callback):
     ) -> None:
         if trainer.global_step % 10 and trainer.global_step > self.first + 1:
             return
-        share, seconds = self._share(trainer), time.monotonic() - self.begun
+        share, seconds = self.bound.done(trainer.global_step), time.monotonic() - self.begun
         left = seconds * (1 - share) / max(share - self.first_share, 1e-9)
         rate = (trainer.global_step - self.first) / max(seconds, 1e-9)
-        shown = ("train/swap", "validation/swap")
+        shown = ("train/loss", "validation/loss")
         losses = "  ".join(
             f"{n} {float(trainer.callback_metrics[n]):.5f}" for n in shown if n in trainer.callback_metrics
         )
@@ -252,7 +320,8 @@ def train(
     out: Path,
     model: str = "rotation",
     *,
-    labels: str = "tracked",
+    optimization: str = "stable",
+    labels: str | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     max_time: timedelta | None = None,
@@ -261,6 +330,8 @@ def train(
     base_channels: int | None = None,
     precision: str | None = None,
     checkpoint_every: timedelta = timedelta(seconds=30),
+    every_pass: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Train a model on a dataset; returns the path of ``face.safetensors`` in the run folder ``out``.
 
@@ -269,41 +340,45 @@ def train(
     thesis's 1000 epochs (4.2).
 
     Args:
+        optimization: ``stable``, or ``thesis`` for Adam with a fixed step size (3.1.2).
         labels: which labels are the controls: ``tracked`` (as in the thesis, 4.1) or, for posed photos,
-            ``commanded``.
+            ``commanded``; by default the model's own.
         max_time: training time, earlier parts of an interrupted run counted in.
         latent, base_channels: of the network; by default the model's own (8 and 64).
         precision: Lightning's name, ``32-true`` or ``bf16-mixed``; by default what the machine does fastest.
         checkpoint_every: how much work a kill may cost.
+        every_pass: validate after every pass over the data, however short, for loss curves by epoch.
+        quiet: no progress, no TensorBoard files: for one of many trainings at once.
 
     Raises:
         DmsynthError: unknown model, unsuitable dataset, or a run folder that holds something else.
     """
     if model not in RECIPES:
         raise DmsynthError(f"no model named {model!r}; there is {', '.join(RECIPES)}")
-    recipe = RECIPES[model]
+    if optimization not in OPTIMIZATIONS:
+        raise DmsynthError(f"no optimization named {optimization!r}; there is {', '.join(OPTIMIZATIONS)}")
+    recipe, way = RECIPES[model], OPTIMIZATIONS[optimization]
     settings = Settings(
         model=model,
         control_space=recipe.control_space,
-        labels=labels,
+        labels=labels or recipe.labels,
         dataset_sha256=dataset.sha256,
         seed=seed,
-        batch=recipe.batch,
-        learning_rate=recipe.learning_rate,
+        optimization=way,
         latent=latent or recipe.latent,
         base_channels=base_channels or recipe.base_channels,
         precision=precision or best_precision(),
     )
     if settings.precision not in PRECISIONS:
         raise DmsynthError(f"--precision {precision}: give {' or '.join(PRECISIONS)}")
-    values = dataset.controls(CONTROL_SPACES[settings.control_space], labels)
+    values = dataset.controls(CONTROL_SPACES[settings.control_space], settings.labels)
     frames = dataset.split("train")
-    if len(frames) < 2 * recipe.batch or not len(dataset.split("test")):
+    if len(frames) < 2 * way.batch or not len(dataset.split("test")) + len(dataset.split("validation")):
         raise DmsynthError(f"{dataset.path}: {len(frames)} training frames are too few; make it from more material")
     space = CONTROL_SPACES[settings.control_space].fitted(values[frames])
     codes = space.encode(values)
-    stream = Stream(Batches(dataset, codes, frames, recipe.batch, seed), endless=True)
-    validation = Stream(Batches(dataset, codes, dataset.split("validation"), recipe.batch, 0), endless=False)
+    stream = Stream(Batches(dataset, codes, frames, way.batch, seed), endless=True)
+    validation = Stream(Batches(dataset, codes, dataset.split("validation"), way.batch, 0), endless=False)
     if steps is None and (epochs is not None or max_time is None):
         steps = (epochs or 1000) * stream.batches.per_pass
 
@@ -315,17 +390,22 @@ def train(
         "channels": 1 if dataset.frames.ndim == 3 else 3,
         "latent": settings.latent,
         "base_channels": settings.base_channels,
+        "given": space.size if recipe.gives_code else 0,
     }
-    training = Training(recipe.network(**shape), settings, stream)
-    timer = Timer(max_time, interval="step")
+    bound = Bound(steps, Timer(max_time, interval="step"))
+    network = recipe.network(**shape)
+    if way.even_start:
+        start_evenly(network)
+    training = Training(network, settings, stream, bound)
     with _quiet_lightning(), begin_run(out, dataset, settings):
-        trainer = _trainer(out, settings, timer, steps, stream, validation, checkpoint_every)
-        parameters = sum(p.numel() for p in training.parameters()) / 1e6
+        trainer = _trainer(out, training, validation, checkpoint_every, every_pass, quiet)
+        parameters = sum(p.numel() for p in training.network.parameters()) / 1e6
         device = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
-        console.print(
-            f"training {model}: {parameters:.1f} M parameters, {len(frames)} frames of {width}×{height}, "
-            f"{device}, {settings.precision}"
-        )
+        if not quiet:
+            console.print(
+                f"training {model}: {parameters:.1f} M parameters, {len(frames)} frames of {width}×{height}, "
+                f"{device}, {settings.precision}, {optimization} optimization"
+            )
         resume = out / "last.ckpt"
         try:
             trainer.fit(
@@ -337,32 +417,32 @@ def train(
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise DmsynthError(f"{out}: training interrupted; run the same command again to go on") from None
         trainer.save_checkpoint(resume)
-        seconds = timer.time_elapsed("train")
+        seconds = bound.timer.time_elapsed("train")
         if validation.batches.per_pass:
             _restore_best(trainer, training, validation, out / "best.ckpt")
-        return _finish(out, training, dataset, shape, space, codes[frames], trainer.global_step, seconds)
+        return _finish(out, training, dataset, shape, space, values, trainer.global_step, seconds)
 
 
 def _trainer(
-    out: Path,
-    settings: Settings,
-    timer: Timer,
-    steps: int | None,
-    stream: Stream,
-    validation: Stream,
-    checkpoint_every: timedelta,
+    out: Path, training: Training, validation: Stream, checkpoint_every: timedelta, every_pass: bool, quiet: bool
 ) -> lightning.Trainer:
     """Lightning's trainer: one endless epoch bounded by steps or time, validated about once a pass."""
+    stream, settings, bound = training.stream, training.settings, training.bound
+    steps_per_pass = stream.batches.per_pass
     callbacks: list[Callback] = [
-        timer,
+        bound.timer,
         ModelCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False),
-        _Preview(*stream.batches(0)),
-        _Bar(steps or 0, timer if timer.time_remaining() is not None else None),
+        _Curves(out / "curves.csv", steps_per_pass),
     ]
+    if not quiet:
+        callbacks += [_Preview(*stream.batches(0)), _Bar(bound)]
     validating = validation.batches.per_pass > 0
     if validating:
-        callbacks.append(ModelCheckpoint(out, "best", monitor="validation/loss", enable_version_counter=False))
-    else:
+        best = ModelCheckpoint(
+            out, "best", monitor="validation/loss", save_weights_only=True, enable_version_counter=False
+        )
+        callbacks.append(best)
+    elif not quiet:
         console.print("too few validation frames: the last weights are kept instead of the best ones")
     return lightning.Trainer(
         default_root_dir=out,
@@ -370,12 +450,13 @@ def _trainer(
         devices=1,
         precision=settings.precision,
         max_epochs=-1,
-        max_steps=steps if steps is not None else -1,
-        val_check_interval=max(_VALIDATE_EVERY, stream.batches.per_pass) if validating else None,
+        max_steps=bound.steps or -1,
+        gradient_clip_val=settings.optimization.clip,
+        val_check_interval=max(1 if every_pass else _VALIDATE_EVERY, steps_per_pass) if validating else None,
         limit_val_batches=None if validating else 0,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        logger=TensorBoardLogger(out, name="", version=""),
+        logger=False if quiet else TensorBoardLogger(out, name="", version=""),
         callbacks=callbacks,
         plugins=[_WholeCheckpoints()],
         log_every_n_steps=_LOG_EVERY,
@@ -428,19 +509,19 @@ def _finish(
     dataset: Dataset,
     shape: dict[str, int],
     space: ControlSpace,
-    codes: NDArray[np.float32],
+    values: NDArray[np.float64],
     steps: int,
     seconds: float,
 ) -> Path:
     """Write the trained face and its place in the world."""
     settings = training.settings
     face = TrainedFace(
-        network=training.network.cpu().eval(),
+        network=training.result.cpu().eval(),
         shape=shape,
         model=settings.model,
         space=space,
-        coverage=Coverage.of(codes),
-        source=np.array(dataset.frames[nearest_to_neutral(dataset)]),
+        coverage=Coverage.of(space.encode(values[dataset.split("train")])),
+        source=np.array(dataset.frames[nearest_to_neutral(dataset, values)]),
         about={
             "dataset": dataset.path.name,
             "dataset_sha256": dataset.sha256,

@@ -5,7 +5,8 @@ On the command line a trajectory is a file (``.csv``, ``.parquet``, or a video o
     hold 0.5; move yaw=-30 1; sweep yaw=-30:30 4; move yaw=0 pitch=10 1.5
 
 ``move`` goes to a pose as a head does (minimum jerk), ``sweep`` runs at constant speed, ``hold`` stays. The last
-number is the duration in seconds; a control that is not named keeps its value; everything starts at 0.
+number is the duration in seconds; a control that is not named keeps its value; rotations start at 0, positions in
+the middle.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Trajectory:
         return Trajectory(self.names, times - times[0], np.stack(columns, axis=1))
 
     def in_space(self, space: ControlSpace) -> Trajectory:
-        """The columns of ``space`` in its order; a control the trajectory does not have is held at 0."""
-        columns = [self[name] if name in self.names else np.zeros(len(self)) for name in space.names]
+        """The columns of ``space`` in its order; a control the trajectory does not have is held at rest."""
+        columns = [self[c.name] if c.name in self.names else np.full(len(self), c.at_rest) for c in space.controls]
         if not set(self.names) & set(space.names):
             raise DmsynthError(
                 f"the trajectory steers {', '.join(self.names)}, but this face has {', '.join(space.names)}"
@@ -98,10 +99,10 @@ def minimum_jerk(
 class _Path:
     """Builds a trajectory from motions, one after the other, at a frame rate."""
 
-    def __init__(self, names: Sequence[str], frame_rate: float) -> None:
+    def __init__(self, names: Sequence[str], frame_rate: float, rest: Mapping[str, float]) -> None:
         self.names = tuple(names)
         self.frame_rate = frame_rate
-        self.end = np.zeros(len(self.names))
+        self.end = np.array([rest.get(name, 0.0) for name in self.names])
         self.seconds = 0.0
         self.parts: list[tuple[float, float, str, NDArray[np.float64], NDArray[np.float64]]] = []
 
@@ -128,12 +129,15 @@ _MOTION = re.compile(r"^(?P<kind>hold|move|sweep)\b(?P<middle>.*?)\s(?P<seconds>
 _HOW = "write motions such as 'hold 0.5; move yaw=-30 1; sweep yaw=-30:30 4' (the last number is seconds)"
 
 
-def parse_motions(text: str, names: Sequence[str], frame_rate: float) -> Trajectory:
+def parse_motions(
+    text: str, names: Sequence[str], frame_rate: float, rest: Mapping[str, float] | None = None
+) -> Trajectory:
     """A trajectory from a line of motions (see the module's first lines), for controls ``names``.
 
+    Motions start at ``rest``, by default 0.
     Raises ``DmsynthError`` naming the motion that cannot be read.
     """
-    path = _Path(names, frame_rate)
+    path = _Path(names, frame_rate, rest or {})
     for motion in (part.strip() for part in re.split(r"[;\n]", text)):
         if not motion:
             continue

@@ -19,6 +19,7 @@ from dmsynth.machine import best_precision, describe_machine
 from dmsynth.models import RECIPES
 from dmsynth.models.autoencoder import channels_last
 from dmsynth.models.face_file import TrainedFace, save_face
+from dmsynth.optimization import OPTIMIZATIONS
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import console
 from dmsynth.sources.photo import PoseRange, default_portrait, prepare
@@ -106,7 +107,7 @@ def _untrained(path: Path, channels: int) -> SteerableFace:
 def _training(channels: int, precision: str) -> Callable[[], int]:
     """One optimizer step of the rotation model on a batch of four."""
     network = channels_last(RECIPES["rotation"].network(*SIZE, base_channels=channels))
-    optimizer = torch.optim.Adam(network.parameters(), lr=RECIPES["rotation"].learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=OPTIMIZATIONS["thesis"].learning_rate)
     images = torch.rand(4, 1, SIZE[1], SIZE[0]).contiguous(memory_format=torch.channels_last)
     code = torch.rand(4, 3)
 

@@ -15,21 +15,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dmsynth.models.autoencoder import Autoencoder
-from dmsynth.swapping import Objective, swap_position_encoding
+from dmsynth.swapping import OBJECTIVES
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named model: the network, its objective and the figures of the thesis it was published with."""
+    """A named model: the network, its objective and the figures of the thesis it was published with.
+
+    Attributes:
+        objective: its name in ``OBJECTIVES``.
+        labels: which labels are its controls unless the user says otherwise: tracked or commanded.
+        latent, base_channels: of the network.
+        gives_code: the controls are put into the latent and never encoded (Swap-Direct).
+    """
 
     description: str
     network: Callable[..., Autoencoder]
     control_space: str
-    objective: Objective
+    objective: str
+    labels: str
     latent: int
     base_channels: int
-    batch: int
-    learning_rate: float
+    gives_code: bool = False
 
 
 RECIPES: dict[str, Recipe] = {
@@ -37,10 +44,21 @@ RECIPES: dict[str, Recipe] = {
         description="the thesis's rotation model (4.2): Fig. 3.1's autoencoder, swap position encoding",
         network=Autoencoder,
         control_space="rotation",
-        objective=swap_position_encoding,
+        objective="SPE",
+        labels="tracked",
         latent=8,
         base_channels=64,
-        batch=4,
-        learning_rate=5e-4,
     ),
+} | {
+    f"position-{name.lower().replace(' ', '-')}": Recipe(
+        description=f"a position model of the thesis (3.1): Fig. 3.1's autoencoder, {name}",
+        network=Autoencoder,
+        control_space="position",
+        objective=name,
+        labels="commanded",
+        latent=32,
+        base_channels=64,
+        gives_code=name == "SD",
+    )
+    for name in OBJECTIVES
 }

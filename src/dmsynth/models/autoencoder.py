@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dmsynth.errors import DmsynthError
@@ -25,10 +26,15 @@ class Autoencoder(nn.Module):
         channels: 1 for grey, 3 for RGB.
         latent: entries of the latent vector, the control code's included.
         base_channels: feature maps after the first layer.
+        given: how many of the latent's first entries are always given from outside, so that the encoder need not
+            make them (Swap-Direct, 3.1.6). Where all are given, there is no encoder.
     """
 
-    def __init__(self, width: int, height: int, channels: int = 1, latent: int = 8, base_channels: int = 64) -> None:
+    def __init__(
+        self, width: int, height: int, channels: int = 1, latent: int = 8, base_channels: int = 64, given: int = 0
+    ) -> None:
         super().__init__()
+        self.given = given
         if width % 2**LAYERS or height % 2**LAYERS or min(width, height) <= 0:
             raise DmsynthError(f"image size {width}×{height}: width and height must be divisible by {2**LAYERS}")
         maps = [channels, *(base_channels * 2**layer for layer in range(LAYERS))]
@@ -38,35 +44,20 @@ class Autoencoder(nn.Module):
         encoder: list[nn.Module] = []
         for before, after in pairwise(maps):
             encoder += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.ReLU()]
-        self.encoder = nn.Sequential(*encoder, nn.Flatten(), nn.Linear(flat, latent))
+        to_latent = nn.Linear(flat, latent - given) if latent > given else None
+        self.encoder = nn.Sequential(*encoder, nn.Flatten(), to_latent) if to_latent else None
 
-        to_maps = nn.Linear(latent, flat)
-        decoder: list[nn.Module] = [to_maps, nn.Unflatten(1, small)]
+        decoder: list[nn.Module] = [nn.Linear(latent, flat), nn.Unflatten(1, small)]
         for before, after in pairwise(reversed(maps)):
             decoder += [nn.ReLU(), nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1)]
         self.decoder = nn.Sequential(*decoder, nn.Sigmoid())
 
-        # Weights that keep the signal's size from layer to layer (He et al. 2015). The thesis names none; PyTorch's
-        # default lets the signal shrink and learns more slowly: docs/rotation-model.md.
-        for layer in self.modules():
-            if isinstance(layer, nn.ConvTranspose2d):
-                # each output pixel sums (kernel / stride)² = 4 weights of every input map
-                nn.init.normal_(layer.weight, std=math.sqrt(2 / (4 * layer.in_channels)))
-            elif isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        for parameter in self.parameters():
-            if parameter.ndim == 1:  # biases
-                nn.init.zeros_(parameter)
-        # The decoder's first layer has few inputs, between 0 and 1: its ReLUs bend at points spread over that cube,
-        # so that what it draws can depend on the pose from the first step on.
-        nn.init.normal_(to_maps.weight, std=1.0)
-        with torch.no_grad():
-            to_maps.bias.copy_(-(to_maps.weight * torch.rand_like(to_maps.weight)).sum(dim=1))
-
     def encode(self, images: Tensor) -> Tensor:
-        """(n, channels, height, width) in [0, 1] → (n, latent)."""
+        """(n, channels, height, width) in [0, 1] → (n, latent); entries that are given stay 0."""
+        if self.encoder is None:
+            return images.new_zeros(len(images), self.given)
         latent: Tensor = self.encoder(images)
-        return latent
+        return F.pad(latent, (self.given, 0)) if self.given else latent
 
     def decode(self, latent: Tensor) -> Tensor:
         """(n, latent) → (n, channels, height, width) in [0, 1]."""
@@ -77,6 +68,30 @@ class Autoencoder(nn.Module):
         """Images (n, …) of ``latent`` (1 or n, d) with its first entries replaced by ``code`` (n, k) (thesis 4.2)."""
         appearance = latent[:, code.shape[1] :].expand(len(code), -1)
         return self.decode(torch.cat([code, appearance], dim=1))
+
+
+def start_evenly(network: Autoencoder) -> None:
+    """Give a new network weights that keep the signal's size from layer to layer (He et al. 2015).
+
+    The thesis names no initialization; PyTorch's own lets the signal shrink and learns faces more slowly
+    (docs/rotation-model.md).
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            # each output pixel sums (kernel / stride)² = 4 weights of every input map
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / (4 * layer.in_channels)))
+        elif isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    for parameter in network.parameters():
+        if parameter.ndim == 1:  # biases
+            nn.init.zeros_(parameter)
+    # The decoder's first layer has few inputs, between 0 and 1: its ReLUs bend at points spread over that cube, so
+    # that what it draws can depend on the controls from the first step on.
+    to_maps = network.decoder[0]
+    assert isinstance(to_maps, nn.Linear)
+    nn.init.normal_(to_maps.weight, std=1.0)
+    with torch.no_grad():
+        to_maps.bias.copy_(-(to_maps.weight * torch.rand_like(to_maps.weight)).sum(dim=1))
 
 
 def channels_last(network: Autoencoder) -> Autoencoder:

@@ -20,7 +20,6 @@ from dmsynth.video import to_rgb
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-ANGLES = ("pitch", "yaw", "roll")
 SPLIT_COLOURS = {"train": "#4c78a8", "validation": "#f2b134", "test": "#d1495b", "guard": "#c9c9c9"}
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -35,8 +34,9 @@ STYLE = {
 
 
 def contact_sheet(dataset: Dataset, path: Path, columns: int = 6, rows: int = 4) -> None:
-    """Frames spread over yaw and pitch with the tracker's labels in green, as in Fig. 4.1."""
+    """Frames far apart with their labels in green, as in Fig. 4.1."""
     chosen = _spread(dataset, columns * rows)
+    space, labels = dataset.about
     width, height = dataset.size
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(columns * 1.9, rows * 1.9 * height / width), squeeze=False)
@@ -45,52 +45,61 @@ def contact_sheet(dataset: Dataset, path: Path, columns: int = 6, rows: int = 4)
         for axis, index in zip(axes.flat, chosen, strict=False):
             axis.imshow(to_rgb(np.array(dataset.frames[index])))
             row = dataset.labels.iloc[index]
-            for line, angle in enumerate(ANGLES):
+            for line, control in enumerate(space.controls):
+                value = row[f"{labels}_{control.name}"]
+                text = f"{control.name} {value:+.0f}°" if control.unit == "°" else f"{control.name} {value:.1f}"
                 axis.text(
-                    0.03, 0.96 - 0.085 * line, f"{angle} {row[f'tracked_{angle}']:+.0f}°", transform=axis.transAxes,
+                    0.03, 0.96 - 0.085 * line, text, transform=axis.transAxes,
                     va="top", fontsize=6.5, color="#1db954", fontweight="bold",
                     bbox={"facecolor": "black", "alpha": 0.45, "pad": 0.8, "linewidth": 0},
                 )  # fmt: skip
         figure.subplots_adjust(0, 0, 1, 1, wspace=0.015, hspace=0.02)
-        _save(figure, path)
+        save(figure, path)
 
 
 def marginals(dataset: Dataset, path: Path) -> None:
-    """Distributions of pitch, yaw and roll, training and test side by side, as in Fig. 4.2."""
+    """Distributions of the controls, training and test side by side, as in Fig. 4.2."""
+    space, labels = dataset.about
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), sharey=True)
-        for axis, angle in zip(axes, ANGLES, strict=True):
-            values = dataset.labels[f"tracked_{angle}"].to_numpy(dtype=float)
+        figure, axes = plt.subplots(1, space.size, figsize=(10, 2.8), sharey=True)
+        for axis, control in zip(axes, space.controls, strict=True):
+            values = dataset.labels[f"{labels}_{control.name}"].to_numpy(dtype=float)
             bins = np.linspace(values.min() - 0.5, values.max() + 0.5, 41)
             for split in ("train", "test"):
                 inside = values[dataset.split(split)]
                 axis.hist(inside, bins, density=True, alpha=0.6, color=SPLIT_COLOURS[split], label=split)
-            axis.set_xlabel(f"{angle} in degrees (tracked)")
-        axes[0].set_ylabel("share of frames per degree")
+            axis.set_xlabel(f"{control.name} in {control.unit} ({labels})")
+        axes[0].set_ylabel(f"share of frames per {space.controls[0].unit}")
         axes[-1].legend(frameon=False)
         figure.tight_layout()
-        _save(figure, path)
+        save(figure, path)
 
 
 def coverage_map(dataset: Dataset, path: Path) -> None:
-    """Where the frames lie in yaw and pitch, by split."""
+    """Where the frames lie in yaw and pitch, or in x and y, by split."""
+    space, labels = dataset.about
+    turned = space.name == "rotation"
+    x, y = ("yaw", "pitch") if turned else ("x", "y")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 4.2))
         for split, colour in SPLIT_COLOURS.items():
             rows = dataset.labels.iloc[dataset.split(split)]
             if len(rows):
                 axis.scatter(
-                    rows["tracked_yaw"], rows["tracked_pitch"], s=9, color=colour, alpha=0.65, linewidths=0,
+                    rows[f"{labels}_{x}"], rows[f"{labels}_{y}"], s=9, color=colour, alpha=0.65, linewidths=0,
                     label=f"{split} ({len(rows)})",
                 )  # fmt: skip
-        axis.axhline(0, color="#999999", linewidth=0.8)
-        axis.axvline(0, color="#999999", linewidth=0.8)
-        axis.set_xlabel("yaw in degrees (towards the image's right →)")
-        axis.set_ylabel("pitch in degrees (up →)")
+        if turned:
+            axis.axhline(0, color="#999999", linewidth=0.8)
+            axis.axvline(0, color="#999999", linewidth=0.8)
+        else:
+            axis.invert_yaxis()  # as in the image
+        axis.set_xlabel("yaw in degrees (towards the image's right →)" if turned else "x in pixels")
+        axis.set_ylabel("pitch in degrees (up →)" if turned else "y in pixels (down)")
         axis.set_aspect("equal")
         axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         figure.tight_layout()
-        _save(figure, path)
+        save(figure, path)
 
 
 def coverage_in_text(yaw: NDArray[np.float64], pitch: NDArray[np.float64], step: float) -> list[str]:
@@ -132,7 +141,7 @@ def faces(evaluation: Evaluation, names: Sequence[str], path: Path, count: int =
         axes[0, 0].text(-0.08, 0.5, "real", rotation=90, va="center", transform=axes[0, 0].transAxes)
         axes[1, 0].text(-0.08, 0.5, "steered", rotation=90, va="center", transform=axes[1, 0].transAxes)
         figure.subplots_adjust(0.02, 0, 1, 0.95, wspace=0.03, hspace=0.12)
-        _save(figure, path)
+        save(figure, path)
 
 
 def curves(table: pd.DataFrame, space: ControlSpace, x: str, x_title: str, path: Path) -> None:
@@ -149,7 +158,7 @@ def curves(table: pd.DataFrame, space: ControlSpace, x: str, x_title: str, path:
         axes[0, 0].legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
         axes[-1, 0].set_xlabel(x_title)
         figure.tight_layout()
-        _save(figure, path)
+        save(figure, path)
 
 
 def examples(table: pd.DataFrame, names: Sequence[str], count: int) -> list[int]:
@@ -167,7 +176,8 @@ def ordered(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def _spread(dataset: Dataset, count: int) -> Sequence[int]:
     """Indices of frames far apart in pose: each next one is the farthest from those chosen (farthest-point
     sampling), then sorted by yaw for the eye."""
-    angles = dataset.labels[[f"tracked_{angle}" for angle in ANGLES]].to_numpy(dtype=float)
+    space, labels = dataset.about
+    angles = dataset.controls(space, labels)
     chosen = [int(np.argmin(np.abs(angles - np.median(angles, axis=0)).sum(axis=1)))]
     distance = np.linalg.norm(angles - angles[chosen[0]], axis=1)
     while len(chosen) < min(count, len(angles)):
@@ -176,7 +186,10 @@ def _spread(dataset: Dataset, count: int) -> Sequence[int]:
     return sorted(chosen, key=lambda index: angles[index, 1])
 
 
-def _save(figure: Any, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, bbox_inches="tight", pad_inches=0.05)
+def save(figure: Any, path: Path, also: str | None = None) -> None:
+    """Write a figure to ``path``, and once more with the suffix ``also``, and close it."""
+    for target in [path] + ([path.with_suffix(also)] if also else []):
+        with replacing(target) as temporary, plt.rc_context({"svg.hashsalt": "dmsynth"}):  # the same bytes each time
+            metadata = {"Date": None} if target.suffix == ".svg" else None
+            figure.savefig(temporary, bbox_inches="tight", pad_inches=0.05, metadata=metadata)
     plt.close(figure)

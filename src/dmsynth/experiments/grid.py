@@ -1,0 +1,215 @@
+"""A grid of independent trainings, on this machine or on a Ray cluster, with equal results.
+
+A job is data: a name, a cost and arguments. The work is a function of a module, called as ``work(folder, arguments)``
+in a process with one thread; it leaves ``result.json`` in the folder as its last act. A job whose result is there
+is finished and never done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from dmsynth.errors import DmsynthError
+from dmsynth.parallel import cores
+from dmsynth.progress import console
+
+Work = Callable[[Path, dict[str, Any]], None]
+_TICK = 1.0  # seconds between looks at the jobs
+_SAY_EVERY = 60.0  # seconds between lines of progress where the output is no terminal
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a grid. ``cost`` is relative to the other jobs'; ``arguments`` are JSON-like."""
+
+    name: str
+    cost: float
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where jobs run: ``local`` processes, or ``ray`` at ``address`` (default: a Ray of this machine's own).
+
+    ``workers`` jobs run at once; by default one a core, or eight on a GPU, which batches of four leave idle.
+    With a cluster of several machines, the grid's folder must lie on a disk that all of them share.
+    """
+
+    name: str = "local"
+    workers: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in _ENGINES:
+            raise DmsynthError(f"--engine {self.name}: there is {' and '.join(_ENGINES)}")
+        if self.address and self.name != "ray":
+            raise DmsynthError("--address is a Ray cluster's; add --engine ray")
+
+    @property
+    def at_once(self) -> int:
+        import torch
+
+        return self.workers or (8 if torch.cuda.is_available() else cores())
+
+
+def is_finished(out: Path, job: Job) -> bool:
+    return (out / job.name / "result.json").is_file()
+
+
+def run_grid(
+    title: str, work: Work, jobs: list[Job], out: Path, engine: Engine, share: Callable[[Path, Job], float]
+) -> None:
+    """Do the jobs that are not finished, the dearest first.
+
+    Args:
+        title: for the progress line.
+        share: how much (0 to 1) of an unfinished job is done, read off its folder.
+
+    Raises:
+        DmsynthError: a job failed; the finished ones are kept.
+    """
+    open_jobs = sorted((job for job in jobs if not is_finished(out, job)), key=lambda job: -job.cost)
+    if not open_jobs:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    finished = {job.name for job in jobs} - {job.name for job in open_jobs}
+    total = sum(job.cost for job in jobs)
+
+    def done() -> float:
+        parts = (job.cost * (1.0 if job.name in finished else share(out / job.name, job)) for job in jobs)
+        return sum(parts) / total
+
+    with _progress(title, len(jobs), done) as look:
+        for name in _ENGINES[engine.name](work, open_jobs, out, engine):
+            if name is not None:
+                finished.add(name)
+            look(len(finished))
+
+
+@contextlib.contextmanager
+def _progress(title: str, jobs: int, done: Callable[[], float]) -> Iterator[Callable[[int], None]]:
+    """A bar for the whole grid, with the time left at this run's own rate."""
+    columns = (TextColumn(title), BarColumn(), TextColumn("{task.percentage:.1f} %"), TimeElapsedColumn())
+    first, begun = done(), time.monotonic()
+    said = begun
+    with Progress(*columns, TextColumn("{task.description}"), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def look(finished: int) -> None:
+            nonlocal said
+            part, seconds = done(), time.monotonic() - begun
+            left = "?"
+            if part > first:
+                left = str(timedelta(seconds=round(seconds * (1 - part) / (part - first))))
+            rate = 3600 * (part - first) * jobs / max(seconds, 1e-9)
+            text = f"{finished} of {jobs} trainings, {rate:.0f}/h, left {left}"
+            bar.update(task, completed=part, description=text)
+            if not console.is_terminal and (time.monotonic() - said > _SAY_EVERY or finished == jobs):
+                said = time.monotonic()
+                console.print(f"{title}: {100 * part:.1f} %, {text}")
+
+        look(0)
+        yield look
+
+
+def _local(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[str | None]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(engine.at_once, context, _begin_worker, (os.getpid(),)) as pool:
+        names = {pool.submit(work, out / job.name, job.arguments): job.name for job in jobs}
+        try:
+            waiting = set(names)
+            while waiting:
+                done, waiting = wait(waiting, timeout=_TICK, return_when=FIRST_COMPLETED)
+                for future in done:
+                    _raise(names[future], future.exception())
+                    yield names[future]
+                yield None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list((pool._processes or {}).values()):
+                if names and not all(future.done() for future in names):
+                    process.terminate()
+
+
+def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[str | None]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise DmsynthError("--engine ray: Ray is not installed; pip install 'dmsynth[cluster]'") from None
+    import torch
+
+    own: dict[str, Any] = {"num_cpus": engine.at_once, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(engine.address, log_to_driver=False, configure_logging=False, **({} if engine.address else own))
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise DmsynthError(f"--address {engine.address}: no Ray cluster answers there ({error})") from None
+    try:
+        part = 1 / engine.at_once if torch.cuda.is_available() else 0
+        remote = ray.remote(num_cpus=1, num_gpus=part, max_retries=0)(_in_one_thread)
+        names = {remote.remote(work, out.resolve() / job.name, job.arguments): job.name for job in jobs}
+        waiting = list(names)
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1, timeout=_TICK)
+            for reference in done:
+                try:
+                    ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    _raise(names[reference], error.cause or error)
+                except ray.exceptions.RayError as error:
+                    _raise(names[reference], error)
+                yield names[reference]
+            yield None
+    finally:
+        ray.shutdown()
+
+
+_ENGINES: dict[str, Callable[[Work, list[Job], Path, Engine], Iterator[str | None]]] = {"local": _local, "ray": _ray}
+
+
+def _raise(name: str, error: BaseException | None) -> None:
+    if isinstance(error, DmsynthError):
+        raise error
+    if error is not None:
+        raise DmsynthError(
+            f"{name}: the training failed ({type(error).__name__}: {error}); the finished ones are kept: "
+            "run the same command again to go on"
+        ) from error
+
+
+def _begin_worker(parent: int) -> None:
+    """One thread for this process, and an end to it when the process that started it is gone, however it went."""
+    _single_thread()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _in_one_thread(work: Work, folder: Path, arguments: dict[str, Any]) -> None:
+    _single_thread()
+    work(folder, arguments)
+
+
+def _single_thread() -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

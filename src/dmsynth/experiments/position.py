@@ -1,0 +1,306 @@
+"""The thesis's third chapter: steering the position of a cut-out face, in four models and eight sizes of latent.
+
+A study is a grid of cells: an objective, a latent size, and a random split. Each cell is trained on its own, and what
+is measured of it lies in its folder. Everything else, tables, figures and findings, is read off those folders.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dmsynth.dataset import Dataset, open_dataset
+from dmsynth.errors import DmsynthError
+from dmsynth.experiments.grid import Engine, Job, run_grid
+from dmsynth.experiments.position_findings import findings
+from dmsynth.files import read_json, replacing, write_json
+from dmsynth.machine import describe_machine
+from dmsynth.movement import measure_movement
+from dmsynth.report.position_figures import NOTES, StudyResults, draw_all
+from dmsynth.report.study import Picture, StudyReport, write_study_report
+from dmsynth.sources.cutout import WALL, Layout, make_position_dataset, position_recipe
+from dmsynth.stability import WINDOW, spike_factor
+from dmsynth.steering import SteerableFace, load_face
+from dmsynth.trackers import Tracker
+from dmsynth.trackers.template import FaceTemplate
+from dmsynth.training import train
+
+LATENTS = (2, 4, 8, 16, 32, 64, 128, 256)  # 3.1.2
+
+
+@dataclass(frozen=True)
+class Study:
+    """How large the experiment of 3.1.2 is. ``epochs`` by objective; ``splits`` trainings of each cell."""
+
+    size: tuple[int, int]
+    frames: int
+    validation: int
+    base_channels: int
+    latents: tuple[int, ...]
+    splits: int
+    epochs: dict[str, int]
+    optimization: str = "thesis"
+
+    def cells(self) -> Iterator[Cell]:
+        for objective in self.epochs:
+            for latent in self.latents[:1] if objective == "position only" else self.latents:
+                for split in range(self.splits):
+                    yield Cell(objective, latent, split)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study."""
+
+    objective: str
+    latent: int
+    split: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.objective.replace(' ', '-')}-d{self.latent:03d}-split{self.split}"
+
+
+def _epochs(short: int, long: int) -> dict[str, int]:
+    return {"R": short, "RPE": short, "SPE": long, "SD": long, "position only": long}
+
+
+STUDIES: dict[str, Study] = {
+    "thesis": Study(WALL, 1000, 200, 64, LATENTS, 3, _epochs(100, 250)),
+    "laptop": Study((128, 96), 1000, 200, 16, LATENTS, 3, _epochs(8, 20)),
+    "smoke": Study((64, 48), 120, 24, 4, (2, 8), 2, _epochs(6, 8)),
+}
+
+
+def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
+    """Train and measure one cell; leaves ``curves.csv``, ``face.safetensors`` and ``result.json`` in ``folder``.
+
+    ``arguments``: the dataset's path, the fields of a ``Study`` and those of a ``Cell``, and a seed.
+    """
+    study, cell = Study(**arguments["study"]), Cell(**arguments["cell"])
+    dataset = with_split(open_dataset(Path(arguments["dataset"])), study.validation, arguments["seed"] + cell.split)
+    face_path = train(
+        dataset,
+        folder,
+        f"position-{cell.objective.lower().replace(' ', '-')}",
+        optimization=study.optimization,
+        epochs=study.epochs[cell.objective],
+        seed=arguments["seed"] + cell.split,
+        latent=cell.latent,
+        base_channels=study.base_channels,
+        precision="32-true",  # the same everywhere, so that engines and machines compare
+        every_pass=True,
+        quiet=True,
+    )
+    curves = pd.read_csv(folder / "curves.csv")
+    losses = [name for name in curves.columns if name.startswith("validation/")]
+    best = curves.iloc[int(curves[losses].sum(axis=1).to_numpy().argmin())]
+    result: dict[str, Any] = asdict(cell) | {
+        "epochs": len(curves),
+        "best_epoch": int(best["epoch"]),
+        **{name: float(best[name]) for name in curves.columns if "/" in name},
+    }
+    if len(curves) > WINDOW:
+        result |= {f"spike/{name}": spike_factor(curves[name]) for name in curves.columns if "/" in name}
+    if cell.objective != "position only":  # whose decoder learns nothing
+        result |= _movement(face_path, dataset)
+    for checkpoint in ("last.ckpt", "best.ckpt"):
+        (folder / checkpoint).unlink(missing_ok=True)
+    write_json(folder / "result.json", result)
+
+
+def with_split(dataset: Dataset, validation: int, seed: int) -> Dataset:
+    """The dataset with ``validation`` frames drawn at random for validation and all others for training (3.1.2)."""
+    split = np.full(len(dataset), "train", dtype="<U10")
+    split[np.random.default_rng(seed).permutation(len(dataset))[:validation]] = "validation"
+    return replace(dataset, labels=dataset.labels.assign(split=split))
+
+
+def _movement(face_path: Path, dataset: Dataset) -> dict[str, float]:
+    """Send every validation frame's face to a random place and measure where it went."""
+    layout = Layout(*dataset.size)
+    chosen = dataset.split("validation")
+    commands = np.random.default_rng(0).uniform(layout.low, layout.high, size=(len(chosen), 2))
+    sources = [np.array(dataset.frames[index]) for index in chosen]
+    movement = measure_movement(load_face(face_path), sources, commands, face_template(dataset))
+    return {
+        "gain_x": movement.gain[0],
+        "gain_y": movement.gain[1],
+        "control_error": movement.error,
+        "control_error_640": movement.error / layout.scale,
+    }
+
+
+def face_template(dataset: Dataset) -> FaceTemplate:
+    """The face of a position dataset, cut out of the frame in which it is nearest to the middle."""
+    centres = dataset.labels[["commanded_x", "commanded_y"]].to_numpy()
+    middle = int(np.argmin(np.linalg.norm(centres - np.array(dataset.size) / 2, axis=1)))
+    x, y = (float(value) for value in centres[middle])
+    return FaceTemplate.of(np.array(dataset.frames[middle]), (x, y), Layout(*dataset.size).face)
+
+
+def run_study(
+    out: Path, study: Study, tracker: Tracker, photo: Path | None = None, engine: Engine | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Train and measure every cell of a study into ``out``; returns one row a cell, also in ``cells.csv``.
+
+    Finished cells are kept, and an interrupted one goes on from its last checkpoint. ``DmsynthError`` if the folder
+    holds another study.
+    """
+    note = out / "study.json"
+    recipe = position_recipe(photo, tracker, study.frames, study.size, seed)
+    content = as_json({"seed": seed, "study": asdict(study), "dataset": recipe})
+    if note.is_file():
+        before = read_json(note)
+        if any(before.get(key) != value for key, value in content.items()):
+            raise DmsynthError(f"{out}: holds another study; give another --out or remove it")
+    else:
+        write_json(note, content | {"machine": describe_machine()})
+    path = out / "dataset"
+    if not path.is_dir():
+        make_position_dataset(path, photo, tracker, study.frames, study.size, seed)
+    cells = list(study.cells())
+    jobs = [
+        Job(
+            cell.name,
+            study.epochs[cell.objective],
+            {"dataset": str(path.resolve()), "study": content["study"], "cell": asdict(cell), "seed": seed},
+        )
+        for cell in cells
+    ]
+    run_grid(f"{out.name}: position study", train_cell, jobs, out / "cells", engine or Engine(), _share_done)
+    table = pd.DataFrame([read_json(out / "cells" / cell.name / "result.json") for cell in cells])
+    with replacing(out / "cells.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    return table
+
+
+def read_curves(out: Path, study: Study) -> pd.DataFrame:
+    """The loss curves of every cell, one row a cell and epoch."""
+    parts = []
+    for cell in study.cells():
+        curves = pd.read_csv(out / "cells" / cell.name / "curves.csv")
+        curves["epoch"] = curves["epoch"].round().astype(int)
+        parts.append(curves.assign(**asdict(cell)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def reproduce(
+    out: Path, preset: str, tracker: Tracker, photo: Path | None = None, engine: Engine | None = None, seed: int = 0
+) -> StudyReport:
+    """Chapter 3 from its dataset to its findings, into ``out``: ``report.html``, ``report.md``, ``figures/``,
+    ``cells.csv``, ``curves.csv``, ``findings.csv``, and every trained face in ``cells/``.
+
+    Raises:
+        DmsynthError: an unknown preset, or a folder that holds another study.
+    """
+    if preset not in STUDIES:
+        raise DmsynthError(f"--preset {preset}: there is {', '.join(STUDIES)}")
+    study = STUDIES[preset]
+    cells = run_study(out, study, tracker, photo, engine, seed)
+    curves = read_curves(out, study)
+    dataset = with_split(open_dataset(out / "dataset"), study.validation, seed)
+
+    @cache
+    def face(objective: str, latent: int) -> SteerableFace:
+        return load_face(out / "cells" / Cell(objective, latent, 0).name / "face.safetensors")
+
+    paths = draw_all(StudyResults(dataset, cells, curves, face), out / "figures")
+    found = findings(cells, curves) if study.latents == LATENTS else []
+    for name, table in (("curves", curves), ("findings", pd.DataFrame([asdict(finding) for finding in found]))):
+        with replacing(out / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+    command = ["dmsynth", "reproduce", "position", "--preset", preset, "--seed", str(seed), "--out", str(out)]
+    command += ["--photo", str(photo)] if photo else []
+    report = StudyReport(
+        title=f"Chapter 3: steering the position of a cut-out face ({preset})",
+        summary=_summary(study),
+        findings=found,
+        pictures=[Picture(number, paths[number], *NOTES[number]) for number in paths],
+        tables={"Measured, mean over splits": summary_table(cells, Layout(*study.size))},
+        facts=facts(out, study, seed),
+        command=shlex.join(command),
+    )
+    write_study_report(out, report)
+    return report
+
+
+def summary_table(cells: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """One row an objective and latent size: best validation losses, movement, spikes; text, means over splits."""
+    rows = []
+    for (objective, latent), group in cells.groupby(["objective", "latent"], sort=False):
+        mean = group.mean(numeric_only=True)
+        image = next((mean[f"validation/{name}"] for name in ("reconstruction", "swap") if _has(mean, name)), None)
+        moves = objective not in ("R", "position only")  # whose latents do not begin with a position to command
+        rows.append(
+            {
+                "model": objective,
+                "dimensions": str(latent),
+                "image loss": f"{image:.2e}" if image is not None else "–",
+                "position loss": f"{mean['validation/control']:.2e}" if _has(mean, "control") else "–",
+                "gain x": f"{mean['gain_x']:.3f}" if moves else "–",
+                "gain y": f"{mean['gain_y']:.3f}" if moves else "–",
+                "control error (px)": f"{mean['control_error']:.2f}" if moves else "–",
+                f"at {WALL[0]}×{WALL[1]}": f"{mean['control_error'] / layout.scale:.1f}" if moves else "–",
+                "spike factor, image": _spike_text(mean, "reconstruction", "swap"),
+                "spike factor, position": _spike_text(mean, "control"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _has(mean: pd.Series[float], loss: str) -> bool:
+    return f"validation/{loss}" in mean and not np.isnan(mean[f"validation/{loss}"])
+
+
+def _spike_text(mean: pd.Series[float], *losses: str) -> str:
+    values = [mean[f"spike/validation/{loss}"] for loss in losses if _has(mean, loss)]
+    return f"{values[0]:.2f}" if values else "–"
+
+
+def facts(out: Path, study: Study, seed: int) -> dict[str, str]:
+    """What a reader needs to compare and to repeat."""
+    machine = read_json(out / "study.json")["machine"]
+    faces = [load_face(out / "cells" / cell.name / "face.safetensors").trained for cell in study.cells()]
+    seconds = sum(face.about["train_seconds"] for face in faces)
+    return {
+        "machine": f"{machine['cores']} cores, {machine['processor']}, torch {machine['torch']}",
+        "seeds": ", ".join(str(seed + split) for split in range(study.splits)),
+        "trainings": f"{len(faces)}, {sum(face.about['steps'] for face in faces)} steps",
+        "training time": f"{seconds / 3600:.1f} h in all, on one thread each",
+        "image": f"{study.size[0]}×{study.size[1]}, {study.base_channels} base channels",
+        "data": f"{study.frames - study.validation} training and {study.validation} validation images a split",
+        "epochs": ", ".join(f"{name} {epochs}" for name, epochs in study.epochs.items()),
+        "optimization": study.optimization,
+    }
+
+
+def _summary(study: Study) -> str:
+    width, height = study.size
+    return (
+        f"Four autoencoders, {len(study.latents)} latent sizes and {study.splits} random splits, on a cut-out face at "
+        f"known places of a {width}×{height} wall. The measured centre of a face comes from the image alone, by "
+        "template matching. Squares: green the true centre, red the encoded one, blue the commanded one."
+    )
+
+
+def _share_done(folder: Path, job: Job) -> float:
+    """How much of a cell is trained, by the rows of its curves."""
+    try:
+        rows = (folder / "curves.csv").read_bytes().count(b"\n") - 1
+    except OSError:
+        return 0.0
+    return min(1.0, rows / job.cost)
+
+
+def as_json(content: Any) -> Any:
+    """``content`` as it would come back from a JSON file: lists for tuples."""
+    return json.loads(json.dumps(content))

@@ -1,0 +1,44 @@
+"""How weights begin and are fitted: the thesis's way, and the stable one, our default (docs/stable-training.md)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """A start and Adam's settings, as data.
+
+    Attributes:
+        even_start: begin with weights that keep the signal's size (``models.autoencoder.start_evenly``) instead of
+            PyTorch's own.
+        batch: images a step; even, because neighbours are swapped.
+        learning_rate: the largest step size.
+        warm_up: share of the training during which the step size rises from 0 to the largest.
+        decay: whether it falls to 0 afterwards, along half a cosine (Loshchilov and Hutter 2017).
+        clip: the largest norm of a step's gradient; longer ones are shortened to it.
+        average: the result is a running mean of the weights, each step of which keeps this share of what it was
+            (Polyak and Juditsky 1992); None: the weights themselves.
+    """
+
+    even_start: bool = False
+    batch: int = 4
+    learning_rate: float = 5e-4
+    warm_up: float = 0.0
+    decay: bool = False
+    clip: float | None = None
+    average: float | None = None
+
+    def step_size(self, done: float) -> float:
+        """The learning rate when the share ``done`` (0 to 1) of the training is over."""
+        if done < self.warm_up:
+            return self.learning_rate * done / self.warm_up
+        past = (done - self.warm_up) / (1 - self.warm_up)
+        return self.learning_rate * (0.5 + 0.5 * math.cos(math.pi * min(past, 1.0)) if self.decay else 1.0)
+
+
+OPTIMIZATIONS: dict[str, Optimization] = {
+    "thesis": Optimization(),  # 3.1.2, 4.2: batches of four, Adam at a fixed 0.0005
+    "stable": Optimization(even_start=True, warm_up=0.01, decay=True, clip=0.1, average=0.998),
+}

@@ -1,0 +1,72 @@
+"""The report of a study: figures beside what the thesis says of them, findings, tables, and how to repeat it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from dmsynth.files import write_text
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim as a statistic.
+
+    Attributes:
+        claim: what is claimed.
+        where: the section or figure that claims it.
+        statistic: what was computed, and the threshold at which the claim counts as true.
+        measured: the statistic's value, as text.
+        holds: whether it passes the threshold.
+    """
+
+    claim: str
+    where: str
+    statistic: str
+    measured: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, what it shows, and what the thesis says of it."""
+
+    number: str
+    path: Path
+    shows: str
+    thesis: str
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """What a report is made from. ``tables`` by their titles; ``facts`` are machine, seed, time and the like."""
+
+    title: str
+    summary: str
+    findings: Sequence[Finding]
+    pictures: Sequence[Picture]
+    tables: dict[str, pd.DataFrame]
+    facts: dict[str, str]
+    command: str
+
+
+def write_study_report(folder: Path, report: StudyReport) -> None:
+    """Write ``report.html``, one file that can be mailed, and ``report.md``, which shows the pictures beside it."""
+    for name in ("report.html", "report.md"):
+        environment = Environment(
+            autoescape=name.endswith("html"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.filters["embedded"] = _embedded
+        environment.filters["relative"] = lambda path: path.relative_to(folder).as_posix()
+        source = files("dmsynth.report").joinpath(f"study.{name.partition('.')[2]}.jinja").read_text("utf-8")
+        write_text(folder / name, environment.from_string(source).render(report=report))
+
+
+def _embedded(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
