@@ -11,7 +11,7 @@ ifneq ($(wildcard $(LANDMARKER)),)
 export DMSYNTH_FACE_LANDMARKER ?= $(LANDMARKER)
 endif
 
-.PHONY: install demo test test-slow lint bench lock clean
+.PHONY: install demo test test-slow lint bench reproduce-position stability lock clean
 
 install: $(VENV)/installed
 
@@ -38,6 +38,12 @@ lint: install
 
 bench: install  ## posing, import, training and steering speed, side by side on this machine
 	$(BIN)/dmsynth bench --out runs/bench
+
+reproduce-position: install  ## chapter 3 of the thesis, scaled to a laptop: hours; interrupted, it goes on
+	$(BIN)/dmsynth reproduce position --preset laptop --out runs/position
+
+stability: install  ## the thesis's optimization against the stable one: about half an hour
+	$(BIN)/dmsynth reproduce stability --out runs/stability
 
 lock: install  ## write requirements.lock anew from pyproject.toml
 	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --strip-extras --no-header --no-annotate \

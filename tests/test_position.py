@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import shared
-from dmsynth.dataset import Dataset
+from dmsynth.dataset import Dataset, open_dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.experiments.grid import Engine, Job, run_grid
-from dmsynth.experiments.position import LATENTS, STUDIES, Cell, face_template, run_study, with_split
+from dmsynth.experiments.position import (
+    LATENTS,
+    STUDIES,
+    Cell,
+    Study,
+    face_template,
+    learned_nothing,
+    run_study,
+    with_split,
+)
 from dmsynth.experiments.position_findings import findings
+from dmsynth.experiments.stable_training import compare
 from dmsynth.movement import Movement, measure_movement
 from dmsynth.report.position_figures import FIGURES, NOTES
 from dmsynth.sources.cutout import Cutout, Layout, cut_out, make_position_dataset
@@ -203,15 +213,16 @@ def test_a_killed_study_goes_on_and_ray_gives_the_same_table(tmp_path: Path, tra
     out = tmp_path / "local"
     arguments = ["reproduce", "position", "--preset", "smoke", "--out", str(out)]
     command = [sys.executable, "-m", "dmsynth.cli", *arguments]
-    process = subprocess.Popen(command, env=os.environ | {"PYTHONWARNINGS": "ignore"}, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while len(list(out.glob("cells/*/result.json"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    for stop, results in ((signal.SIGINT, 2), (signal.SIGKILL, 4)):
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONWARNINGS": "ignore"}, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 200
+        while len(list(out.glob("cells/*/result.json"))) < results and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(stop)  # to the main process alone: its workers must end too
+        assert process.wait(timeout=20) == (130 if stop == signal.SIGINT else -stop)
     time.sleep(1)  # the workers see that they are alone
     finished = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/result.json")}
-    assert 3 <= len(finished) < 18
+    assert 4 <= len(finished) < 18
     resumed = dmsynth(*arguments)
     assert resumed.returncode == 0, resumed.stderr
     assert all(path.stat().st_mtime_ns == before for path, before in finished.items())
@@ -227,6 +238,19 @@ def test_a_killed_study_goes_on_and_ray_gives_the_same_table(tmp_path: Path, tra
     assert (tmp_path / "ray" / "cells.csv").read_bytes() == (out / "cells.csv").read_bytes()
 
 
+def test_both_optimizations_start_from_the_same_data(tmp_path: Path, tracker: Tracker) -> None:
+    tiny = Study((64, 48), 40, 8, 2, (4,), 1, {"SPE": 6})
+    report = compare(tmp_path / "out", tracker, engine=Engine(workers=1), study=tiny)
+    table = report.tables["Each training"]
+    assert table["optimization"].tolist() == ["thesis", "stable"]
+    thesis, stable = (pd.read_csv(tmp_path / "out" / way / "cells.csv") for way in ("thesis", "stable"))
+    assert len(thesis) == len(stable) == 1 and report.tables["Before and after"].shape == (4, 4)
+    assert not thesis["validation/swap"].equals(stable["validation/swap"])
+    hashes = {open_dataset(tmp_path / "out" / way / "dataset").sha256 for way in ("thesis", "stable")}
+    assert len(hashes) == 1
+    assert "dmsynth reproduce stability" in (tmp_path / "out" / "report.md").read_text()
+
+
 def _fail(folder: Path, arguments: dict[str, object]) -> None:
     folder.mkdir(parents=True)
     if arguments["bad"]:
@@ -235,8 +259,8 @@ def _fail(folder: Path, arguments: dict[str, object]) -> None:
 
 
 def test_a_failed_training_is_named(tmp_path: Path) -> None:
-    jobs = [Job("good", 2, {"bad": False}), Job("bad", 1, {"bad": True})]
-    with pytest.raises(DmsynthError, match=r"bad: the training failed \(ValueError: a loss"):
+    jobs = [Job("bad", 2, {"bad": True}), Job("good", 1, {"bad": False})]
+    with pytest.raises(DmsynthError, match=r"1 of 2 trainings failed \(bad: ValueError: a loss"):
         run_grid("test", _fail, jobs, tmp_path, Engine(workers=1), lambda folder, job: 0.0)
     assert (tmp_path / "good" / "result.json").is_file()
 
@@ -253,42 +277,81 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
 # The findings
 
 
-def _study(**gains: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A made-up study in which every claim of the thesis holds."""
+def _study(right: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A made-up study in which every claim of the thesis is true, or none."""
     cells, curves = [], []
-    for cell in STUDIES["thesis"].cells():
-        d = cell.latent
-        image = {"R": 0.02 if d == 2 else 0.004, "RPE": 0.03 if d == 2 else 0.004}.get(cell.objective, 0.012)
-        image *= {"SPE": 1.0, "SD": 0.95}.get(cell.objective, 1.0)
-        image *= min(d, 32) ** -0.3 if cell.objective in ("SPE", "SD") else d**-0.5 if cell.objective == "R" else 1
-        position = 1e-3 if d == 2 and cell.objective == "RPE" else 1e-4
-        gain = 1.0 if cell.objective in ("SPE", "SD") or d == 2 else 0.05
-        gain = gains.get(cell.objective, gain)
-        loss = "swap" if cell.objective in ("SPE", "SD") else "reconstruction"
-        spike = {"SPE": 1.3, "SD": 1.1}.get(cell.objective, 1.2)
-        row = vars(cell) | {"gain_x": gain, "gain_y": gain}
-        row |= {f"validation/{loss}": image, f"spike/validation/{loss}": spike}
-        if cell.objective not in ("R", "SD"):
-            row |= {"validation/control": position, "spike/validation/control": 5.0}
-        cells.append(row)
-        noise = np.random.default_rng(0).uniform(1, 3, 20)
-        for epoch, factor in enumerate(noise):
-            curves.append(
-                vars(cell) | {"epoch": epoch, "validation/control": factor, f"validation/{loss}": factor**0.3}
+    random = np.random.default_rng(0)
+    for cell in replace(STUDIES["thesis"], epochs=dict.fromkeys(STUDIES["thesis"].epochs, 60)).cells():
+        name, d = cell.objective, cell.latent
+        loss = "swap" if name in ("SPE", "SD") else "reconstruction"
+        swaps, steers = name in ("SPE", "SD"), name in ("SPE", "SD") or d == 2
+        if right:
+            image = (
+                0.012 * min(d, 32) ** -0.3
+                if swaps
+                else {"R": 0.012, "RPE": 0.02}.get(name, 1) * (d > 2 or {"RPE": 20}.get(name, 5))
             )
+            image *= {"R": d**-0.6, "SD": 0.95}.get(name, 1) * (1 if swaps else 0.1)
+            position = 1e-3 if d == 2 and name == "RPE" else 1e-4
+            gain = 1.0 if steers else 0.05
+            spikes = {"R": 1.2, "SPE": 1.3, "SD": 1.1}.get(name, 1.2), {"RPE": 9.0}.get(name, 5.0)
+        else:
+            image = {"R": 0.01 * d, "RPE": 0.01 * d**1.5, "SPE": 0.005 if d < 64 else 0.002}.get(name, 0.1 / d)
+            position = 1e-4 * d
+            gain = 0.5 if steers else 0.9
+            spikes = {"R": 5.0, "SPE": 1.1, "SD": 1.3}.get(name, 1.2), {"position only": 1.5}.get(name, 1.2)
+        row = vars(cell) | {"epochs": 60, "gain_x": gain, "gain_y": gain}
+        row |= {f"validation/{loss}": image, f"spike/validation/{loss}": spikes[0]}
+        if name not in ("R", "SD"):
+            row |= {"validation/control": position, "spike/validation/control": spikes[1]}
+        cells.append(row)
+        trend = np.geomspace(1, 0.01 if right else 100, 60)
+        noise = random.lognormal(0, 0.5, (2, 60))
+        images = trend * (noise[0] ** 0.3 if right else noise[1])
+        images[-1] = trend[-1]
+        for epoch in range(60):
+            losses = {"validation/control": trend[epoch] * noise[0, epoch], f"validation/{loss}": images[epoch]}
+            curves.append(vars(cell) | {"epoch": epoch + 1} | losses)
     return pd.DataFrame(cells), pd.DataFrame(curves)
 
 
-def test_findings_hold_where_the_thesis_is_right_and_only_there() -> None:
-    right = findings(*_study())
-    false = [finding.claim for finding in right if not finding.holds]
-    assert len(right) > 15 and not false
-    wrong = {finding.claim: finding.holds for finding in findings(*_study(SPE=0.5, RPE=0.9))}
-    assert not wrong["SPE steers the position at any number of dimensions"]
-    assert not wrong["RPE steers the position at 2 dimensions only"]
-    assert wrong["SD steers the position at any number of dimensions"]
+def test_findings_hold_where_the_thesis_is_right() -> None:
+    assert [finding.claim for finding in findings(*_study(right=True)) if finding.holds is not True] == []
+
+
+def test_findings_do_not_hold_where_it_is_wrong() -> None:
+    assert [finding.claim for finding in findings(*_study(right=False)) if finding.holds is not False] == []
+
+
+def test_two_calm_losses_that_slow_down_are_no_spikes_that_spread() -> None:
+    """Both curves bend alike, but no epoch of one says anything of the other."""
+    cells, curves = _study(right=True)
+    random = np.random.default_rng(1)
+    for name in ("validation/control", "validation/swap", "validation/reconstruction"):
+        curves[name] = curves["epoch"] ** -2.0 * random.lognormal(0, 0.02, len(curves))
+    reach = {f.claim: f.holds for f in findings(cells, curves) if "reach" in f.claim}
+    assert len(reach) == 2 and not any(reach.values())
+
+
+def test_what_a_study_cannot_decide_is_undecided() -> None:
+    cells, curves = _study(right=True)
+    short = {f.claim: f.verdict for f in findings(cells.assign(epochs=8), curves[curves["epoch"] <= 8])}
+    assert short["RPE: the position loss has large spikes"] == "undecided"
+    assert short["SPE: the position loss's spikes reach the swap loss"] == "undecided"
+    gone = {f.claim: f.verdict for f in findings(cells[cells["latent"] != 2], curves[curves["latent"] != 2])}
+    assert gone["R: the difference between 2 and 4 dimensions is the greatest"] == "undecided"
+    assert gone["RPE steers the position at 2 dimensions only"] == "undecided"
+
+
+def test_a_dead_decoder_is_told_from_a_blurred_one(position_dataset: Dataset) -> None:
+    study = Study((128, 96), 120, 24, 4, (8,), 1, {"SPE": 1})
+    chosen = with_split(position_dataset, 24, 0).split("validation")
+    frames = np.array(position_dataset.frames[chosen]) / 255
+    of_mean = float(((frames - frames.mean(axis=0)) ** 2).mean())
+    losses = [3 * of_mean, 0.99 * of_mean, 0.5 * of_mean]
+    cells = pd.DataFrame({"split": 0, "validation/swap": losses, "validation/reconstruction": np.nan})
+    assert learned_nothing(cells, position_dataset, study, seed=0).tolist() == [True, True, False]
 
 
 def test_a_cell_has_a_name_for_its_folder() -> None:
     assert Cell("position only", 2, 1).name == "position-only-d002-split1"
-    assert json.dumps(vars(Cell("SPE", 32, 0)))

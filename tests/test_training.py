@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from dmsynth.models.autoencoder import Autoencoder
 from dmsynth.models.face_file import read_face
 from dmsynth.optimization import OPTIMIZATIONS, Optimization
 from dmsynth.swapping import OBJECTIVES, swap, swap_position_encoding
-from dmsynth.training import Batches, train
+from dmsynth.training import Batches, Training, train
 
 
 def test_the_swap_exchanges_neighbours() -> None:
@@ -110,6 +111,28 @@ def test_the_stable_result_is_an_average_and_the_thesis_s_is_not(photo_dataset: 
             if key.startswith("network.") and key.endswith("bias")
         )
         assert averaged == (name == "stable")
+
+
+def test_the_stable_optimization_trains_in_bfloat16(photo_dataset: Dataset, tmp_path: Path) -> None:
+    train(photo_dataset, tmp_path / "run", base_channels=2, steps=2, precision="bf16-mixed")
+
+
+def test_no_checkpoint_falls_between_a_step_and_its_validation(photo_dataset: Dataset, tmp_path: Path) -> None:
+    """Resumed there, the validation would be left out, and with it a row of the curves."""
+    options = {"base_channels": 2, "every_pass": True, "quiet": True, "checkpoint_every": timedelta(0)}
+    whole = train(photo_dataset, tmp_path / "whole", epochs=3, **options)  # type: ignore[arg-type]
+    steps = len(photo_dataset.split("train")) // 4
+    with pytest.raises(RuntimeError, match="cut off"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "on_validation_start", _cut_off, raising=False)
+        train(photo_dataset, tmp_path / "cut", epochs=3, **options)  # type: ignore[arg-type]
+    reached = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"]
+    assert reached == steps - 1
+    train(photo_dataset, tmp_path / "cut", epochs=3, **options)  # type: ignore[arg-type]
+    assert (tmp_path / "cut" / "curves.csv").read_bytes() == (whole.parent / "curves.csv").read_bytes()
+
+
+def _cut_off(module: Training) -> None:
+    raise RuntimeError("cut off")
 
 
 def test_curves_hold_a_row_a_pass(photo_dataset: Dataset, tmp_path: Path) -> None:

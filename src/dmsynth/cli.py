@@ -213,7 +213,9 @@ def train_command(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
     max_time: Annotated[str | None, typer.Option(help="Stop after this long: 90s, 5m, 2h.")] = None,
     seed: Seed = 0,
-    latent: Annotated[int | None, typer.Option(min=2, help="Entries of the latent vector (default 8).")] = None,
+    latent: Annotated[
+        int | None, typer.Option(min=2, help="Entries of the latent vector; default: the model's own.")
+    ] = None,
     base_channels: Annotated[int | None, typer.Option(min=1, help="Maps of the first layer (default 64).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed (default: what is faster here).")] = None,
 ) -> None:
@@ -415,7 +417,7 @@ def _print_study(report: StudyReport, out: Path) -> None:
     if report.findings:
         table = Table("the thesis says", "measured", "")
         for finding in report.findings:
-            table.add_row(finding.claim, finding.measured, "holds" if finding.holds else "[bold]does not hold[/bold]")
+            table.add_row(finding.claim, finding.measured, finding.verdict)
         output.print(table)
     for title, rows in report.tables.items():
         table = Table(*rows.columns, title=title)

@@ -17,26 +17,35 @@ class Movement:
     """What ``measure_movement`` found.
 
     Attributes:
-        commanded, measured: (n, 2) x and y of the face's centre in pixels.
+        commanded, measured: (n, 2) x and y of the face's centre in pixels; measured is NaN where no face is seen.
     """
 
     commanded: NDArray[np.float64]
     measured: NDArray[np.float64]
 
     @property
+    def seen(self) -> NDArray[np.bool_]:
+        """(n,) in which images a face is seen."""
+        return np.isfinite(self.measured).all(axis=1)
+
+    @property
     def gain(self) -> tuple[float, float]:
         """Movement gain in x and y: the slope of the least-squares line of measured over commanded.
 
-        1 is perfect control, 0 is none.
+        1 is perfect control, 0 is none; NaN where fewer than two faces are seen.
         """
-        moved = self.commanded - self.commanded.mean(axis=0)
-        slope = (moved * self.measured).sum(axis=0) / (moved**2).sum(axis=0)
+        if self.seen.sum() < 2:
+            return float("nan"), float("nan")
+        commanded = self.commanded[self.seen]
+        moved = commanded - commanded.mean(axis=0)
+        slope = (moved * self.measured[self.seen]).sum(axis=0) / (moved**2).sum(axis=0)
         return float(slope[0]), float(slope[1])
 
     @property
     def error(self) -> float:
-        """Mean distance of the measured centre from the commanded one, in pixels."""
-        return float(np.linalg.norm(self.measured - self.commanded, axis=1).mean())
+        """Mean distance of the measured centre from the commanded one, in pixels; NaN where no face is seen."""
+        distances = np.linalg.norm(self.measured - self.commanded, axis=1)[self.seen]
+        return float(distances.mean()) if len(distances) else float("nan")
 
 
 def measure_movement(

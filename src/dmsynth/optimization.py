@@ -11,8 +11,8 @@ class Optimization:
     """A start and Adam's settings, as data.
 
     Attributes:
-        even_start: begin with weights that keep the signal's size (``models.autoencoder.start_evenly``) instead of
-            PyTorch's own.
+        even_start: begin with a decoder that keeps the signal's size (``models.autoencoder.start_evenly``) instead
+            of PyTorch's own weights.
         batch: images a step; even, because neighbours are swapped.
         learning_rate: the largest step size.
         warm_up: share of the training during which the step size rises from 0 to the largest.
@@ -40,5 +40,5 @@ class Optimization:
 
 OPTIMIZATIONS: dict[str, Optimization] = {
     "thesis": Optimization(),  # 3.1.2, 4.2: batches of four, Adam at a fixed 0.0005
-    "stable": Optimization(even_start=True, warm_up=0.01, decay=True, clip=0.1, average=0.998),
+    "stable": Optimization(even_start=True, learning_rate=1e-3, warm_up=0.01, decay=True, clip=0.1, average=0.998),
 }

@@ -12,9 +12,12 @@ def spike_factor(losses: ArrayLike) -> float:
     """The worst relapse of a loss curve (n,): the largest loss over the median of the five epochs before it.
 
     A curve that never rises has factor 1, and no curve has less. Its *excess* is the factor minus 1. The first five
-    epochs have no five before them and do not count. Raises ``ValueError`` for fewer than six epochs.
+    epochs have no five before them and do not count. Raises ``ValueError`` for fewer than six epochs or a loss that is
+    not a number.
     """
     curve = np.asarray(losses, dtype=float)
+    if not np.isfinite(curve).all():
+        raise ValueError("a loss is not a number")
     if len(curve) <= WINDOW:
         raise ValueError(f"a spike factor needs at least {WINDOW + 1} epochs, not {len(curve)}")
     return max(1.0, float(relapses(curve).max()))

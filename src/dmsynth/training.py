@@ -57,7 +57,8 @@ _VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a training's outcome; equal settings give equal weights on the same machine."""
+    """What decides a training's outcome; equal settings and an equal bound (steps, epochs) give equal weights on the
+    same machine. The bound is not a part, so that a training can be made longer."""
 
     model: str
     control_space: str
@@ -173,6 +174,13 @@ class Training(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.network.parameters(), lr=self.settings.optimization.learning_rate, fused=True)
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        # Lightning's own refuses fused optimizers under bfloat16, whose gradients need no unscaling
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
+
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], number: int) -> None:
         step_size = self.settings.optimization.step_size(self.bound.done(self.global_step))
         for group in self.trainer.optimizers[0].param_groups:
@@ -239,6 +247,16 @@ class _Curves(Callback):
         kept = checkpoint["curves"]
         self.rows, self.begun = list(kept["rows"]), int(kept["begun"])
         module.sums = {name: value.to(module.device) for name, value in kept["sums"].items()}
+
+
+class _LastCheckpoint(ModelCheckpoint):
+    """``last.ckpt`` now and then, but never between a step and the validation that is due after it: resumed there,
+    Lightning would leave the validation out."""
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any, **named: Any) -> None:
+        validate_every = trainer.val_check_batch
+        if not validate_every or trainer.global_step % validate_every:
+            super().on_train_batch_end(trainer, *arguments, **named)
 
 
 class _Preview(Callback):
@@ -336,15 +354,16 @@ def train(
     """Train a model on a dataset; returns the path of ``face.safetensors`` in the run folder ``out``.
 
     Called again on the same folder it goes on where it stopped: same optimizer state, same order of the data, so a
-    run bounded by ``epochs`` or ``steps`` ends with the weights of an unbroken one. Without any bound it runs the
-    thesis's 1000 epochs (4.2).
+    run bounded by ``epochs`` or ``steps`` ends with the weights of an unbroken one. A finished run given a larger bound
+    goes on too, with the step sizes that the larger bound has at that point. Without any bound it runs the thesis's
+    1000 epochs (4.2).
 
     Args:
         optimization: ``stable``, or ``thesis`` for Adam with a fixed step size (3.1.2).
         labels: which labels are the controls: ``tracked`` (as in the thesis, 4.1) or, for posed photos,
             ``commanded``; by default the model's own.
         max_time: training time, earlier parts of an interrupted run counted in.
-        latent, base_channels: of the network; by default the model's own (8 and 64).
+        latent, base_channels: of the network; by default the model's own (``RECIPES``).
         precision: Lightning's name, ``32-true`` or ``bf16-mixed``; by default what the machine does fastest.
         checkpoint_every: how much work a kill may cost.
         every_pass: validate after every pass over the data, however short, for loss curves by epoch.
@@ -376,6 +395,8 @@ def train(
     if len(frames) < 2 * way.batch or not len(dataset.split("test")) + len(dataset.split("validation")):
         raise DmsynthError(f"{dataset.path}: {len(frames)} training frames are too few; make it from more material")
     space = CONTROL_SPACES[settings.control_space].fitted(values[frames])
+    if settings.latent < space.size:
+        raise DmsynthError(f"--latent {settings.latent}: must hold the {space.size} controls {', '.join(space.names)}")
     codes = space.encode(values)
     stream = Stream(Batches(dataset, codes, frames, way.batch, seed), endless=True)
     validation = Stream(Batches(dataset, codes, dataset.split("validation"), way.batch, 0), endless=False)
@@ -431,7 +452,7 @@ def _trainer(
     steps_per_pass = stream.batches.per_pass
     callbacks: list[Callback] = [
         bound.timer,
-        ModelCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False),
+        _LastCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False),
         _Curves(out / "curves.csv", steps_per_pass),
     ]
     if not quiet:

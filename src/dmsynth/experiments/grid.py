@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from dmsynth.parallel import cores
 from dmsynth.progress import console
 
 Work = Callable[[Path, dict[str, Any]], None]
+_ON_A_GPU = 8  # trainings at once on a GPU
 _TICK = 1.0  # seconds between looks at the jobs
 _SAY_EVERY = 60.0  # seconds between lines of progress where the output is no terminal
 
@@ -43,8 +45,9 @@ class Job:
 class Engine:
     """Where jobs run: ``local`` processes, or ``ray`` at ``address`` (default: a Ray of this machine's own).
 
-    ``workers`` jobs run at once; by default one a core, or eight on a GPU, which batches of four leave idle.
-    With a cluster of several machines, the grid's folder must lie on a disk that all of them share.
+    ``workers`` jobs run at once on this machine; by default one a core, or eight on a GPU, which batches of four leave
+    idle. A cluster runs as many as it has room for: a core each, and of a GPU the ``workers``-th part. All machines of
+    a cluster must share the disk that the grid's folder lies on.
     """
 
     name: str = "local"
@@ -61,7 +64,7 @@ class Engine:
     def at_once(self) -> int:
         import torch
 
-        return self.workers or (8 if torch.cuda.is_available() else cores())
+        return self.workers or (_ON_A_GPU if torch.cuda.is_available() else cores())
 
 
 def is_finished(out: Path, job: Job) -> bool:
@@ -71,14 +74,15 @@ def is_finished(out: Path, job: Job) -> bool:
 def run_grid(
     title: str, work: Work, jobs: list[Job], out: Path, engine: Engine, share: Callable[[Path, Job], float]
 ) -> None:
-    """Do the jobs that are not finished, the dearest first.
+    """Do the jobs that are not finished, the dearest first. One that fails does not stop the others, but one whose
+    process is killed (by a lack of memory, say) does.
 
     Args:
         title: for the progress line.
         share: how much (0 to 1) of an unfinished job is done, read off its folder.
 
     Raises:
-        DmsynthError: a job failed; the finished ones are kept.
+        DmsynthError: a job failed; said when all others are done, which are kept.
     """
     open_jobs = sorted((job for job in jobs if not is_finished(out, job)), key=lambda job: -job.cost)
     if not open_jobs:
@@ -92,10 +96,19 @@ def run_grid(
         return sum(parts) / total
 
     with _progress(title, len(jobs), done) as look:
-        for name in _ENGINES[engine.name](work, open_jobs, out, engine):
-            if name is not None:
-                finished.add(name)
+        failed: list[str] = []
+        for ended in _ENGINES[engine.name](work, open_jobs, out, engine):
+            if ended is not None and ended.error is None:
+                finished.add(ended.name)
+            elif ended is not None:
+                failed.append(f"{ended.name}: {type(ended.error).__name__}: {ended.error}")
+                console.print(f"failed: {failed[-1]}", style="red")
             look(len(finished))
+    if failed:
+        raise DmsynthError(
+            f"{len(failed)} of {len(jobs)} trainings failed ({failed[0]}); the others are kept: mend the cause and run "
+            "the same command again"
+        )
 
 
 @contextlib.contextmanager
@@ -110,11 +123,10 @@ def _progress(title: str, jobs: int, done: Callable[[], float]) -> Iterator[Call
         def look(finished: int) -> None:
             nonlocal said
             part, seconds = done(), time.monotonic() - begun
-            left = "?"
-            if part > first:
-                left = str(timedelta(seconds=round(seconds * (1 - part) / (part - first))))
-            rate = 3600 * (part - first) * jobs / max(seconds, 1e-9)
-            text = f"{finished} of {jobs} trainings, {rate:.0f}/h, left {left}"
+            text = f"{finished} of {jobs} trainings"
+            if part > first:  # a resumed training first does again what its last checkpoint did not hold
+                left = timedelta(seconds=round(seconds * (1 - part) / (part - first)))
+                text += f", {3600 * (part - first) * jobs / seconds:.0f}/h, left {left}"
             bar.update(task, completed=part, description=text)
             if not console.is_terminal and (time.monotonic() - said > _SAY_EVERY or finished == jobs):
                 said = time.monotonic()
@@ -124,41 +136,56 @@ def _progress(title: str, jobs: int, done: Callable[[], float]) -> Iterator[Call
         yield look
 
 
-def _local(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[str | None]:
+@dataclass(frozen=True)
+class _Ended:
+    """A job that is done, or has failed."""
+
+    name: str
+    error: BaseException | None
+
+
+# An engine yields every job as it ends, and None now and then while it waits.
+
+
+def _local(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_Ended | None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(engine.at_once, context, _begin_worker, (os.getpid(),)) as pool:
         names = {pool.submit(work, out / job.name, job.arguments): job.name for job in jobs}
+        workers = list((pool._processes or {}).values())
         try:
             waiting = set(names)
             while waiting:
                 done, waiting = wait(waiting, timeout=_TICK, return_when=FIRST_COMPLETED)
                 for future in done:
-                    _raise(names[future], future.exception())
-                    yield names[future]
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        raise DmsynthError(
+                            f"{out}: a training's process was killed, most likely for lack of memory; run the same "
+                            "command again with fewer --workers to go on"
+                        )
+                    yield _Ended(names[future], future.exception())
                 yield None
-        finally:
+        except BaseException:  # Ctrl-C: nobody waits for the rest, and a killed training leaves nothing half-written
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
-                if names and not all(future.done() for future in names):
-                    process.terminate()
+            for process in workers:
+                process.kill()
+            raise
 
 
-def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[str | None]:
+def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_Ended | None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
     except ModuleNotFoundError:
         raise DmsynthError("--engine ray: Ray is not installed; pip install 'dmsynth[cluster]'") from None
-    import torch
-
     own: dict[str, Any] = {"num_cpus": engine.at_once, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(engine.address, log_to_driver=False, configure_logging=False, **({} if engine.address else own))
+        ray.init(
+            engine.address or "local", log_to_driver=False, configure_logging=False, **({} if engine.address else own)
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise DmsynthError(f"--address {engine.address}: no Ray cluster answers there ({error})") from None
     try:
-        part = 1 / engine.at_once if torch.cuda.is_available() else 0
+        part = 1 / (engine.workers or _ON_A_GPU) if ray.cluster_resources().get("GPU") else 0
         remote = ray.remote(num_cpus=1, num_gpus=part, max_retries=0)(_in_one_thread)
         names = {remote.remote(work, out.resolve() / job.name, job.arguments): job.name for job in jobs}
         waiting = list(names)
@@ -167,27 +194,20 @@ def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[str
             for reference in done:
                 try:
                     ray.get(reference)
+                    yield _Ended(names[reference], None)
                 except ray.exceptions.RayTaskError as error:
-                    _raise(names[reference], error.cause or error)
-                except ray.exceptions.RayError as error:
-                    _raise(names[reference], error)
-                yield names[reference]
+                    yield _Ended(names[reference], error.cause or error)
+                except ray.exceptions.RayError as error:  # the worker is gone
+                    yield _Ended(names[reference], error)
             yield None
     finally:
         ray.shutdown()
 
 
-_ENGINES: dict[str, Callable[[Work, list[Job], Path, Engine], Iterator[str | None]]] = {"local": _local, "ray": _ray}
-
-
-def _raise(name: str, error: BaseException | None) -> None:
-    if isinstance(error, DmsynthError):
-        raise error
-    if error is not None:
-        raise DmsynthError(
-            f"{name}: the training failed ({type(error).__name__}: {error}); the finished ones are kept: "
-            "run the same command again to go on"
-        ) from error
+_ENGINES: dict[str, Callable[[Work, list[Job], Path, Engine], Iterator[_Ended | None]]] = {
+    "local": _local,
+    "ray": _ray,
+}
 
 
 def _begin_worker(parent: int) -> None:

@@ -10,7 +10,8 @@ import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,13 @@ def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
         latent=cell.latent,
         base_channels=study.base_channels,
         precision="32-true",  # the same everywhere, so that engines and machines compare
+        checkpoint_every=timedelta(minutes=5),  # of gigabytes, in the thesis's size
         every_pass=True,
         quiet=True,
     )
     curves = pd.read_csv(folder / "curves.csv")
+    if curves.isna().to_numpy().any():
+        raise DmsynthError(f"{folder}: the training diverged: a loss is not a number (curves.csv)")
     losses = [name for name in curves.columns if name.startswith("validation/")]
     best = curves.iloc[int(curves[losses].sum(axis=1).to_numpy().argmin())]
     result: dict[str, Any] = asdict(cell) | {
@@ -112,9 +116,9 @@ def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
         result |= {f"spike/{name}": spike_factor(curves[name]) for name in curves.columns if "/" in name}
     if cell.objective != "position only":  # whose decoder learns nothing
         result |= _movement(face_path, dataset)
+    write_json(folder / "result.json", result)
     for checkpoint in ("last.ckpt", "best.ckpt"):
         (folder / checkpoint).unlink(missing_ok=True)
-    write_json(folder / "result.json", result)
 
 
 def with_split(dataset: Dataset, validation: int, seed: int) -> Dataset:
@@ -124,19 +128,21 @@ def with_split(dataset: Dataset, validation: int, seed: int) -> Dataset:
     return replace(dataset, labels=dataset.labels.assign(split=split))
 
 
-def _movement(face_path: Path, dataset: Dataset) -> dict[str, float]:
+def _movement(face_path: Path, dataset: Dataset) -> dict[str, float | None]:
     """Send every validation frame's face to a random place and measure where it went."""
     layout = Layout(*dataset.size)
     chosen = dataset.split("validation")
     commands = np.random.default_rng(0).uniform(layout.low, layout.high, size=(len(chosen), 2))
     sources = [np.array(dataset.frames[index]) for index in chosen]
     movement = measure_movement(load_face(face_path), sources, commands, face_template(dataset))
-    return {
+    figures = {
         "gain_x": movement.gain[0],
         "gain_y": movement.gain[1],
         "control_error": movement.error,
         "control_error_640": movement.error / layout.scale,
+        "no_face": float((~movement.seen).sum()),
     }
+    return {name: None if np.isnan(value) else value for name, value in figures.items()}
 
 
 def face_template(dataset: Dataset) -> FaceTemplate:
@@ -205,13 +211,17 @@ def reproduce(
     if preset not in STUDIES:
         raise DmsynthError(f"--preset {preset}: there is {', '.join(STUDIES)}")
     study = STUDIES[preset]
-    cells = run_study(out, study, tracker, photo, engine, seed)
-    curves = read_curves(out, study)
+    every_cell = run_study(out, study, tracker, photo, engine, seed)
     dataset = with_split(open_dataset(out / "dataset"), study.validation, seed)
+    collapsed = every_cell[learned_nothing(every_cell, dataset, study, seed)]
+    cells = every_cell.drop(collapsed.index)
+    curves = read_curves(out, study).merge(cells[["objective", "latent", "split"]])
 
-    @cache
+    @lru_cache(maxsize=1)  # a face of the thesis's size and 256 dimensions takes a gigabyte
     def face(objective: str, latent: int) -> SteerableFace:
-        return load_face(out / "cells" / Cell(objective, latent, 0).name / "face.safetensors")
+        chosen = cells[(cells["objective"] == objective) & (cells["latent"] == latent)]
+        split = int(chosen["split"].min()) if len(chosen) else 0
+        return load_face(out / "cells" / Cell(objective, latent, split).name / "face.safetensors")
 
     paths = draw_all(StudyResults(dataset, cells, curves, face), out / "figures")
     found = findings(cells, curves) if study.latents == LATENTS else []
@@ -226,11 +236,31 @@ def reproduce(
         findings=found,
         pictures=[Picture(number, paths[number], *NOTES[number]) for number in paths],
         tables={"Measured, mean over splits": summary_table(cells, Layout(*study.size))},
-        facts=facts(out, study, seed),
+        facts=facts(out, study, seed)
+        | {"collapsed trainings, left out of every mean": ", ".join(_names(collapsed)) or "none"},
         command=shlex.join(command),
     )
     write_study_report(out, report)
     return report
+
+
+def learned_nothing(cells: pd.DataFrame, dataset: Dataset, study: Study, seed: int) -> pd.Series[bool]:
+    """Which cells draw hardly better than the mean of their validation images: decoders whose ReLUs have died.
+
+    With PyTorch's initial weights it happens now and then. Means over splits would hide it, so it is said instead.
+    """
+    of_mean_image = {}
+    for split in range(study.splits):
+        chosen = with_split(dataset, study.validation, seed + split).split("validation")
+        frames = np.asarray(dataset.frames[chosen], dtype=np.float32) / 255
+        of_mean_image[split] = float(((frames - frames.mean(axis=0)) ** 2).mean())
+    losses = cells[[f"validation/{name}" for name in ("reconstruction", "swap")]].min(axis=1)
+    return losses >= 0.95 * cells["split"].map(of_mean_image)
+
+
+def _names(cells: pd.DataFrame) -> list[str]:
+    rows = zip(cells["objective"], cells["latent"], cells["split"], strict=True)
+    return [Cell(str(objective), int(latent), int(split)).name for objective, latent, split in rows]
 
 
 def summary_table(cells: pd.DataFrame, layout: Layout) -> pd.DataFrame:
@@ -269,13 +299,14 @@ def _spike_text(mean: pd.Series[float], *losses: str) -> str:
 def facts(out: Path, study: Study, seed: int) -> dict[str, str]:
     """What a reader needs to compare and to repeat."""
     machine = read_json(out / "study.json")["machine"]
-    faces = [load_face(out / "cells" / cell.name / "face.safetensors").trained for cell in study.cells()]
-    seconds = sum(face.about["train_seconds"] for face in faces)
+    faces = [out / "cells" / cell.name / "face.safetensors" for cell in study.cells()]
+    abouts = [load_face(path).trained.about for path in faces]  # not the faces: together they may not fit in memory
+    hardware = machine.get("accelerator") or f"{machine['cores']} cores, {machine['processor']}"
     return {
-        "machine": f"{machine['cores']} cores, {machine['processor']}, torch {machine['torch']}",
+        "machine": f"{hardware}, torch {machine['torch']}",
         "seeds": ", ".join(str(seed + split) for split in range(study.splits)),
-        "trainings": f"{len(faces)}, {sum(face.about['steps'] for face in faces)} steps",
-        "training time": f"{seconds / 3600:.1f} h in all, on one thread each",
+        "trainings": f"{len(faces)}, {sum(about['steps'] for about in abouts)} steps",
+        "training time": f"{sum(about['train_seconds'] for about in abouts) / 3600:.1f} h in all, one process each",
         "image": f"{study.size[0]}×{study.size[1]}, {study.base_channels} base channels",
         "data": f"{study.frames - study.validation} training and {study.validation} validation images a split",
         "epochs": ", ".join(f"{name} {epochs}" for name, epochs in study.epochs.items()),

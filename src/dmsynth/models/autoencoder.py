@@ -71,25 +71,22 @@ class Autoencoder(nn.Module):
 
 
 def start_evenly(network: Autoencoder) -> None:
-    """Give a new network weights that keep the signal's size from layer to layer (He et al. 2015).
+    """Give a new network's decoder weights that keep the signal's size from layer to layer (He et al. 2015).
 
-    The thesis names no initialization; PyTorch's own lets the signal shrink and learns faces more slowly
-    (docs/rotation-model.md).
+    The thesis names no initialization; with PyTorch's own the signal shrinks on its way to the image. The encoder
+    keeps PyTorch's: there the larger weights only make the control code noisier (docs/stable-training.md).
     """
-    for layer in network.modules():
+    for layer in network.decoder:
         if isinstance(layer, nn.ConvTranspose2d):
             # each output pixel sums (kernel / stride)² = 4 weights of every input map
             nn.init.normal_(layer.weight, std=math.sqrt(2 / (4 * layer.in_channels)))
-        elif isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    for parameter in network.parameters():
-        if parameter.ndim == 1:  # biases
-            nn.init.zeros_(parameter)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
     # The decoder's first layer has few inputs, between 0 and 1: its ReLUs bend at points spread over that cube, so
     # that what it draws can depend on the controls from the first step on.
     to_maps = network.decoder[0]
     assert isinstance(to_maps, nn.Linear)
-    nn.init.normal_(to_maps.weight, std=1.0)
+    nn.init.normal_(to_maps.weight, std=min(1.0, math.sqrt(8 / to_maps.in_features)))  # many inputs must not add up
     with torch.no_grad():
         to_maps.bias.copy_(-(to_maps.weight * torch.rand_like(to_maps.weight)).sum(dim=1))
 

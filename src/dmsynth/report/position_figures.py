@@ -73,7 +73,7 @@ def dataset_sample(results: StudyResults) -> Any:
     dataset = results.dataset
     layout = Layout(*dataset.size)
     centres = dataset.labels[["commanded_x", "commanded_y"]].to_numpy()
-    figure, axes = plt.subplots(2, 3, figsize=(9, 4.6))
+    figure, axes = plt.subplots(2, 3, figsize=(9, 5.0))
     for axis, index in zip(axes.flat, _apart(centres, 6), strict=True):
         _picture(axis, np.array(dataset.frames[index]), {TRUE: centres[index]}, layout)
         left, top, right, bottom = layout.box
@@ -140,19 +140,22 @@ def samples(objective: str, half: int, steered: bool, results: StudyResults) -> 
     shape = (len(chosen), 1 + len(latents))
     width = 2.3
     figure, axes = plt.subplots(*shape, figsize=(width * shape[1], width * 0.75 * shape[0] + 0.2), squeeze=False)
-    for line, index in zip(axes, chosen, strict=True):
-        frame = np.array(dataset.frames[index])
-        command = np.array(dataset.size) - centres[index]
-        marks = {TRUE: centres[index]} | ({COMMANDED: command} if steered else {})
-        _picture(line[0], frame, marks, layout)
-        for axis, latent in zip(line[1:], latents, strict=True):
-            face = results.face(objective, latent)
+    frames = [np.array(dataset.frames[index]) for index in chosen]
+    commands = [np.array(dataset.size) - centres[index] for index in chosen]
+    marks = [
+        {TRUE: centres[index]} | ({COMMANDED: command} if steered else {})
+        for index, command in zip(chosen, commands, strict=True)
+    ]
+    for axis, frame, squares in zip(axes[:, 0], frames, marks, strict=True):
+        _picture(axis, frame, squares, layout)
+    axes[0, 0].set_title("input", fontsize=9)
+    for column, latent in zip(axes.T[1:], latents, strict=True):
+        face = results.face(objective, latent)
+        column[0].set_title(f"{latent} dimensions", fontsize=9)
+        for axis, frame, command, squares in zip(column, frames, commands, marks, strict=True):
             image = next(face.frames(command[None], frame)) if steered else face.reconstruct(frame)
             encoded = {ENCODED: face.encoded_controls(frame)} if objective in ("RPE", "SPE") else {}
-            _picture(axis, image, marks | encoded if objective != "R" else {}, layout)
-    axes[0, 0].set_title("input", fontsize=9)
-    for axis, latent in zip(axes[0, 1:], latents, strict=True):
-        axis.set_title(f"{latent} dimensions", fontsize=9)
+            _picture(axis, image, squares | encoded if objective != "R" else {}, layout)
     figure.subplots_adjust(0, 0, 1, 0.95, wspace=0.03, hspace=0.03)
     return figure
 
@@ -277,8 +280,8 @@ def _picture(axis: Any, image: Array, marks: dict[str, Array], layout: Layout) -
     """An image with a square at each of the marked centres, in pixels from the top left corner."""
     extent = (0, layout.width, layout.height, 0)
     axis.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
-    side = 14 * layout.scale
     for colour, (x, y) in marks.items():
+        side = (12 if colour == ENCODED else 20) * layout.scale  # the encoded centre fits inside the true one
         corner = (x - side / 2, y - side / 2)
         axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=1.3))
     axis.set_xlim(0, layout.width)

@@ -23,14 +23,18 @@ class Finding:
         where: the section or figure that claims it.
         statistic: what was computed, and the threshold at which the claim counts as true.
         measured: the statistic's value, as text.
-        holds: whether it passes the threshold.
+        holds: whether it passes the threshold; None if the study cannot say.
     """
 
     claim: str
     where: str
     statistic: str
     measured: str
-    holds: bool
+    holds: bool | None
+
+    @property
+    def verdict(self) -> str:
+        return {True: "holds", False: "does not hold", None: "undecided"}[self.holds]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ from numpy.typing import NDArray
 from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.progress import progress
-from dmsynth.sources.photo import default_portrait
+from dmsynth.sources.photo import default_portrait, identity
 from dmsynth.trackers import Tracker, why_unusable
 from dmsynth.video import Image, read_image, to_grey
 
 WALL = (640, 480)  # width, height in pixels (3.1.1)
 FACE = (152, 200)
 REACH = 50  # pixels from the wall's centre, in each direction
-_WHITE = 230  # as a camera sees a white wall. Pure 255 would sit where the network's sigmoid is flat, and stay there:
-# no model of chapter 3 then learns to draw the face (docs/reproduction-position.md)
+_WHITE = 230  # as a camera sees a white wall. Pure 255 sits where the network's sigmoid is flat (docs/datasets.md)
 _SOFT_EDGE = 5.0  # pixels: the standard deviation of the edge's blur
 
 
@@ -170,13 +168,9 @@ def position_recipe(
     photo: Path | None, tracker: Tracker, frames: int, size: tuple[int, int], seed: int
 ) -> dict[str, Any]:
     """What decides a position dataset's content, as its manifest holds it."""
-    picture = read_image(photo) if photo else default_portrait()
     return {
         "kind": "position",
-        "photo": {
-            "name": photo.name if photo else "astronaut",
-            "sha256": hashlib.sha256(picture.tobytes()).hexdigest(),
-        },
+        "photo": identity(photo),
         "frames": frames,
         "size": list(size),
         "seed": seed,

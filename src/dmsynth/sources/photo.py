@@ -51,6 +51,12 @@ def default_portrait() -> Image:
     return np.asarray(data.astronaut())
 
 
+def identity(photo: Path | None) -> dict[str, str]:
+    """Which portrait it is, whatever its path: name and hash of its pixels."""
+    picture = read_image(photo) if photo else default_portrait()
+    return {"name": photo.name if photo else "astronaut", "sha256": hashlib.sha256(picture.tobytes()).hexdigest()}
+
+
 def pose_photo(
     out: Path,
     photo: Path | None,
@@ -123,13 +129,9 @@ def photo_recipe(
     colour: bool = False,
 ) -> dict[str, Any]:
     """What decides a posed dataset's content, as its manifest holds it. Arguments as for ``pose_photo``."""
-    picture = read_image(photo) if photo else default_portrait()
     return {
         "kind": "photo",
-        "photo": {
-            "name": photo.name if photo else "astronaut",
-            "sha256": hashlib.sha256(picture.tobytes()).hexdigest(),
-        },
+        "photo": identity(photo),
         "frames": frames,
         "size": list(size),
         "poses": vars(poses),
