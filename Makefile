@@ -42,7 +42,7 @@ bench: install  ## posing, import, training and steering speed, side by side on 
 reproduce-position: install  ## chapter 3 of the thesis, scaled to a laptop: hours; interrupted, it goes on
 	$(BIN)/dmsynth reproduce position --preset laptop --out runs/position
 
-stability: install  ## the thesis's optimization against the stable one: about half an hour
+stability: install  ## the thesis's optimization against the stable one: a quarter of an hour
 	$(BIN)/dmsynth reproduce stability --out runs/stability
 
 lock: install  ## write requirements.lock anew from pyproject.toml

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from dmsynth.experiments.grid import Engine
-from dmsynth.experiments.position import Study, facts, read_curves, run_study
+from dmsynth.experiments.position import STUDIES, Study, facts, read_curves, run_study
 from dmsynth.report.figures import save
 from dmsynth.report.position_figures import STABILITY_COLOURS, stability
 from dmsynth.report.study import Picture, StudyReport, write_study_report
 from dmsynth.sources.cutout import Layout
 from dmsynth.trackers import Tracker
 
-# Small frames, so that minutes are enough for fifty epochs: the thesis's recipe spikes within them.
-STUDY = Study((64, 48), 1000, 200, 8, (32,), 3, {"SPE": 50})
+# Where the thesis's recipe does spike: SPE at the size from which on more dimensions help no more (3.2.3).
+STUDY = replace(STUDIES["laptop"], latents=(32,), epochs={"SPE": STUDIES["laptop"].epochs["SPE"]})
 
 
 def compare(
