@@ -414,16 +414,14 @@ def _print_dataset(dataset: Dataset) -> None:
 
 
 def _print_study(report: StudyReport, out: Path) -> None:
-    if report.findings:
-        table = Table("the thesis says", "measured", "")
-        for finding in report.findings:
-            table.add_row(finding.claim, finding.measured, finding.verdict)
-        output.print(table)
-    for title, rows in report.tables.items():
-        table = Table(*rows.columns, title=title)
-        for row in rows.itertuples(index=False):
-            table.add_row(*row)
-        output.print(table)
+    """The findings, or where there are none the first table; everything else is in the report."""
+    title, rows = next(iter(report.tables.items()))
+    table = Table("the thesis says", "measured", "") if report.findings else Table(*rows.columns, title=title)
+    for finding in report.findings:
+        table.add_row(finding.claim, finding.measured, finding.verdict)
+    for row in [] if report.findings else rows.itertuples(index=False):
+        table.add_row(*row)
+    output.print(table)
     output.print(f"report: {out / 'report.html'}")
 
 

@@ -95,12 +95,12 @@ def _means(cells: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]) -> p
         excess = {name: float((table[f"spike/validation/{loss}"] - 1).mean()) for name, table in cells.items()}
         final = {name: _final(table, f"validation/{loss}") for name, table in curves.items()}
         for what, values, form in ((f"excess, {title}", excess, ".3f"), (f"final {title}", final, ".2e")):
-            lower = values["thesis"] / values["stable"] if values["stable"] else float("inf")
+            lower = values["thesis"] / values["stable"] if values["stable"] else float("nan")
             rows.append(
                 {
                     "mean over trainings": what,
                     **{name: f"{value:{form}}" for name, value in values.items()},
-                    "times lower": "all of it" if np.isinf(lower) else f"{lower:.1f}",
+                    "times lower": _text(lower, ".1f"),
                 }
             )
     return pd.DataFrame(rows)

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dmsynth.dataset import Dataset
@@ -121,6 +122,7 @@ def loss_curves(objective: str, losses: Sequence[str], results: StudyResults) ->
             axis.set_title(f"{named}{_LOSS_TITLES[loss]}, {_TITLES[split]}", fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(latents) > 1:
         axes[0, 1].legend(frameon=False, title="dimensions", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.tight_layout()
