@@ -70,6 +70,9 @@ class Cell:
         return f"{self.objective.replace(' ', '-')}-d{self.latent:03d}-split{self.split}"
 
 
+_CELL = ["objective", "latent", "split"]
+
+
 def _epochs(plain: int, swapped: int) -> dict[str, int]:
     return {"R": plain, "RPE": plain, "SPE": swapped, "SD": swapped, "position only": swapped}
 
@@ -214,9 +217,12 @@ def reproduce(
     study = STUDIES[preset]
     every_cell = run_study(out, study, tracker, photo, engine, seed)
     dataset = with_split(open_dataset(out / "dataset"), study.validation, seed)
-    collapsed = every_cell[learned_nothing(every_cell, dataset, study, seed)]
-    cells = every_cell.drop(collapsed.index)
-    curves = read_curves(out, study).merge(cells[["objective", "latent", "split"]])
+    curves = read_curves(out, study)
+    dead = learned_nothing(every_cell, dataset, study, seed)
+    learned, collapsed = every_cell[~dead], every_cell[dead]
+    # What is shown: the trainings that learned, or where none of a kind did, what there is.
+    alone = dead.groupby([every_cell["objective"], every_cell["latent"]]).transform("all")
+    cells = every_cell[~dead | alone]
 
     @lru_cache(maxsize=1)  # a face of the thesis's size and 256 dimensions takes a gigabyte
     def face(objective: str, latent: int) -> SteerableFace:
@@ -224,8 +230,8 @@ def reproduce(
         split = int(chosen["split"].min()) if len(chosen) else 0
         return load_face(out / "cells" / Cell(objective, latent, split).name / "face.safetensors")
 
-    paths = draw_all(StudyResults(dataset, cells, curves, face), out / "figures")
-    found = findings(cells, curves) if study.latents == LATENTS else []
+    paths = draw_all(StudyResults(dataset, cells, curves.merge(cells[_CELL]), face), out / "figures")
+    found = findings(learned, curves.merge(learned[_CELL])) if study.latents == LATENTS else []
     for name, table in (("curves", curves), ("findings", pd.DataFrame([asdict(finding) for finding in found]))):
         with replacing(out / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
@@ -238,7 +244,7 @@ def reproduce(
         pictures=[Picture(number, paths[number], *NOTES[number]) for number in paths],
         tables={"Measured, mean over splits": summary_table(cells, Layout(*study.size))},
         facts=facts(out, study, seed)
-        | {"collapsed trainings, left out of every mean": ", ".join(_names(collapsed)) or "none"},
+        | {"trainings that learned nothing, left out of means": ", ".join(_names(collapsed)) or "none"},
         command=shlex.join(command),
     )
     write_study_report(out, report)
