@@ -270,6 +270,10 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert "--preset huge: there is thesis, laptop, smoke" in refused and not (tmp_path / "out").exists()
     with pytest.raises(DmsynthError, match="--engine slurm: there is local and ray"):
         Engine("slurm")
+    job = Job("one", 1, {"bad": False})
+    for address in ("127.0.0.1:1", "nowhere"):
+        with pytest.raises(DmsynthError, match=f"--address {address}: no Ray cluster answers there"):
+            run_grid("test", _fail, [job], tmp_path / "grid", Engine("ray", address=address), lambda folder, job: 0.0)
     with pytest.raises(DmsynthError, match="add --engine ray"):
         Engine(address="10.0.0.1:6379")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -177,6 +178,8 @@ def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_En
         import ray
     except ModuleNotFoundError:
         raise DmsynthError("--engine ray: Ray is not installed; pip install 'dmsynth[cluster]'") from None
+    if engine.address and engine.address != "auto":
+        _knock(engine.address)
     own: dict[str, Any] = {"num_cpus": engine.at_once, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(
@@ -202,6 +205,15 @@ def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_En
             yield None
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise ``DmsynthError`` at once if nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise DmsynthError(f"--address {address}: no Ray cluster answers there ({error}); give HOST:PORT") from None
 
 
 _ENGINES: dict[str, Callable[[Work, list[Job], Path, Engine], Iterator[_Ended | None]]] = {
