@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dmsynth import __version__
 from dmsynth.dataset import Dataset, partial_path
 from dmsynth.video import read_image, read_video
 
@@ -128,6 +129,22 @@ def test_training_and_steering_need_no_mediapipe(tmp_path: Path, photo_dataset: 
     command = [sys.executable, "-c", code, str(photo_dataset.path), str(tmp_path / "run")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "(80, 96)", result.stderr
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["version"], 0), (["steer", "no-face", "--out", "x.mp4"], 2)])
+def test_a_native_library_that_dies_after_the_work_changes_nothing(arguments: list[str], status: int) -> None:
+    """MediaPipe's threads sometimes abort the process while Python shuts down."""
+    code = (
+        "import os, sys, dmsynth.cli\n"
+        "class Native:\n"
+        "    def __del__(self, abort=os.abort): abort()\n"
+        "native = Native()\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "dmsynth.cli.main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == status, result.stderr
+    assert (__version__ in result.stdout) if status == 0 else ("--trajectory" in result.stderr)
 
 
 def test_a_killed_import_goes_on(tmp_path: Path, face_video: Path) -> None:

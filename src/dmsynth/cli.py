@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import shlex
 import sys
 from datetime import timedelta
@@ -445,6 +448,26 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on standard error and exit code 1."""
+    status = 1  # until we know better: an error of ours
+
+    def leave() -> None:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+    # Threads of native libraries (seen with MediaPipe) now and then abort the process while Python is taken down
+    # around them, when all work is done. Registered first, so called last: after everybody's own farewell.
+    atexit.register(leave)
+    try:
+        _run()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        raise
+    status = 0
+
+
+def _run() -> None:
     try:
         app()
     except SystemExit as end:  # how typer says that Ctrl-C was pressed
