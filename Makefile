@@ -11,7 +11,7 @@ ifneq ($(wildcard $(LANDMARKER)),)
 export DMSYNTH_FACE_LANDMARKER ?= $(LANDMARKER)
 endif
 
-.PHONY: install demo test test-slow lint bench reproduce-position stability lock clean
+.PHONY: install demo starter test test-slow lint bench reproduce-position stability lock clean
 
 install: $(VENV)/installed
 
@@ -24,6 +24,9 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 demo: install  ## one portrait → a steered, tracked video and its report, in runs/demo
 	$(BIN)/dmsynth demo --out runs/demo
+
+starter: install  ## the face that dmsynth comes with, trained anew from its portrait: a quarter of an hour
+	$(BIN)/dmsynth starter --out src/dmsynth/data/starter.safetensors --folder runs/starter
 
 test: install  ## the fast tests
 	$(BIN)/python -m pytest

@@ -270,5 +270,5 @@ def test_a_full_disk(workdir: Path, face_file: Path, face_video: Path, photo_dat
 
 def test_help_names_every_command() -> None:
     result = dmsynth("--help")
-    for command in ("dataset", "track", "train", "steer", "evaluate", "demo"):
+    for command in ("dataset", "track", "train", "steer", "evaluate", "export", "demo", "bench"):
         assert command in result.stdout

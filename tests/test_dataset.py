@@ -233,7 +233,7 @@ def test_opening_what_is_no_dataset(tmp_path: Path, photo_dataset: Dataset) -> N
     other = tmp_path / "other"
     other.mkdir()
     (other / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(DmsynthError, match="dataset format 99, but this version reads 1"):
+    with pytest.raises(DmsynthError, match="dataset format 99, but this version reads 1 and 2"):
         open_dataset(other)
 
 

@@ -49,7 +49,7 @@ class _Perfect:
         self.__dict__.update(vars(face))
         self.size, self._frames = face.size, frames  # type: ignore[attr-defined]
 
-    def frames(self, values: np.ndarray, source: Image) -> object:  # type: ignore[type-arg]
+    def frames(self, values: np.ndarray, *how: object, **named: object) -> object:  # type: ignore[type-arg]
         return iter(self._frames[: len(values)])
 
 

@@ -48,7 +48,7 @@ def test_any_source_size_and_colour_will_do(face_file: Path) -> None:
 
 
 def test_frames_are_the_same_one_by_one_and_together(face_file: Path) -> None:
-    face = dmsynth.load(face_file)
+    face = dmsynth.load(face_file).from_one_source()
     values = parse_motions("sweep yaw=-10:10 1", ("pitch", "yaw", "roll"), 20).values
     together = list(face.frames(values))
     assert len(together) == 21
@@ -63,7 +63,7 @@ def test_video_and_table_agree(face_file: Path, tmp_path: Path) -> None:
     table = read_table(steer_to_video(face, motion, tmp_path / "out.mp4", frame_rate=25))
     frames = list(read_video(tmp_path / "out.mp4"))
     assert len(frames) == len(table) == 51
-    assert list(table.columns) == ["frame", "time", "pitch", "yaw", "roll", "covered"]
+    assert list(table.columns) == ["frame", "time", "pitch", "yaw", "roll", "covered", "confidence"]
     assert table["yaw"].iloc[[0, -1]].tolist() == [-8, 8]
     assert table["time"].to_numpy() == pytest.approx([frame.time for frame in frames], abs=1e-3)
 
@@ -118,15 +118,15 @@ def test_face_files_that_are_none(face_file: Path, tmp_path: Path) -> None:
     half.write_bytes(face_file.read_bytes()[:5000])
     foreign = tmp_path / "foreign.safetensors"
     save_file(load_file(face_file), foreign)
-    shape = {"width": 96, "height": 80, "channels": 1, "latent": 8, "base_channels": 5}
+    shape = {"width": 96, "height": 80, "channels": 1, "controls": 3, "base_channels": 5}
     for path, complaint in (
         (tmp_path / "absent.safetensors", "no such face file"),
         (pickled, "not a readable safetensors file"),
         (half, "not a readable safetensors file"),
         (foreign, "no dmsynth face"),
         (
-            _rewritten(face_file, tmp_path / "newer.safetensors", format=2, version="9.0"),
-            "format 2, .* of dmsynth 9.0",
+            _rewritten(face_file, tmp_path / "newer.safetensors", format=99, version="9.0"),
+            "format 99, .* of dmsynth 9.0",
         ),
         (_rewritten(face_file, tmp_path / "other.safetensors", model="gan"), "model 'gan'"),
         (_rewritten(face_file, tmp_path / "odd.safetensors", control_space=3), "description is damaged"),

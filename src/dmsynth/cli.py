@@ -80,6 +80,9 @@ TrackerName = Annotated[str, typer.Option("--tracker", help="auto, face-landmark
 TrackerModel = Annotated[
     Path | None, typer.Option("--tracker-model", help="Face Landmarker's model file (face_landmarker.task).")
 ]
+OneSource = Annotated[
+    bool, typer.Option("--one-source", help="Steer from the face's first source frame only, not from whichever suits.")
+]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
 
@@ -205,8 +208,12 @@ def track(
 def train_command(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on.")],
-    model: Annotated[str, typer.Option(help="What to train.")] = "rotation",
-    optimization: Annotated[str, typer.Option(help="stable, or thesis: Adam with a fixed step size.")] = "stable",
+    model: Annotated[
+        str, typer.Option(help="swapwarp, or a model of the thesis: rotation, position-spe, …")
+    ] = "swapwarp",
+    optimization: Annotated[
+        str | None, typer.Option(help="warp, stable, or thesis: Adam, fixed step size; default: the model's own.")
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="tracked or commanded (posed photos); default: the model's own.")
     ] = None,
@@ -219,7 +226,9 @@ def train_command(
     latent: Annotated[
         int | None, typer.Option(min=2, help="Entries of the latent vector; default: the model's own.")
     ] = None,
-    base_channels: Annotated[int | None, typer.Option(min=1, help="Maps of the first layer (default 64).")] = None,
+    base_channels: Annotated[
+        int | None, typer.Option(min=1, help="Maps of the first layer; default: the model's.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed (default: what is faster here).")] = None,
 ) -> None:
     """Learn to steer a face."""
@@ -236,7 +245,7 @@ def train_command(
 
 @app.command()
 def steer(
-    face: Annotated[Path, typer.Argument(help="face.safetensors of a training.")],
+    face: Annotated[Path, typer.Argument(help="face.safetensors of a training, or starter.")],
     trajectory: Annotated[
         str,
         typer.Option(help="Motions ('move yaw=20 1; hold 1'), a .csv or .parquet table, or a driving video."),
@@ -245,6 +254,7 @@ def steer(
     source: Annotated[
         str | None, typer.Option(help="Picture, VIDEO@N or DATASET@N; default: the face's own source frame.")
     ] = None,
+    one_source: OneSource = False,
     frame_rate: Annotated[float, typer.Option(min=1, max=240, help="Frames a second.")] = 25,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse poses outside the training coverage.")] = False,
     clip: Annotated[bool, typer.Option("--clip", help="Draw poses outside the coverage to its edge.")] = False,
@@ -258,7 +268,7 @@ def steer(
 
     if strict and clip:
         raise DmsynthError("--strict and --clip: choose one")
-    steerable = load_face(face)
+    steerable = load_face(face).from_one_source() if one_source else load_face(face)
     space = steerable.trained.space
     motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model))
     frame = read_source(source) if source else None
@@ -271,10 +281,11 @@ def steer(
 
 @app.command("evaluate")
 def evaluate_command(
-    face: Annotated[Path, typer.Argument(help="face.safetensors of a training.")],
+    face: Annotated[Path, typer.Argument(help="face.safetensors of a training, or starter.")],
     dataset: Annotated[Path, typer.Argument(help="Dataset whose test frames are the targets.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, table.parquet and report.html.")],
     source: Annotated[str | None, typer.Option(help="Picture, VIDEO@N or DATASET@N.")] = None,
+    one_source: OneSource = False,
     frames: Annotated[int, typer.Option(min=1, help="At most this many test frames.")] = 500,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
@@ -289,15 +300,31 @@ def evaluate_command(
     from dmsynth.trajectory import write_table
 
     pool = open_tracker(tracker, tracker_model)
-    steerable = load_face(face)
+    steerable = load_face(face).from_one_source() if one_source else load_face(face)
     result = evaluate(steerable, open_dataset(dataset), pool, read_source(source) if source else None, frames)
     write_json(out / "metrics.json", result.metrics)
     write_table(out / "table.parquet", result.table)
     command = ["dmsynth", "evaluate", str(face), str(dataset), "--out", str(out), "--frames", str(frames)]
     command += ["--tracker", tracker] + (["--source", source] if source else [])
+    command += ["--one-source"] if one_source else []
     write_report(out / "report.html", steerable, result, [shlex.join(command)])
     _print_metrics(result.metrics)
     output.print(f"report: {out / 'report.html'}")
+
+
+@app.command("export")
+def export_command(
+    face: Annotated[Path, typer.Argument(help="face.safetensors of a training, or starter.")],
+    out: Annotated[Path, typer.Option(help="File to write, .onnx.")],
+    source: Annotated[
+        str | None, typer.Option(help="Picture, VIDEO@N or DATASET@N; default: the face's most typical source frame.")
+    ] = None,
+) -> None:
+    """Write a face as ONNX: controls in, picture out, for programs without PyTorch."""
+    from dmsynth.export import export_onnx
+    from dmsynth.steering import load_face, read_source
+
+    output.print(f"model: {export_onnx(load_face(face), out, read_source(source) if source else None)}")
 
 
 @app.command("demo")
@@ -305,7 +332,7 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/demo"),
     photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
     frames: Annotated[int, typer.Option(min=36, help="How many poses to train and test on.")] = 900,
-    train_time: Annotated[str, typer.Option(help="How long to train.")] = "250s",
+    train_time: Annotated[str, typer.Option(help="How long to train.")] = "180s",
     seed: Seed = 0,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
@@ -322,23 +349,48 @@ def demo_command(
     output.print(f"report: {out / 'report.html'}\nvideo:  {out / 'steered.mp4'}")
 
 
-@app.command("bench")
-def bench_command(
-    out: Annotated[Path, typer.Option(help="Folder for bench.json.")] = Path("runs/bench"),
+@app.command("starter")
+def starter_command(
+    out: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
+    folder: Annotated[Path, typer.Option(help="Where to work; an interrupted training in it goes on.")],
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
-    """Measure the speed of each stage on this machine, in one run."""
-    from dmsynth.experiments.bench import bench
+    """Train the face that dmsynth comes with anew, from its portrait."""
+    from dmsynth.experiments.starter import make_starter
+    from dmsynth.trackers import open_tracker
+
+    output.print(f"face: {make_starter(out, folder, open_tracker(tracker, tracker_model))}")
+
+
+@app.command("bench")
+def bench_command(
+    out: Annotated[Path, typer.Option(help="Folder for bench.json.")] = Path("runs/bench"),
+    race: Annotated[bool, typer.Option(help="Train the thesis's model and SwapWarp for the same times, too.")] = True,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Measure the speed of each stage on this machine, and how long learning takes, in one run: half an hour."""
+    from dmsynth.experiments.bench import RACE, bench
     from dmsynth.files import write_json
     from dmsynth.trackers import open_tracker
 
-    result = bench(open_tracker(tracker, tracker_model))
+    result = bench(open_tracker(tracker, tracker_model), out, RACE if race else ())
     write_json(out / "bench.json", result)
     table = Table(f"at {result['size'][0]}×{result['size'][1]}", "a second", "ms each")
     for name, rate in result["images_per_second"].items():
         table.add_row(name, f"{rate:.1f}", f"{1000 / rate:.1f}")
     output.print(table)
+    if "race" in result:
+        table = Table("trained for", "by", "mean error (°)", "lost", "PSNR", "sharpness")
+        for name, racer in result["race"].items():
+            for run in racer["runs"]:
+                error = " / ".join("–" if value is None else f"{value:.2f}" for value in run["mae"].values())
+                table.add_row(
+                    f"{run['seconds']:g} s", name, error, f"{run['lost']} of {run['frames']}",
+                    f"{run['psnr']:.1f} dB", "–" if run["sharpness"] is None else f"{run['sharpness']:.2f}",
+                )  # fmt: skip
+        output.print(table)
     output.print(f"precision chosen here: {result['precision_chosen']}; written to {out / 'bench.json'}")
 
 
@@ -435,6 +487,9 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
         ("correlation", "correlation"),
     ):  # fmt: skip
         table.add_row(title, *("–" if value is None else f"{value:.2f}" for value in metrics[key].values()))
+    if "command_only" in metrics:
+        errors = metrics["command_only"]["mae"].values()
+        table.add_row("mean error, nothing carried", *("–" if value is None else f"{value:.2f}" for value in errors))
     if "trajectory" in metrics:
         errors = metrics["trajectory"]["mae"].values()
         table.add_row("mean error, video", *("–" if value is None else f"{value:.2f}" for value in errors))

@@ -71,7 +71,7 @@ class ControlSpace:
         A control that does not move gets a range of 1 unit around its value, never a division by zero.
         """
         low, high = values.min(axis=0), values.max(axis=0)
-        still = high - low < 1e-6
+        still = high - low < 1e-2  # less than the rounding below leaves room for
         low, high = np.where(still, low - 0.5, low), np.where(still, high + 0.5, high)
         return replace(
             self,

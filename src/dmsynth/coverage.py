@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
 from scipy.spatial import KDTree
 
 _MOST_POSES = 4096
@@ -47,9 +48,23 @@ class Coverage:
         """Which of codes (m, k) are not covered; (m,) bool."""
         return np.asarray(self.distance(codes) > self.tolerance * (1 + 1e-6))
 
+    def confidence(self, codes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How far codes (m, k) are to be trusted: (m,), 1 at a training frame, 0.5 where coverage ends, then to 0."""
+        return np.asarray(0.5 ** np.square(self.distance(codes) / self.tolerance))
+
     def clipped(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Codes (m, k) with those outside drawn straight towards their nearest training frame until covered."""
         distance, nearest = KDTree(self.codes).query(codes)
         anchor = self.codes[nearest]
         share = np.minimum(1, self.tolerance / np.maximum(distance, 1e-9))[:, None]
         return np.asarray(anchor + share * (codes - anchor), dtype=np.float32)
+
+
+def typical(codes: NDArray[np.float32], count: int, first: int) -> NDArray[np.int64]:
+    """Row numbers of at most ``count`` of ``codes`` (n, k): ``first``, and the rows nearest to the centres of as many
+    clusters (k-means), so that every row has one of them near."""
+    if count < 2 or len(codes) < 2:
+        return np.array([first])
+    centres, _ = kmeans2(codes.astype(float), min(count - 1, len(codes)), minit="++", seed=0)
+    nearest = KDTree(codes).query(centres)[1]
+    return np.array([first, *(row for row in np.unique(nearest) if row != first)])

@@ -30,7 +30,7 @@ from dmsynth.files import lock, read_json, sha256_of, write_json
 from dmsynth.progress import console
 from dmsynth.video import Image
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "validation", "test")
 LABELS = ("tracked", "commanded")
 
@@ -83,6 +83,20 @@ class Dataset:
             )
         return self.labels[columns].to_numpy(dtype=float)
 
+    def carried(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Names (c) and values (n, c) of what the tracker measured besides the controls: where the head is, what the
+        face does. Nothing for posed photos, which only turn."""
+        names = tuple(name.removeprefix("carried_") for name in self.labels.columns if name.startswith("carried_"))
+        return names, self.labels[[f"carried_{name}" for name in names]].to_numpy(dtype=float)
+
+    def landmarks(self) -> NDArray[np.float32] | None:
+        """(n, points, 2): x and y of the same points of the face in every frame, in shares of the frame's width and
+        height; None if the dataset's tracker has none."""
+        if "landmarks" not in self.labels.columns:
+            return None
+        points = np.stack(self.labels["landmarks"].to_list()).reshape(len(self), -1, 2)
+        return np.asarray(points / self.size, dtype=np.float32)
+
 
 def open_dataset(path: Path) -> Dataset:
     """Open a dataset folder. ``DmsynthError`` if it is missing, unfinished, damaged or of another format."""
@@ -91,9 +105,9 @@ def open_dataset(path: Path) -> Dataset:
             raise DmsynthError(f"{path}: the dataset is unfinished; run the command that makes it again to go on")
         raise DmsynthError(f"{path}: not a dataset (no manifest.json); make one with `dmsynth dataset`")
     manifest = read_json(path / "manifest.json")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in (1, FORMAT):  # 1 has fewer labels: no landmarks, nothing carried
         raise DmsynthError(
-            f"{path}: dataset format {manifest.get('format')!r}, but this version reads {FORMAT}; make it again"
+            f"{path}: dataset format {manifest.get('format')!r}, but this version reads 1 and {FORMAT}; make it again"
         )
     try:
         frames = np.load(path / "frames.npy", mmap_mode="r", allow_pickle=False)
@@ -119,7 +133,9 @@ class DatasetWriter:
     """
 
     def __init__(self, path: Path, recipe: Mapping[str, Any], frame_shape: tuple[int, ...]) -> None:
-        self.path, self.recipe, self.frame_shape = path, dict(recipe), frame_shape
+        self.path, self.frame_shape = path, frame_shape
+        self.recipe = dict(recipe)
+        begun_as = json.loads(json.dumps({"format": FORMAT, **self.recipe}))
         if path.exists():
             raise DmsynthError(f"{path}: exists already; give another name or remove it first")
         self._partial = partial_path(path)
@@ -131,11 +147,11 @@ class DatasetWriter:
         self._journal = (self._partial / "records.jsonl").open("a+b")
         lock(self._journal, self.path)  # before anything in the folder is touched
         self._frames = (self._partial / "frames.npy").open("a+b")
-        if job.is_file() and read_json(job) != json.loads(json.dumps(self.recipe)):
+        if job.is_file() and read_json(job) != begun_as:
             console.print(f"{self._partial}: was begun from other input or settings and is begun anew", style="yellow")
             self._journal.truncate(0)
             self._frames.truncate(0)
-        write_json(job, self.recipe)
+        write_json(job, begun_as)
         self._read_back()
 
     def _read_back(self) -> None:
@@ -167,7 +183,7 @@ class DatasetWriter:
         """How many frames were left out, by reason."""
         return dict(Counter(r["left_out"] for r in self.records if "left_out" in r).most_common())
 
-    def keep(self, frame: Image, labels: Mapping[str, float | int | str]) -> None:
+    def keep(self, frame: Image, labels: Mapping[str, Any]) -> None:
         """Append a frame, then its labels: a label in the journal always has its frame on disk."""
         if frame.shape != self.frame_shape:
             raise ValueError(f"frame {frame.shape}, expected {self.frame_shape}")
@@ -287,12 +303,11 @@ def split_at_random(count: int, seed: int) -> NDArray[np.str_]:
     return result
 
 
-def nearest_to_neutral(dataset: Dataset, values: NDArray[np.float64], split: str = "train") -> int:
-    """Index of the frame whose control ``values`` (n, k) lie closest to the split's medians: the natural source.
+def nearest_to_neutral(values: NDArray[np.float64], frames: NDArray[np.int64]) -> int:
+    """Which of ``frames`` (rows of the control ``values`` (n, k)) lies closest to their medians: the natural source.
 
     Each control's distance counts in shares of its range.
     """
-    indices = dataset.split(split)
-    inside = values[indices]
+    inside = values[frames]
     ranges = np.maximum(np.ptp(inside, axis=0), 1e-9)
-    return int(indices[np.argmin(np.abs((inside - np.median(inside, axis=0)) / ranges).sum(axis=1))])
+    return int(frames[np.argmin(np.abs((inside - np.median(inside, axis=0)) / ranges).sum(axis=1))])

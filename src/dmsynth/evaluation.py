@@ -1,6 +1,6 @@
 """How exactly a face is steered, with the tracker as the judge (thesis 4.2.1).
 
-Held-out poses are rendered from one source frame and tracked; the tracker's answer on the steered frame is compared
+Held-out poses are rendered and tracked; the tracker's answer on the steered frame is compared
 with its answer on the real frame of that pose. So the tracker's own bias cancels, and what is left is the steering's.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from dmsynth.controls import Control, ControlSpace
@@ -26,6 +27,8 @@ from dmsynth.progress import console, progress
 from dmsynth.steering import SteerableFace
 from dmsynth.trackers import Tracker, face_columns, track_to_table, why_unusable
 from dmsynth.video import Image, read_video, to_grey, to_rgb
+
+_WRONG = 2.0  # degrees or pixels off: a frame that went wrong
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ class Evaluation:
 def evaluate(
     face: SteerableFace, dataset: Dataset, tracker: Tracker, source: Image | None = None, most: int = 500
 ) -> Evaluation:
-    """Steer ``source`` to the poses of ``dataset``'s test frames (at most ``most``, evenly chosen) and measure.
+    """Steer to the poses of ``dataset``'s test frames (at most ``most``, evenly chosen) and measure.
+
+    From ``source``, or from those of the face's own source frames that suit each pose. Carried controls are the test
+    frames', so that nothing but the steering tells a steered frame from the real one; how well the command is followed
+    when they stay the source's, as they do for users, stands under ``command_only``.
 
     Raises:
         DmsynthError: a dataset without test frames, of another size, or in whose test frames no face is found.
@@ -74,25 +81,21 @@ def evaluate(
         raise DmsynthError(f"{dataset.path}: has no test frames; make it from more material")
     chosen = test[np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(int)]
     commanded = dataset.controls(space, settings["labels"])[chosen]
-    source = face.trained.source if source is None else source
+    carried = _carried_along(face, dataset, commanded, chosen)
     if tracker.name != face.trained.about["tracker"]:
         console.print(f"note: {face.path} learned the scale of {face.trained.about['tracker']}", style="yellow")
 
     like_steered = to_grey if face.trained.shape["channels"] == 1 else to_rgb
     targets = [like_steered(np.array(dataset.frames[index])) for index in chosen]
-    next(face.frames(commanded[:1], source))  # the first call is slow for reasons of its own
+    list(face.frames(commanded[:8], source))  # the first calls are slow for reasons of their own
     begun = time.perf_counter()
-    steered = list(face.frames(commanded, source))
+    steered = list(face.frames(commanded, source, carried, moving=False))
     steer_fps = len(steered) / (time.perf_counter() - begun)
-
-    rows = []
-    with progress("evaluating", len(chosen)) as advance:
-        for row in map_ordered(lambda pair: _compare(tracker, space, *pair), zip(targets, steered, strict=True)):
-            rows.append(row)
-            advance()
+    rows = _judge(tracker, space, targets, steered, "evaluating")
     table = pd.DataFrame(rows)
     table.insert(0, "frame", chosen)
     table.insert(1, "position", np.arange(len(chosen)))
+    table["covered"] = ~face.trained.coverage.outside(space.encode(commanded))
     if not table["target_found"].any():
         raise DmsynthError(f"{dataset.path}: the tracker {tracker.name} finds no face in the test frames; use another")
     table = table[table["target_found"]].drop(columns="target_found").reset_index(drop=True)
@@ -100,6 +103,8 @@ def evaluate(
 
     metrics = {
         "model": face.trained.model,
+        "sources": 1 if source is not None else len(face.trained.sources),
+        "carried": [] if carried is None else list(face.trained.carried.names),
         "tracker": tracker.name,
         "frames": len(table),
         "lost": int((~table["found"]).sum()),
@@ -108,13 +113,92 @@ def evaluate(
         "psnr": _mean(table["psnr"]),
         "ssim": _mean(table["ssim"]),
         "sharpness": _median(table["sharpness"]),
+        "outside_coverage": _judge_flag(table, space),
+        "flicker": flicker(face, source),
         "steer_fps": round(steer_fps, 1),
         "train_seconds": face.trained.about["train_seconds"],
         "dataset_sha256": dataset.sha256,
         "labels": settings["labels"],
         "machine": describe_machine(),
     }
-    return Evaluation(metrics, table, source, targets, steered)
+    if carried is not None:
+        held = list(face.frames(commanded, source, moving=False))
+        rows = [
+            row for row in _judge(tracker, space, targets, held, "evaluating the command alone") if row["target_found"]
+        ]
+        alone = pd.DataFrame(rows)
+        alone["found"] = alone["found"].astype(bool)
+        metrics["command_only"] = {
+            "lost": int((~alone["found"]).sum()),
+            **tracking_errors(alone, space),
+            "sharpness": _median(alone["sharpness"]),
+        }
+    return Evaluation(metrics, table, face.trained.source if source is None else source, targets, steered)
+
+
+def _judge(
+    tracker: Tracker, space: ControlSpace, targets: list[Image], steered: list[Image], title: str
+) -> list[dict[str, Any]]:
+    with progress(title, len(targets)) as advance:
+        rows = []
+        for row in map_ordered(lambda pair: _compare(tracker, space, *pair), zip(targets, steered, strict=True)):
+            rows.append(row)
+            advance()
+    return rows
+
+
+def _carried_along(
+    face: SteerableFace, dataset: Dataset, commanded: NDArray[np.float64], chosen: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    """The carried codes of the target frames, so that steered and real frame differ in nothing but the steering; None
+    where face or dataset have none."""
+    names, values = dataset.carried()
+    if not face.trained.carried.size or not set(face.trained.carried.names) <= set(names):
+        return None
+    return face.trained.carried.encode(names, face.trained.space.encode(commanded), values[chosen])
+
+
+def _judge_flag(table: pd.DataFrame, space: ControlSpace) -> dict[str, Any]:
+    """How well "outside the training coverage" foretells a frame that went wrong: lost, or off by more than 2 units.
+
+    ``precision``: of the flagged frames, the share that went wrong; ``recall``: of those that went wrong, the share
+    that was flagged; ``mae`` and ``lost`` of the frames inside.
+    """
+    errors = [np.abs(_difference(c, table[f"tracked_{c.name}"], table[f"target_{c.name}"])) for c in space.controls]
+    wrong = ~table["found"] | (np.max(errors, axis=0) > _WRONG)
+    flagged = ~table["covered"]
+    inside = table[table["covered"]]
+    return {
+        "frames": int(flagged.sum()),
+        "precision": float(wrong[flagged].mean()) if flagged.any() else None,
+        "recall": float(flagged[wrong].mean()) if wrong.any() else None,
+        "inside": {"frames": len(inside), "lost": int((~inside["found"]).sum()), **tracking_errors(inside, space)},
+    }
+
+
+def flicker(face: SteerableFace, source: Image | None = None, frames: int = 120) -> dict[str, float]:
+    """How evenly the picture changes in a slow sweep of the control with the widest range, the others at rest.
+
+    ``mean``: of the absolute second difference between neighbouring frames, in grey levels of 255; ``jump``: the
+    largest change from one frame to the next over the median one (1: perfectly even).
+    """
+    space = face.trained.space
+    widest = int(np.argmax(space.high - space.low))
+    middle = space.decode(np.median(face.trained.coverage.codes, axis=0))
+    values = np.tile(middle, (frames, 1))
+    low, high = np.quantile(face.trained.coverage.codes[:, widest], (0.05, 0.95))
+    span = space.high[widest] - space.low[widest]
+    values[:, widest] = space.low[widest] + span * np.linspace(low, high, frames)
+    before = previous = None
+    second, steps = [], []
+    for image in face.frames(values, source):
+        now = to_grey(image).astype(np.float32)
+        if previous is not None:
+            steps.append(float(np.abs(now - previous).mean()))
+        if before is not None and previous is not None:
+            second.append(float(np.abs(now - 2 * previous + before).mean()))
+        before, previous = previous, now
+    return {"mean": round(float(np.mean(second)), 3), "jump": round(max(steps) / max(float(np.median(steps)), 1e-6), 2)}
 
 
 def tracking_errors(table: pd.DataFrame, space: ControlSpace) -> dict[str, dict[str, float | None]]:

@@ -41,4 +41,5 @@ class Optimization:
 OPTIMIZATIONS: dict[str, Optimization] = {
     "thesis": Optimization(),  # 3.1.2, 4.2: batches of four, Adam at a fixed 0.0005
     "stable": Optimization(even_start=True, learning_rate=1e-3, warm_up=0.01, decay=True, clip=0.1, average=0.998),
+    "warp": Optimization(batch=8, learning_rate=2e-3, warm_up=0.02, decay=True, clip=1.0, average=0.998),
 }

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +19,15 @@ from dmsynth.controls import CONTROL_SPACES
 from dmsynth.dataset import open_dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.models.face_file import TrainedFace, read_face
+from dmsynth.parallel import ahead
 from dmsynth.progress import console, progress
 from dmsynth.trajectory import Trajectory, write_table
 from dmsynth.video import Image, VideoWriter, fit, read_image, read_video, to_grey, to_rgb
 
 _AT_ONCE = 8  # frames decoded together: enough to keep the cores busy, little memory
+_KEPT = 32  # encoded source frames
+_CHANGE = 0.05  # what changing the source must gain, in squared code distance summed over frames
+_BLEND = 6  # frames over which one source gives way to the next
 
 
 @dataclass(frozen=True)
@@ -52,26 +60,81 @@ class SteerableFace:
             warnings.warn(f"{pose} lies outside what {self.path} was trained on", stacklevel=2)
         return next(self.frames(values, source))
 
-    def frames(self, values: NDArray[np.float64], source: Image | None = None) -> Iterator[Image]:
-        """One frame for each row of ``values`` (n, k), in the order and units of the face's control space."""
+    def frames(
+        self,
+        values: NDArray[np.float64],
+        source: Image | None = None,
+        carried: NDArray[np.float32] | None = None,
+        moving: bool = True,
+    ) -> Iterator[Image]:
+        """One frame for each row of ``values`` (n, k), in the order and units of the face's control space.
+
+        Without a ``source``, each frame is steered from the one of the face's own source frames that suits it best.
+
+        Args:
+            carried: (n, c) carried codes of the frames; by default they stay the source's.
+            moving: the rows are a motion: change the source seldom, and blend over when it changes.
+        """
         CONTROL_SPACES[self.trained.space.name].check(values)
-        codes = torch.from_numpy(self.trained.space.encode(values))
+        network, own = self._network, source is None
         with torch.inference_mode():
-            latent = self.trained.network.encode(self._to_network(source))
-            for chunk in codes.split(_AT_ONCE):
-                yield from _to_pixels(self.trained.network.steer(latent, chunk))
+            if own:
+                sources, source_codes = self.trained.sources, self.trained.source_codes
+                known: list[torch.Tensor | None] = [torch.from_numpy(code[None]) for code in source_codes]
+            else:
+                sources, known = np.asarray(source)[None], [None]
+            k = self.trained.space.size
+            encoded = lru_cache(maxsize=_KEPT)(lambda s: network.encode(self._to_network(sources[s]), known[s]))
+            codes = self.trained.space.encode(values)
+            if self.trained.carried.size:
+                at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].numpy()
+                codes = np.concatenate(
+                    [codes, np.broadcast_to(at_source, (len(codes), len(at_source))) if carried is None else carried],
+                    axis=1,
+                ).astype(np.float32)
+            shares = np.ones((len(codes), 1))
+            if len(sources) > 1:
+                chosen = choose_sources(codes, source_codes, _CHANGE if moving else 0.0)
+                shares = blended(chosen, len(sources), _BLEND if moving else 0)
+            for chunk in _alike(shares):
+                total: Any = 0.0
+                for s in np.flatnonzero(shares[chunk].any(axis=0)):
+                    images = network.steer(encoded(int(s)), torch.from_numpy(codes[chunk]))
+                    total = total + images * torch.from_numpy(shares[chunk, s]).float()[:, None, None, None]
+                yield from _to_pixels(total)
+
+    def appearance(self, source: Image | None = None) -> tuple[Any, NDArray[np.float32]]:
+        """A source frame, encoded, and its carried codes (c,); by default the face's most typical one."""
+        with torch.inference_mode():
+            if source is None:
+                code = self.trained.source_codes[0]
+                appearance = self._network.encode(self._to_network(self.trained.source), torch.from_numpy(code[None]))
+            else:
+                appearance = self._network.encode(self._to_network(source))
+                code = self._network.controls(appearance)[0].numpy()
+            return appearance, code[self.trained.space.size :][: self.trained.carried.size]
+
+    def from_one_source(self) -> SteerableFace:
+        """The same face with its most typical source frame only."""
+        trained = self.trained
+        return replace(
+            self, trained=replace(trained, sources=trained.sources[:1], source_codes=trained.source_codes[:1])
+        )
 
     def reconstruct(self, image: Image) -> Image:
         """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""
         with torch.inference_mode():
-            network = self.trained.network
-            return _to_pixels(network.decode(network.encode(self._to_network(image))))[0]
+            return _to_pixels(self._network.decode(self._network.encode(self._to_network(image))))[0]
 
     def encoded_controls(self, image: Image) -> NDArray[np.float64]:
         """What the encoder takes the image's controls for: (k,) in the order and units of the control space."""
         with torch.inference_mode():
-            latent = self.trained.network.encode(self._to_network(image))
-        return self.trained.space.decode(latent[0, : self.trained.space.size].numpy())
+            code = self._network.controls(self._network.encode(self._to_network(image)))
+        return self.trained.space.decode(code[0, : self.trained.space.size].numpy())
+
+    @property
+    def _network(self) -> Any:  # what it encodes to differs from model to model
+        return self.trained.network
 
     def outside_coverage(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Numbers of the rows of ``values`` (n, k) whose pose lies outside the training coverage."""
@@ -87,8 +150,7 @@ class SteerableFace:
             result[outside] = space.decode(coverage.clipped(codes[outside]))
         return result
 
-    def _to_network(self, source: Image | None) -> torch.Tensor:
-        image = self.trained.source if source is None else source
+    def _to_network(self, image: Image) -> torch.Tensor:
         image = to_grey(image) if self.trained.shape["channels"] == 1 else to_rgb(image)
         image = fit(image, *self.size)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255
@@ -101,8 +163,51 @@ def _to_pixels(images: torch.Tensor) -> list[Image]:
     return [image[..., 0] if image.shape[2] == 1 else image for image in pixels]
 
 
+def choose_sources(codes: NDArray[np.float32], source_codes: NDArray[np.float32], change: float) -> NDArray[np.int64]:
+    """Which source frame each row of ``codes`` (n, k) is steered from: (n,) rows of ``source_codes`` (s, k).
+
+    The choice with the least sum of squared distances between the codes plus ``change`` for each change of source
+    from one row to the next (Viterbi 1967), so that a source is not left for a small gain.
+    """
+    costs = np.stack([np.square(codes - code).sum(axis=1, dtype=float) for code in source_codes], axis=1)
+    best, came_from = costs[0], np.zeros(costs.shape, dtype=np.int64)
+    for row in range(1, len(costs)):
+        cheapest = int(best.argmin())
+        stays = best <= best[cheapest] + change
+        came_from[row] = np.where(stays, np.arange(len(best)), cheapest)
+        best = np.where(stays, best, best[cheapest] + change) + costs[row]
+    chosen = np.empty(len(costs), dtype=np.int64)
+    chosen[-1] = best.argmin()
+    for row in range(len(costs) - 1, 0, -1):
+        chosen[row - 1] = came_from[row, chosen[row]]
+    return chosen
+
+
+def blended(chosen: NDArray[np.int64], sources: int, rows: int) -> NDArray[np.float64]:
+    """The share (n, sources) that each source has in each row: 1 for the ``chosen`` (n,) one, and around a change
+    evenly from the one to the next over about ``rows`` rows."""
+    shares = np.eye(sources)[chosen]
+    if rows < 2 or len(chosen) < 2:
+        return shares
+    padded = np.concatenate([shares[:1].repeat(rows, 0), shares, shares[-1:].repeat(rows, 0)])
+    sums = np.cumsum(padded, axis=0)
+    width = rows // 2 * 2 + 1
+    middle = rows + np.arange(len(chosen))
+    return np.asarray((sums[middle + width // 2] - sums[middle - width // 2 - 1]) / width)
+
+
+def _alike(shares: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
+    """Neighbouring rows of ``shares`` (n, s) that are drawn from the same sources, a few at a time."""
+    used = shares > 0
+    ends = np.flatnonzero((used[1:] != used[:-1]).any(axis=1)) + 1
+    for run in np.split(np.arange(len(shares)), ends):
+        yield from (run[begin : begin + _AT_ONCE] for begin in range(0, len(run), _AT_ONCE))
+
+
 def load_face(path: Path) -> SteerableFace:
-    """Load ``face.safetensors``. See ``dmsynth.load``."""
+    """Load ``face.safetensors``, or the face that comes with dmsynth by the name ``starter``. See ``dmsynth.load``."""
+    if str(path) == "starter" and not path.is_file():
+        path = Path(str(files("dmsynth").joinpath("data/starter.safetensors")))
     return SteerableFace(read_face(path), path)
 
 
@@ -145,7 +250,8 @@ def steer_to_video(
         outside: what to do with poses outside the training coverage: ``warn``, ``strict`` (refuse) or ``clip``.
 
     Returns:
-        The table's path. Its columns: ``frame``, ``time``, the controls as commanded, and ``covered``.
+        The table's path. Its columns: ``frame``, ``time``, the controls as commanded, whether the training frames
+        cover them (``covered``), and how far to trust the frame (``confidence``, 1 to 0; 0.5 where coverage ends).
 
     Raises:
         DmsynthError: poses outside the coverage under ``strict``; an unwritable name.
@@ -166,8 +272,14 @@ def steer_to_video(
             values = face.clipped(values)
     table = Trajectory(motion.names, motion.times, values).table()
     table["covered"] = ~np.isin(np.arange(len(values)), beyond)
-    with VideoWriter(out, *face.size, frame_rate) as video, progress("steering", len(values)) as advance:
-        for image in face.frames(values, source):
+    space, coverage = face.trained.space, face.trained.coverage
+    table["confidence"] = coverage.confidence(space.encode(values)).round(3)
+    with (
+        VideoWriter(out, *face.size, frame_rate) as video,
+        progress("steering", len(values)) as advance,
+        closing(ahead(face.frames(values, source))) as images,  # one thread draws, the other encodes
+    ):
+        for image in images:
             video.write(image)
             advance()
     table_path = out.with_suffix(".parquet")

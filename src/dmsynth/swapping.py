@@ -1,4 +1,5 @@
-"""The swap, and the objectives of the thesis's third chapter, one below the other (3.1.3 to 3.1.6).
+"""The swap, and the objectives built on it: those of the thesis's third chapter, one below the other (3.1.3 to 3.1.6),
+and SwapWarp's.
 
 An objective takes the network, a batch of images (n, channels, height, width) in [0, 1] and their true control code
 (n, k) in [0, 1], and returns named losses whose sum is minimized. The latent's first k entries are the control code,
@@ -8,7 +9,7 @@ the rest is the appearance code. ``n`` is even where neighbours are swapped.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,17 @@ class Network(Protocol):
     def decode(self, latent: Tensor) -> Tensor: ...
 
 
-Objective = Callable[[Network, Tensor, Tensor], dict[str, Tensor]]
+class WarpingNetwork(Protocol):
+    """What SwapWarp's objective needs of a model (``dmsynth.models.swapwarp``)."""
+
+    def encode(self, images: Tensor, code: Tensor | None = None) -> Any: ...
+
+    def draw(self, appearance: Any, code: Tensor) -> Any: ...
+
+    def follow(self, points: Tensor, code: Tensor, into: Tensor) -> Tensor: ...
+
+
+Objective = Callable[..., dict[str, Tensor]]
 
 
 def swap(batch: Tensor) -> Tensor:
@@ -67,11 +78,46 @@ def position_only(network: Network, images: Tensor, code: Tensor) -> dict[str, T
     return {"control": F.mse_loss(encoded, code)}
 
 
+def swap_warp(
+    network: WarpingNetwork, images: Tensor, code: Tensor, landmarks: Tensor | None = None
+) -> dict[str, Tensor]:
+    """SwapWarp: SD with the source frame itself as its appearance, moved until it is the neighbour's image.
+
+    The warped source alone must already look like the neighbour, lest the last layers paint what should be fetched.
+    The encoder learns to read the code, for source frames nobody has tracked. Where a tracker gave ``landmarks``
+    (n, points, 2; shares of the image), each face's must lie on every other's: that teaches the maps large movements,
+    of which pixels say nothing until they nearly fit.
+    """
+    appearance = network.encode(images, code)
+    drawing = network.draw(appearance, swap(code))
+    losses = {
+        "swap": unlikeness(drawing.image, swap(images)),
+        "warp": 0.5 * unlikeness(drawing.warped, swap(images)),
+        "control": F.mse_loss(appearance.read, code),
+    }
+    if landmarks is not None:
+        followed = torch.stack([network.follow(landmarks, code, into=code.roll(n, 0)) for n in range(1, len(code))])
+        wanted = torch.stack([landmarks.roll(n, 0) for n in range(1, len(code))])
+        losses["landmarks"] = 0.3 * (followed - wanted).abs().mean()
+    return losses
+
+
+def unlikeness(one: Tensor, other: Tensor, scales: int = 4) -> Tensor:
+    """How far images (n, c, h, w) are from others: mean difference of pixels and of their gradients, from full size
+    down to an eighth, so that what is far off is pulled as well as what is nearly right."""
+    differences = [one - other]
+    while len(differences) < scales and min(differences[-1].shape[-2:]) >= 4:
+        differences.append(F.avg_pool2d(differences[-1], 2))
+    each = [d.abs().mean() + d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean() for d in differences]
+    return torch.stack(each).mean()
+
+
 OBJECTIVES: dict[str, Objective] = {
     "R": reconstruction,
     "RPE": reconstruction_position_encoding,
     "SPE": swap_position_encoding,
     "SD": swap_direct,
     "position only": position_only,
+    "SwapWarp": swap_warp,
 }
 """By the thesis's names. Another objective is a function above and an entry here."""

@@ -29,21 +29,24 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from scipy.spatial import KDTree
 from torch import Tensor
 
 import dmsynth
+from dmsynth.carried import Carried
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
-from dmsynth.coverage import Coverage
+from dmsynth.coverage import Coverage, typical
 from dmsynth.dataset import Dataset, nearest_to_neutral
 from dmsynth.errors import DmsynthError
 from dmsynth.files import lock, read_json, replacing, write_json
 from dmsynth.machine import best_precision, describe_machine
-from dmsynth.models import RECIPES
+from dmsynth.models import RECIPES, Model
 from dmsynth.models.autoencoder import Autoencoder, channels_last, start_evenly
 from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.optimization import OPTIMIZATIONS, Optimization
@@ -52,6 +55,8 @@ from dmsynth.swapping import OBJECTIVES
 
 PRECISIONS = ("32-true", "bf16-mixed")
 _LOG_EVERY = 25  # steps
+_SMALLEST = 32  # pixels to which images are shrunk; on maps of a pixel oneDNN's bfloat16 gradients are not numbers
+_SOURCES = 24  # frames kept to steer from, by models that take several
 _VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every pass would cost more than training
 
 
@@ -66,9 +71,12 @@ class Settings:
     dataset_sha256: str
     seed: int
     optimization: Optimization
-    latent: int
+    latent: int | None
     base_channels: int
     precision: str
+
+
+Batch = tuple[Tensor, ...]  # images (n, channels, h, w), codes (n, k) and, where there are any, landmarks (n, p, 2)
 
 
 class Batches:
@@ -77,14 +85,30 @@ class Batches:
 
     The neighbours that the swap exchanges come from one recording: the appearance they share, place and light
     included, is what makes one's code with the other's appearance code the one's image.
+
+    Args:
+        sources: frames that will be steered from. Half of all pairs begin at one: the first, or the nearest by code.
+        landmarks: as ``Dataset.landmarks`` gives them, for objectives that use them.
     """
 
     def __init__(
-        self, dataset: Dataset, codes: NDArray[np.float32], indices: NDArray[np.int64], batch: int, seed: int
+        self,
+        dataset: Dataset,
+        codes: NDArray[np.float32],
+        indices: NDArray[np.int64],
+        batch: int,
+        seed: int,
+        sources: NDArray[np.int64] | None = None,
+        landmarks: NDArray[np.float32] | None = None,
     ) -> None:
         self._frames, self._codes, self._batch, self._seed = dataset.frames, codes, batch, seed
-        recordings = dataset.labels["recording_index"].to_numpy()[indices]
-        self._recordings = [indices[recordings == recording] for recording in np.unique(recordings)]
+        self._landmarks = landmarks
+        recording = dataset.labels["recording_index"].to_numpy()
+        self._recordings = [indices[recording[indices] == which] for which in np.unique(recording[indices])]
+        self._sources = None if sources is None else sources[:1]
+        if sources is not None:
+            self._nearest = sources[KDTree(codes[sources]).query(codes)[1]]
+            self._has_sources = recording == recording[sources[0]]
         self._order = lru_cache(maxsize=1)(self._shuffled)
 
     @property
@@ -95,14 +119,21 @@ class Batches:
     def _shuffled(self, past: int) -> NDArray[np.int64]:
         """The frames in the order of pass number ``past``."""
         random = np.random.default_rng((self._seed, past))
-        pairs = [random.permutation(r)[: len(r) // 2 * 2].reshape(-1, 2) for r in self._recordings]
-        return random.permutation(np.concatenate(pairs)).ravel()
+        pairs = np.concatenate(
+            [random.permutation(frames)[: len(frames) // 2 * 2].reshape(-1, 2) for frames in self._recordings]
+        )
+        if self._sources is not None:
+            kind = np.where(self._has_sources[pairs[:, 1]], random.integers(0, 4, len(pairs)), 3)
+            pairs[kind == 0, 0] = self._sources[0]
+            pairs[kind == 1, 0] = self._nearest[pairs[kind == 1, 1]]
+        return random.permutation(pairs).ravel()
 
-    def __call__(self, number: int) -> tuple[Tensor, Tensor]:
-        """Batch ``number``: images (batch, channels, h, w) in [0, 1] and codes (batch, k)."""
+    def __call__(self, number: int) -> Batch:
+        """Batch ``number``: images in [0, 1] and codes, and landmarks in shares of the image."""
         past, position = divmod(number, self.per_pass)
         chosen = self._order(past)[position * self._batch : (position + 1) * self._batch]
-        return to_network(self._frames[chosen]), torch.from_numpy(self._codes[chosen])
+        batch = to_network(self._frames[chosen]), torch.from_numpy(self._codes[chosen])
+        return batch if self._landmarks is None else (*batch, torch.from_numpy(self._landmarks[chosen]))
 
 
 class Stream:
@@ -111,7 +142,7 @@ class Stream:
     def __init__(self, batches: Batches, endless: bool) -> None:
         self.batches, self.endless, self.start = batches, endless, 0
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         number = self.start
         while self.endless or number < self.batches.per_pass:
             yield self.batches(number)
@@ -146,7 +177,7 @@ class Training(lightning.LightningModule):
     ``network`` is what the steps change, ``result`` what training is for: the same, or the running mean of it.
     """
 
-    def __init__(self, network: Autoencoder, settings: Settings, stream: Stream, bound: Bound) -> None:
+    def __init__(self, network: Model, settings: Settings, stream: Stream, bound: Bound) -> None:
         super().__init__()
         self.network = channels_last(network)
         averaged = settings.optimization.average is not None
@@ -155,16 +186,29 @@ class Training(lightning.LightningModule):
         self.objective = OBJECTIVES[RECIPES[settings.model].objective]
         self.sums: dict[str, Tensor] = {}  # of the training losses since the last validation
 
-    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        losses = self.objective(self.network, *batch)
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        images, *known = batch
+        at_quarter_until, at_half_until = RECIPES[self.settings.model].coarse_until
+        done = self.bound.done(self.global_step)
+        shrink = 4 if done < at_quarter_until else 2 if done < at_half_until else 1
+        while min(images.shape[-2:]) < shrink * _SMALLEST:
+            shrink //= 2
+        if shrink > 1:
+            images = F.avg_pool2d(images, shrink)
+        losses = self.objective(self.network, images, *known)
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         total = torch.stack(list(losses.values())).sum()
+        if (total.is_cpu or self.global_step % _LOG_EVERY == 0) and not torch.isfinite(total):
+            # PyTorch's grid_sample crashes the process on the way back through coordinates that are not numbers
+            raise DmsynthError(
+                f"training diverged: the loss is not a number at step {self.global_step}; try --precision 32-true"
+            )
         if self.global_step % _LOG_EVERY == 0:  # a log entry costs a tenth of a small step
             self._log("train", losses, len(batch[0]))
         return total
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+    def validation_step(self, batch: Batch, number: int) -> None:
         self._log("validation", self.objective(self.result, *batch), len(batch[0]))
 
     def _log(self, split: str, losses: dict[str, Tensor], images: int) -> None:
@@ -181,7 +225,7 @@ class Training(lightning.LightningModule):
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
 
-    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+    def on_train_batch_start(self, batch: Batch, number: int) -> None:
         step_size = self.settings.optimization.step_size(self.bound.done(self.global_step))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = step_size
@@ -270,7 +314,7 @@ class _Preview(Callback):
             return
         with torch.no_grad():
             images, codes = self.images.to(module.device), self.codes.to(module.device)
-            steered = module.result.steer(module.result.encode(images), codes.roll(1, 0))
+            steered = module.result.steer(module.result.encode(images, codes), codes.roll(1, 0))
         rows = [images, images.roll(1, 0), steered.float()]
         grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
         trainer.logger.experiment.add_image("source, target, steered", grid.clamp(0, 1), trainer.global_step)
@@ -336,9 +380,9 @@ class _Bar(Callback):
 def train(
     dataset: Dataset,
     out: Path,
-    model: str = "rotation",
+    model: str = "swapwarp",
     *,
-    optimization: str = "stable",
+    optimization: str | None = None,
     labels: str | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -355,11 +399,12 @@ def train(
 
     Called again on the same folder it goes on where it stopped: same optimizer state, same order of the data, so a
     run bounded by ``epochs`` or ``steps`` ends with the weights of an unbroken one. A finished run given a larger bound
-    goes on too, with the step sizes that the larger bound has at that point. Without any bound it runs the thesis's
-    1000 epochs (4.2).
+    goes on too, with the step sizes that the larger bound has at that point. Without any bound it runs the
+    model's own number of steps, or the thesis's 1000 epochs (4.2).
 
     Args:
-        optimization: ``stable``, or ``thesis`` for Adam with a fixed step size (3.1.2).
+        optimization: a name in ``OPTIMIZATIONS``, such as ``thesis`` for Adam with a fixed step size (3.1.2); by
+            default the model's own.
         labels: which labels are the controls: ``tracked`` (as in the thesis, 4.1) or, for posed photos,
             ``commanded``; by default the model's own.
         max_time: training time, earlier parts of an interrupted run counted in.
@@ -374,17 +419,19 @@ def train(
     """
     if model not in RECIPES:
         raise DmsynthError(f"no model named {model!r}; there is {', '.join(RECIPES)}")
+    recipe = RECIPES[model]
+    optimization = optimization or recipe.optimization
     if optimization not in OPTIMIZATIONS:
         raise DmsynthError(f"no optimization named {optimization!r}; there is {', '.join(OPTIMIZATIONS)}")
-    recipe, way = RECIPES[model], OPTIMIZATIONS[optimization]
+    way, (shown, shown_by) = OPTIMIZATIONS[optimization], dataset.about
     settings = Settings(
         model=model,
-        control_space=recipe.control_space,
-        labels=labels or recipe.labels,
+        control_space=recipe.control_space or shown.name,
+        labels=labels or recipe.labels or shown_by,
         dataset_sha256=dataset.sha256,
         seed=seed,
         optimization=way,
-        latent=latent or recipe.latent,
+        latent=latent or recipe.latent if recipe.latent else None,
         base_channels=base_channels or recipe.base_channels,
         precision=precision or best_precision(),
     )
@@ -395,11 +442,26 @@ def train(
     if len(frames) < 2 * way.batch or not len(dataset.split("test")) + len(dataset.split("validation")):
         raise DmsynthError(f"{dataset.path}: {len(frames)} training frames are too few; make it from more material")
     space = CONTROL_SPACES[settings.control_space].fitted(values[frames])
-    if settings.latent < space.size:
+    if latent is not None and recipe.latent is None:
+        raise DmsynthError(f"--latent {latent}: {model} has no latent vector; leave the option out")
+    if settings.latent is not None and settings.latent < space.size:
         raise DmsynthError(f"--latent {settings.latent}: must hold the {space.size} controls {', '.join(space.names)}")
     codes = space.encode(values)
-    stream = Stream(Batches(dataset, codes, frames, way.batch, seed), endless=True)
-    validation = Stream(Batches(dataset, codes, dataset.split("validation"), way.batch, 0), endless=False)
+    carried, sources = Carried(), np.array([nearest_to_neutral(values, frames)])
+    if recipe.carries:
+        names, quantities = dataset.carried()
+        carried = Carried.fitted(names, codes[frames], quantities[frames])
+        codes = np.concatenate([codes, carried.encode(names, codes, quantities)], axis=1)
+        sources = _steer_from(dataset, codes, carried, space.size)
+    landmarks = dataset.landmarks() if recipe.carries else None
+    stream = Stream(
+        Batches(dataset, codes, frames, way.batch, seed, sources if recipe.carries else None, landmarks), endless=True
+    )
+    held_out = dataset.split("validation")
+    at_once = max(2, min(way.batch, len(held_out) // 2 * 2))
+    validation = Stream(Batches(dataset, codes, held_out, at_once, 0, landmarks=landmarks), endless=False)
+    if steps is None and epochs is None and max_time is None:
+        steps = recipe.steps
     if steps is None and (epochs is not None or max_time is None):
         steps = (epochs or 1000) * stream.batches.per_pass
 
@@ -409,13 +471,15 @@ def train(
         "width": width,
         "height": height,
         "channels": 1 if dataset.frames.ndim == 3 else 3,
-        "latent": settings.latent,
         "base_channels": settings.base_channels,
-        "given": space.size if recipe.gives_code else 0,
     }
+    if settings.latent is None:
+        shape |= {"controls": codes.shape[1]}
+    else:
+        shape |= {"latent": settings.latent, "given": space.size if recipe.gives_code else 0}
     bound = Bound(steps, Timer(max_time, interval="step"))
     network = recipe.network(**shape)
-    if way.even_start:
+    if way.even_start and isinstance(network, Autoencoder):
         start_evenly(network)
     training = Training(network, settings, stream, bound)
     with _quiet_lightning(), begin_run(out, dataset, settings):
@@ -441,7 +505,27 @@ def train(
         seconds = bound.timer.time_elapsed("train")
         if validation.batches.per_pass:
             _restore_best(trainer, training, validation, out / "best.ckpt")
-        return _finish(out, training, dataset, shape, space, values, trainer.global_step, seconds)
+        steer_from = (
+            Coverage.of(codes[frames, : space.size]),
+            carried,
+            np.array(dataset.frames[sources]),
+            codes[sources],
+        )
+        return _finish(out, training, dataset, shape, space, steer_from, trainer.global_step, seconds)
+
+
+def _steer_from(dataset: Dataset, codes: NDArray[np.float32], carried: Carried, controls: int) -> NDArray[np.int64]:
+    """Which frames to keep to steer from. First the most typical one, both eyes rather open than closed; the others are
+    of its recording, so that no steered video goes from one place or light to another."""
+    frames, recordings = dataset.split("train"), dataset.labels["recording_index"].to_numpy()
+    awake = frames
+    lids = [controls + number for number, name in enumerate(carried.names) if name.startswith("blink")]
+    if lids:
+        blink = codes[frames][:, lids].max(axis=1)  # of the eye that is closed further: no winks either
+        awake = frames[blink <= np.quantile(blink, 0.3)]
+    first = nearest_to_neutral(codes.astype(float), awake)
+    same = frames[recordings[frames] == recordings[first]]
+    return same[typical(codes[same], _SOURCES, int(np.flatnonzero(same == first)[0]))]
 
 
 def _trainer(
@@ -456,7 +540,7 @@ def _trainer(
         _Curves(out / "curves.csv", steps_per_pass),
     ]
     if not quiet:
-        callbacks += [_Preview(*stream.batches(0)), _Bar(bound)]
+        callbacks += [_Preview(*stream.batches(0)[:2]), _Bar(bound)]
     validating = validation.batches.per_pass > 0
     if validating:
         best = ModelCheckpoint(
@@ -530,19 +614,21 @@ def _finish(
     dataset: Dataset,
     shape: dict[str, int],
     space: ControlSpace,
-    values: NDArray[np.float64],
+    steer_from: tuple[Coverage, Carried, NDArray[np.uint8], NDArray[np.float32]],
     steps: int,
     seconds: float,
 ) -> Path:
     """Write the trained face and its place in the world."""
-    settings = training.settings
+    settings, (coverage, carried, sources, source_codes) = training.settings, steer_from
     face = TrainedFace(
         network=training.result.cpu().eval(),
         shape=shape,
         model=settings.model,
         space=space,
-        coverage=Coverage.of(space.encode(values[dataset.split("train")])),
-        source=np.array(dataset.frames[nearest_to_neutral(dataset, values)]),
+        coverage=coverage,
+        carried=carried,
+        sources=sources,
+        source_codes=source_codes,
         about={
             "dataset": dataset.path.name,
             "dataset_sha256": dataset.sha256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -13,27 +14,36 @@ import numpy as np
 import torch
 from rich.progress import track as show
 
+from dmsynth.carried import Carried
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.coverage import Coverage
+from dmsynth.dataset import open_dataset
+from dmsynth.experiments.race import race
 from dmsynth.machine import best_precision, describe_machine
 from dmsynth.models import RECIPES
 from dmsynth.models.autoencoder import channels_last
 from dmsynth.models.face_file import TrainedFace, save_face
-from dmsynth.optimization import OPTIMIZATIONS
-from dmsynth.parallel import map_ordered
+from dmsynth.parallel import ahead, cores, map_ordered
 from dmsynth.progress import console
-from dmsynth.sources.photo import PoseRange, default_portrait, prepare
+from dmsynth.sources.photo import PoseRange, default_portrait, pose_photo, prepare
 from dmsynth.steering import SteerableFace, load_face
-from dmsynth.swapping import swap_position_encoding
+from dmsynth.swapping import OBJECTIVES
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image, VideoWriter, fit, read_video
 
-SIZE = (320, 240)
+SIZE, LARGE = (320, 240), (640, 480)
 SECONDS = 3.0  # each stage is repeated for this long
+RACE = (15.0, 30.0, 60.0, 120.0, 240.0)  # seconds of training
+RACE_FRAMES = 1200
 
 
-def bench(tracker: Tracker) -> dict[str, Any]:
-    """Rates per second at 320×240: posing, tracking, import (decode, scale, track), training and steering."""
+def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE) -> dict[str, Any]:
+    """Everything that takes time, in one run: ``images_per_second`` of each stage, and a training race.
+
+    Args:
+        folder: where the race is run; its finished parts are kept. Everything else leaves nothing.
+        race_seconds: how long the racers train; none: no race.
+    """
     posed = prepare(default_portrait(), tracker, SIZE, "astronaut", colour=False)
     poses = [PoseRange().draw(0, number) for number in range(64)]
     frames = [posed.pose(**pose) for pose in poses]
@@ -42,29 +52,39 @@ def bench(tracker: Tracker) -> dict[str, Any]:
         "pose a photo and track it": lambda: _count(map_ordered(lambda pose: tracker(posed.pose(**pose)), poses)),
         "track": lambda: _count(map_ordered(tracker, frames)),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "video.mp4"
+    with tempfile.TemporaryDirectory() as scratch:
+        video = Path(scratch) / "video.mp4"
         _write(video, frames)
-        stages["read a video, scale and track it"] = lambda: _count(
-            map_ordered(lambda frame: tracker(fit(frame.image, *SIZE)), read_video(video, grey=True))
-        )
-        for channels in (16, 32, 64):
-            face = _untrained(Path(folder) / "face.safetensors", channels)
-            stages[f"steer, {channels} base channels"] = partial(_steer, face)
-            stages[f"steer and encode, {channels} base channels"] = partial(_steer, face, Path(folder) / "out.mp4")
-        for channels in (16, 32, 64):
+        for workers in sorted({1, cores()}):
+            stages[f"import a video (read, scale, track), {workers} thread{'s' * (workers > 1)}"] = partial(
+                _import, video, tracker, workers
+            )
+        for size in (SIZE, LARGE):
+            named = f"{size[0]}×{size[1]}"
+            for model, channels in (("swapwarp", 16), ("rotation", 16), ("rotation", 64)):
+                face = _untrained(Path(scratch) / "face.safetensors", model, size, channels)
+                kind = f"{model}, {channels} base channels, {named}"
+                stages[f"steer: {kind}"] = partial(_steer, face)
+                stages[f"steer and encode video: {kind}"] = partial(_steer, face, Path(scratch) / "out.mp4")
+            pictures = [fit(frame, *size) for frame in frames[:16]]
+            stages[f"encode video, {named}"] = partial(_write, Path(scratch) / "out.mp4", pictures)
+        for model, channels, batch in (("swapwarp", 16, 8), ("rotation", 16, 4), ("rotation", 64, 4)):
             for precision in ("32-true", "bf16-mixed"):
-                stages[f"train on batches of 4, {channels} base channels, {precision} (images)"] = _training(
-                    channels, precision
-                )
+                name = f"train: {model}, {channels} base channels, batches of {batch}, {precision} (images)"
+                stages[name] = _training(model, channels, batch, precision)
         rates = {name: _rate(stage) for name, stage in show(stages.items(), "measuring", console=console)}
-    return {
+    result = {
         "size": list(SIZE),
         "tracker": tracker.name,
         "precision_chosen": best_precision(),
         "images_per_second": rates,
         "machine": describe_machine(),
     }
+    if race_seconds:
+        path = folder / "dataset"
+        dataset = open_dataset(path) if path.is_dir() else pose_photo(path, None, tracker, RACE_FRAMES, SIZE)
+        result["race"] = race(dataset, folder / "race", tracker, race_seconds)
+    return result
 
 
 def _rate(stage: Callable[[], int]) -> float:
@@ -81,39 +101,51 @@ def _count(items: Any) -> int:
 
 
 def _steer(face: SteerableFace, video: Path | None = None) -> int:
-    frames = face.frames(np.zeros((16, 3)))
-    return _write(video, frames) if video else _count(frames)
+    values = np.zeros((64, 3))
+    frames = face.frames(values)
+    return _write(video, ahead(frames)) if video else _count(frames)
+
+
+def _import(video: Path, tracker: Tracker, workers: int) -> int:
+    frames = read_video(video, grey=True)
+    return _count(map_ordered(lambda frame: tracker(fit(frame.image, *SIZE)), frames, workers))
 
 
 def _write(path: Path, frames: Iterable[Image]) -> int:
     written = 0
-    with VideoWriter(path, *SIZE, 25) as video:
-        for frame in frames:
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
+    with VideoWriter(path, width, height, 25) as video:
+        for frame in itertools.chain([first], frames):
             video.write(frame)
             written += 1
     return written
 
 
-def _untrained(path: Path, channels: int) -> SteerableFace:
+def _untrained(path: Path, model: str, size: tuple[int, int], channels: int) -> SteerableFace:
     """A face with random weights: speed does not depend on what was learned."""
-    shape = {"width": SIZE[0], "height": SIZE[1], "channels": 1, "latent": 8, "base_channels": channels}
-    network = RECIPES["rotation"].network(**shape)
+    shape = {"width": size[0], "height": size[1], "channels": 1, "base_channels": channels}
+    shape |= {"latent": 8} if RECIPES[model].latent else {"controls": 3}
+    network = RECIPES[model].network(**shape)
     coverage = Coverage(np.zeros((1, 3), dtype=np.float32), 1.0)
-    source = np.zeros(SIZE[::-1], dtype=np.uint8)
-    save_face(path, TrainedFace(network, shape, "rotation", CONTROL_SPACES["rotation"], coverage, source, {}))
+    source, code = np.zeros((1, *size[::-1]), dtype=np.uint8), np.zeros((1, 3), dtype=np.float32)
+    rotation = CONTROL_SPACES["rotation"]
+    save_face(path, TrainedFace(network, shape, model, rotation, coverage, Carried(), source, code, {}))
     return load_face(path)
 
 
-def _training(channels: int, precision: str) -> Callable[[], int]:
-    """One optimizer step of the rotation model on a batch of four."""
-    network = channels_last(RECIPES["rotation"].network(*SIZE, base_channels=channels))
-    optimizer = torch.optim.Adam(network.parameters(), lr=OPTIMIZATIONS["thesis"].learning_rate)
-    images = torch.rand(4, 1, SIZE[1], SIZE[0]).contiguous(memory_format=torch.channels_last)
-    code = torch.rand(4, 3)
+def _training(model: str, channels: int, batch: int, precision: str) -> Callable[[], int]:
+    """One optimizer step on a batch of images."""
+    network = channels_last(RECIPES[model].network(*SIZE, base_channels=channels))
+    objective = OBJECTIVES[RECIPES[model].objective]
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-6, fused=True)
+    images = torch.rand(batch, 1, SIZE[1], SIZE[0]).contiguous(memory_format=torch.channels_last)
+    code = torch.rand(batch, 3)
 
     def step() -> int:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"):
-            losses = swap_position_encoding(network, images, code)
+            losses = objective(network, images, code)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()

@@ -33,9 +33,8 @@ class DemoSize:
     """How large a demo is. The default fits two cores in about five minutes; tests use a smaller one."""
 
     frames: int = 900
-    size: tuple[int, int] = (112, 112)
-    base_channels: int = 16
-    train_seconds: float = 250
+    size: tuple[int, int] = (320, 240)
+    train_seconds: float = 180
     steps: int | None = None
 
 
@@ -53,7 +52,6 @@ def demo(
     trained = train(
         dataset,
         out / "training",
-        base_channels=size.base_channels,
         max_time=None if size.steps else timedelta(seconds=size.train_seconds),
         steps=size.steps,
         seed=seed,

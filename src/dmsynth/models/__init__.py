@@ -1,10 +1,11 @@
 """What is learned: the networks, by name.
 
-A model is a ``torch.nn.Module`` made from width, height, channels, latent and base_channels, with three methods,
+A model is a ``torch.nn.Module`` with these methods,
 
-    encode(images (n, channels, height, width)) → latent (n, d), its first entries the control code
-    decode(latent (n, d))                       → images (n, channels, height, width) in [0, 1]
-    steer(latent (1 or n, d), code (n, k))      → images of that appearance at those controls
+    encode(images (n, channels, height, width), code (n, k) or None) → appearance
+    steer(appearance (1 or n), code (n, k)) → images of that appearance at those controls, in [0, 1]
+    decode(appearance)                      → the images themselves
+    controls(appearance)                    → (n, k or more): what the encoder takes their controls for
 
 and an objective that trains it (``dmsynth.swapping``). Adding one is one entry here.
 """
@@ -15,36 +16,62 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dmsynth.models.autoencoder import Autoencoder
+from dmsynth.models.swapwarp import SwapWarp
 from dmsynth.swapping import OBJECTIVES
+
+Model = Autoencoder | SwapWarp
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named model: the network, its objective and the figures of the thesis it was published with.
+    """A named model: the network, its objective and the figures it was published with.
 
     Attributes:
         objective: its name in ``OBJECTIVES``.
-        labels: which labels are its controls unless the user says otherwise: tracked or commanded.
-        latent, base_channels: of the network.
+        control_space: what it steers; None: what the dataset shows.
+        labels: which labels are its controls unless the user says otherwise: tracked or commanded; None: the dataset's.
+        base_channels: of the network.
+        latent: length of the latent vector; None for a model that has none.
         gives_code: the controls are put into the latent and never encoded (Swap-Direct).
+        optimization: the one it is trained with unless the user says otherwise (``OPTIMIZATIONS``).
+        carries: whether it is taught with all that a dataset knows: carried controls (``dmsynth.carried``), landmarks,
+            and which frames will be steered from.
+        steps: how long it is trained unless the user says otherwise; None: the thesis's 1000 epochs.
+        coarse_until: for networks that take images of any size: which share of the training sees them at a quarter of
+            their size, and which share is over when they are first seen in full. Small images are quick to learn
+            large movements from.
     """
 
     description: str
-    network: Callable[..., Autoencoder]
-    control_space: str
+    network: Callable[..., Model]
     objective: str
-    labels: str
-    latent: int
     base_channels: int
+    control_space: str | None = None
+    labels: str | None = None
+    latent: int | None = None
     gives_code: bool = False
+    optimization: str = "stable"
+    carries: bool = False
+    steps: int | None = None
+    coarse_until: tuple[float, float] = (0.0, 0.0)
 
 
 RECIPES: dict[str, Recipe] = {
+    "swapwarp": Recipe(
+        description="the source frame, warped: sharp and fast, learned in minutes",
+        network=SwapWarp,
+        objective="SwapWarp",
+        base_channels=16,
+        optimization="warp",
+        carries=True,
+        steps=6000,
+        coarse_until=(0.15, 0.45),
+    ),
     "rotation": Recipe(
         description="the thesis's rotation model (4.2): Fig. 3.1's autoencoder, swap position encoding",
         network=Autoencoder,
-        control_space="rotation",
         objective="SPE",
+        control_space="rotation",
         labels="tracked",
         latent=8,
         base_channels=64,
@@ -61,4 +88,5 @@ RECIPES: dict[str, Recipe] = {
         gives_code=name == "SD",
     )
     for name in OBJECTIVES
+    if name != "SwapWarp"
 }

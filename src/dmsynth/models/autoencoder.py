@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -52,8 +53,11 @@ class Autoencoder(nn.Module):
             decoder += [nn.ReLU(), nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1)]
         self.decoder = nn.Sequential(*decoder, nn.Sigmoid())
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(n, channels, height, width) in [0, 1] → (n, latent); entries that are given stay 0."""
+    def encode(self, images: Tensor, code: Tensor | None = None) -> Tensor:
+        """(n, channels, height, width) in [0, 1] → (n, latent); entries that are given stay 0.
+
+        ``code``, the images' own controls, is what other models want to know; the thesis's does not.
+        """
         if self.encoder is None:
             return images.new_zeros(len(images), self.given)
         latent: Tensor = self.encoder(images)
@@ -68,6 +72,10 @@ class Autoencoder(nn.Module):
         """Images (n, …) of ``latent`` (1 or n, d) with its first entries replaced by ``code`` (n, k) (thesis 4.2)."""
         appearance = latent[:, code.shape[1] :].expand(len(code), -1)
         return self.decode(torch.cat([code, appearance], dim=1))
+
+    def controls(self, latent: Tensor) -> Tensor:
+        """(n, latent) → (n, latent): the control code comes first, as encoded."""
+        return latent
 
 
 def start_evenly(network: Autoencoder) -> None:
@@ -91,6 +99,9 @@ def start_evenly(network: Autoencoder) -> None:
         to_maps.bias.copy_(-(to_maps.weight * torch.rand_like(to_maps.weight)).sum(dim=1))
 
 
-def channels_last(network: Autoencoder) -> Autoencoder:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def channels_last(network: Network) -> Network:
     """The network with its weights laid out channels last: faster convolutions on every device measured."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

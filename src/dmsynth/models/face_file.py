@@ -1,7 +1,8 @@
 """A trained face as one file: ``face.safetensors``.
 
-Tensors: the network's weights (``network.*``), the training coverage (``coverage.codes``) and a source frame
-(``source``). Everything else is JSON in the file's metadata under ``dmsynth``. No pickle is ever read.
+Tensors: the network's weights (``network.*``), the training coverage (``coverage.codes``), source frames
+(``sources``) and their control codes (``source_codes``). Everything else is JSON in the file's metadata under
+``dmsynth``. No pickle is ever read.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 import dmsynth
+from dmsynth.carried import Carried
 from dmsynth.controls import ControlSpace
 from dmsynth.coverage import Coverage
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
-from dmsynth.models import RECIPES
-from dmsynth.models.autoencoder import Autoencoder, channels_last
+from dmsynth.models import RECIPES, Model
+from dmsynth.models.autoencoder import channels_last
 from dmsynth.video import Image
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -34,34 +37,46 @@ class TrainedFace:
 
     Attributes:
         network: the trained network.
-        shape: its arguments: width, height, channels, latent, base_channels.
+        shape: its arguments: width, height, channels, base_channels and the like.
         model: name of its recipe.
         space: the controls, with the range that maps to [0, 1].
         coverage: the training poses.
-        source: a typical training frame, (h, w) or (h, w, 3) uint8, from which to steer if no other is given.
+        carried: what the control codes hold beyond the space's controls.
+        sources: (s, h, w) or (s, h, w, 3) uint8, training frames from which to steer if no other is given; the first
+            is the most typical one.
+        source_codes: (s, k) float32, their control codes, carried controls included.
         about: how it was made: dataset hash, labels, tracker, settings, seconds, machine.
     """
 
-    network: Autoencoder
+    network: Model
     shape: dict[str, int]
     model: str
     space: ControlSpace
     coverage: Coverage
-    source: Image
+    carried: Carried
+    sources: NDArray[np.uint8]
+    source_codes: NDArray[np.float32]
     about: dict[str, Any]
+
+    @property
+    def source(self) -> Image:
+        """The most typical source frame."""
+        return self.sources[0]
 
 
 def save_face(path: Path, face: TrainedFace) -> None:
     """Write a face file, whole or not at all."""
     tensors = {f"network.{name}": value.cpu().contiguous() for name, value in face.network.state_dict().items()}
     tensors["coverage.codes"] = torch.from_numpy(face.coverage.codes)
-    tensors["source"] = torch.from_numpy(np.ascontiguousarray(face.source))
+    tensors["sources"] = torch.from_numpy(np.ascontiguousarray(face.sources))
+    tensors["source_codes"] = torch.from_numpy(face.source_codes)
     content = {
         "format": FORMAT,
         "version": dmsynth.__version__,
         "model": face.model,
         "shape": face.shape,
         "control_space": face.space.to_dict(),
+        "carried": face.carried.to_dict(),
         "coverage_tolerance": face.coverage.tolerance,
         "about": face.about,
     }
@@ -91,12 +106,16 @@ def read_face(path: Path) -> TrainedFace:
 
 
 def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TrainedFace:
-    if content.get("format") != FORMAT or content.get("model") not in RECIPES:
+    if content.get("format") not in (1, FORMAT) or content.get("model") not in RECIPES:
         raise DmsynthError(
             f"{path}: face format {content.get('format')!r}, model {content.get('model')!r} of dmsynth "
             f"{content.get('version', '?')}, but this is dmsynth {dmsynth.__version__} (format {FORMAT}); "
             "train the face again or install that version"
         )
+    space = ControlSpace.from_dict(content["control_space"])
+    if content["format"] == 1:  # one source frame, and nothing carried
+        tensors |= {"sources": tensors["source"][None], "source_codes": torch.zeros(1, space.size)}
+        content |= {"carried": Carried().to_dict()}
     network = RECIPES[content["model"]].network(**content["shape"])
     weights = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
     try:
@@ -107,8 +126,10 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
         network=channels_last(network).eval(),
         shape=content["shape"],
         model=content["model"],
-        space=ControlSpace.from_dict(content["control_space"]),
+        space=space,
         coverage=Coverage(tensors["coverage.codes"].numpy(), float(content["coverage_tolerance"])),
-        source=tensors["source"].numpy(),
+        carried=Carried.from_dict(content["carried"]),
+        sources=tensors["sources"].numpy(),
+        source_codes=tensors["source_codes"].numpy(),
         about=content["about"],
     )

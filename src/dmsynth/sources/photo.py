@@ -15,7 +15,7 @@ from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
 from dmsynth.sources.photo_posing import PosedPhoto
-from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
+from dmsynth.trackers import Face, Tracker, face_labels, why_unusable
 from dmsynth.video import Image, fit, read_image
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
@@ -105,10 +105,9 @@ def pose_photo(
             if reason:
                 writer.leave_out(reason)
             else:
-                labels: dict[str, float | int | str] = {"recording": name, "recording_index": 0, "frame": number}
-                labels |= {f"commanded_{control}": value for control, value in pose.items()}
-                labels |= {f"tracked_{column}": value for column, value in face_columns(faces[0]).items()}
-                writer.keep(image, labels)
+                where: dict[str, Any] = {"recording": name, "recording_index": 0, "frame": number}
+                commanded = {f"commanded_{control}": value for control, value in pose.items()}
+                writer.keep(image, where | commanded | face_labels(faces[0]))
             advance()
     if writer.kept < frames / 2:
         kept, why = writer.kept, writer.left_out

@@ -15,7 +15,7 @@ from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
-from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
+from dmsynth.trackers import Face, Tracker, face_labels, why_unusable
 from dmsynth.video import Image, VideoInfo, check_whole, cut_to_shape, fit, probe_video, read_video
 
 _AUTOMATIC_AREA = 320 * 240
@@ -83,14 +83,13 @@ def import_recordings(
                 if reason:
                     writer.leave_out(reason)
                 else:
-                    tracked = {f"tracked_{name}": value for name, value in face_columns(faces[0]).items()}
-                    where: dict[str, float | int | str] = {
+                    where = {
                         "recording": videos[sample.recording].name,
                         "recording_index": sample.recording,
                         "frame": sample.frame,
                         "time": sample.time,
                     }
-                    writer.keep(sample.image, where | tracked)
+                    writer.keep(sample.image, where | face_labels(faces[0]) | _carried(faces[0]))
                 advance()
         if writer.kept < _FEWEST_FRAMES:
             counts = ", ".join(f"{reason}: {count}" for reason, count in writer.left_out.items()) or "none left out"
@@ -133,6 +132,14 @@ def _measure(sample: _Sample, tracker: Tracker, size: tuple[int, int]) -> tuple[
     large = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else cut
     faces = [face.scaled(size[0] / large.shape[1]) for face in tracker(large)]
     return replace(sample, image=fit(cut, *size)), faces
+
+
+def _carried(face: Face) -> dict[str, float]:
+    """What a living person does besides turning the head: where the head is, how large, and the expression."""
+    left, top, right, bottom = face.box
+    x, y = face.centre
+    place = {"x": x, "y": y, "size": math.sqrt((right - left) * (bottom - top))}
+    return {f"carried_{name}": value for name, value in (place | face.expression).items()}
 
 
 def _automatic_size(width: int, height: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,7 @@ from dmsynth.progress import console
 from dmsynth.video import Frame, Image
 
 ENTRY_POINTS = "dmsynth.trackers"
+_LANDMARKS = 150  # at least so many are kept as labels, of those that a tracker has
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,14 @@ class Face:
         box: left, top, right, bottom of the landmarks in pixels; may reach outside the image.
         landmarks: (n, 3) float32 in pixels: x right, y down, z negative towards the camera, in the scale of x.
             Empty for trackers that have none.
+        expression: what the face does besides turning, by name (blink_left, gaze_x, jaw, …), in any scale. Empty for
+            trackers that do not say.
     """
 
     rotation: NDArray[np.float64]
     box: tuple[float, float, float, float]
     landmarks: NDArray[np.float32]
+    expression: dict[str, float] = field(default_factory=dict)
 
     @property
     def pose(self) -> dict[str, float]:
@@ -55,7 +59,7 @@ class Face:
     def scaled(self, factor: float) -> Face:
         """The same face in an image enlarged by ``factor``."""
         left, top, right, bottom = (edge * factor for edge in self.box)
-        return Face(self.rotation, (left, top, right, bottom), self.landmarks * np.float32(factor))
+        return replace(self, box=(left, top, right, bottom), landmarks=self.landmarks * np.float32(factor))
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -156,6 +160,16 @@ def face_columns(face: Face) -> dict[str, float]:
     left, top, right, bottom = face.box
     x, y = face.centre
     return face.pose | {"x": x, "y": y, "left": left, "top": top, "right": right, "bottom": bottom}
+
+
+def face_labels(face: Face) -> dict[str, float | list[float]]:
+    """A face as a dataset's labels: ``tracked_pitch`` … and, where the tracker has any, ``landmarks``: x and y in
+    pixels, one point after the other, of some 160 points spread over the face."""
+    labels: dict[str, float | list[float]] = {f"tracked_{name}": value for name, value in face_columns(face).items()}
+    if len(face.landmarks):
+        some = face.landmarks[:: max(1, len(face.landmarks) // _LANDMARKS), :2]
+        labels["landmarks"] = [round(float(value), 2) for value in some.ravel()]
+    return labels
 
 
 def track_to_table(tracker: Tracker, frames: Iterable[Frame]) -> pd.DataFrame:

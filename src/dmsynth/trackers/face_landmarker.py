@@ -20,6 +20,19 @@ MODEL_URL = (
 )
 MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 MODEL_VARIABLE = "DMSYNTH_FACE_LANDMARKER"
+# What the face does besides turning: the mean of the first blendshapes less the mean of the second. Left and right are
+# the person's own; gaze > 0 looks towards the image's right edge and up, as yaw and pitch do.
+EXPRESSION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "blink_left": (("eyeBlinkLeft",), ()),
+    "blink_right": (("eyeBlinkRight",), ()),
+    "gaze_x": (("eyeLookOutLeft", "eyeLookInRight"), ("eyeLookInLeft", "eyeLookOutRight")),
+    "gaze_y": (("eyeLookUpLeft", "eyeLookUpRight"), ("eyeLookDownLeft", "eyeLookDownRight")),
+    "brow": (("browInnerUp", "browOuterUpLeft", "browOuterUpRight"), ("browDownLeft", "browDownRight")),
+    "jaw": (("jawOpen",), ()),
+    "smile": (("mouthSmileLeft", "mouthSmileRight"), ("mouthFrownLeft", "mouthFrownRight")),
+    "pucker": (("mouthPucker", "mouthFunnel"), ()),
+    "sideways": (("mouthLeft",), ("mouthRight",)),
+}
 _WAIT_FOR_NETWORK = 2.0  # seconds; with the rest of a start-up this keeps the fallback within 3 s
 
 
@@ -97,6 +110,7 @@ class FaceLandmarker:
                 base_options=tasks.BaseOptions(model_asset_buffer=path.read_bytes()),
                 num_faces=2,
                 output_facial_transformation_matrixes=True,
+                output_face_blendshapes=True,
             )
             try:
                 self._landmarker = vision.FaceLandmarker.create_from_options(options)
@@ -114,7 +128,8 @@ class FaceLandmarker:
         frame = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)
         result = self._landmarker.detect(frame)
         faces = []
-        for points, matrix in zip(result.face_landmarks, result.facial_transformation_matrixes, strict=True):
+        found = zip(result.face_landmarks, result.facial_transformation_matrixes, result.face_blendshapes, strict=True)
+        for points, matrix, shapes in found:
             landmarks = np.array([(p.x * width, p.y * height, p.z * width) for p in points], dtype=np.float32)
             (left, top), (right, bottom) = landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)
             faces.append(
@@ -122,9 +137,17 @@ class FaceLandmarker:
                     rotation=_nearest_rotation(np.asarray(matrix)[:3, :3]),
                     box=(float(left), float(top), float(right), float(bottom)),
                     landmarks=landmarks,
+                    expression=_expression({shape.category_name: shape.score for shape in shapes}),
                 )
             )
         return faces
+
+
+def _expression(scores: dict[str, float]) -> dict[str, float]:
+    def mean(names: tuple[str, ...]) -> float:
+        return sum(scores[name] for name in names) / max(len(names), 1)
+
+    return {name: round(mean(more) - mean(less), 4) for name, (more, less) in EXPRESSION.items()}
 
 
 def _nearest_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,54 @@
+"""Two ways to learn a face, on the same data for the same time: the thesis's rotation model, and SwapWarp."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from dmsynth.dataset import Dataset
+from dmsynth.evaluation import evaluate
+from dmsynth.files import read_json, write_json
+from dmsynth.steering import load_face
+from dmsynth.trackers import Tracker
+from dmsynth.training import train
+
+GOAL = 3.0  # degrees, on every axis: the time to get there is compared
+
+RUNNERS: dict[str, dict[str, Any]] = {
+    # exactly as published (4.2): 64 base channels, batches of 4, Adam at a fixed 5e-4
+    "thesis": {"model": "rotation", "optimization": "thesis", "precision": "32-true"},
+    "swapwarp": {"model": "swapwarp"},
+}
+
+
+def race(dataset: Dataset, out: Path, tracker: Tracker, seconds: tuple[float, ...], seed: int = 0) -> dict[str, Any]:
+    """Train each for each of the ``seconds`` anew, because a step size that falls to zero falls with the time at hand,
+    and judge it on the held-out frames from one source frame. What is finished in ``out`` is kept.
+
+    Returns:
+        By name: ``runs``, one for each time (seconds, steps, ``mae``, lost, frames, psnr, sharpness), and
+        ``seconds_to_goal``: the shortest after which every axis is within ``GOAL`` and at most one frame in fifty is
+        lost, or None.
+    """
+    result: dict[str, Any] = {}
+    for name, how in RUNNERS.items():
+        runs = []
+        for duration in sorted(seconds):
+            folder = out / f"{name}-{duration:g}s"
+            if not (folder / "judged.json").is_file():
+                path = train(dataset, folder, max_time=timedelta(seconds=duration), seed=seed, quiet=True, **how)
+                face = load_face(path).from_one_source()
+                metrics = evaluate(face, dataset, tracker).metrics
+                kept = ("mae", "lost", "frames", "psnr", "sharpness", "tracker_floor")
+                judged = {"seconds": duration, "steps": face.trained.about["steps"]}
+                write_json(folder / "judged.json", judged | {key: metrics[key] for key in kept})
+            runs.append(read_json(folder / "judged.json"))
+        there = [run["seconds"] for run in runs if _arrived(run)]
+        result[name] = {"runs": runs, "seconds_to_goal": min(there, default=None)}
+    return result
+
+
+def _arrived(run: dict[str, Any]) -> bool:
+    errors = run["mae"].values()
+    return run["lost"] * 50 <= run["frames"] and all(error is not None and error <= GOAL for error in errors)

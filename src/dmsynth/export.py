@@ -1,0 +1,96 @@
+"""A trained face for programs without PyTorch: ONNX."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import dmsynth
+from dmsynth.errors import DmsynthError
+from dmsynth.files import replacing
+from dmsynth.steering import SteerableFace
+from dmsynth.video import Image
+
+_OPSET = 20  # 16 is the first with GridSample, which warps; 20 has it as it is today
+
+
+class _FixedSource(nn.Module):
+    """A network and one encoded source: controls in their units in, picture out."""
+
+    low: Tensor
+    span: Tensor
+    carried: Tensor
+
+    def __init__(self, face: SteerableFace, source: Image | None) -> None:
+        super().__init__()
+        appearance, carried = face.appearance(source)
+        self.network = face.trained.network
+        self._appearance_type = type(appearance)
+        self._parts = len(appearance) if isinstance(appearance, tuple) else 0
+        for number, part in enumerate(appearance if self._parts else [appearance]):
+            self.register_buffer(f"appearance{number}", part.clone())
+        space = face.trained.space
+        self.register_buffer("low", torch.from_numpy(space.low).float())
+        self.register_buffer("span", torch.from_numpy(space.high - space.low).float())
+        self.register_buffer("carried", torch.from_numpy(np.array(carried))[None])
+
+    def forward(self, controls: Tensor) -> Tensor:
+        parts = [getattr(self, f"appearance{number}") for number in range(max(1, self._parts))]
+        appearance: Any = self._appearance_type(*parts) if self._parts else parts[0]
+        code = torch.cat([(controls - self.low) / self.span, self.carried], dim=1)
+        network: Any = self.network
+        image: Tensor = network.steer(appearance, code)
+        return image
+
+
+def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> Path:
+    """Write a face with one source frame as an ONNX model; returns ``out``.
+
+    Its input ``controls`` is (1, k) float32 in the face's own units and order (for a rotation pitch, yaw, roll in
+    degrees), its output ``image`` (1, channels, height, width) float32 in [0, 1]. Both, and the range the face was
+    trained on, stand in the model's metadata under ``dmsynth``.
+
+    Args:
+        source: the frame to steer from; by default the face's most typical one.
+
+    Raises:
+        DmsynthError: a name that does not end in .onnx; packages that are not installed.
+    """
+    if out.suffix.lower() != ".onnx":
+        raise DmsynthError(f"{out}: give a name that ends in .onnx")
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ModuleNotFoundError as error:
+        raise DmsynthError(f"exporting needs {error.name}; pip install 'dmsynth[export]'") from None
+    module = _FixedSource(face, source).eval()
+    rest = torch.from_numpy(np.array([face.trained.space.row({})], dtype=np.float32))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (rest,),
+            input_names=["controls"],
+            output_names=["image"],
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    controls = [{"name": c.name, "unit": c.unit, "low": c.low, "high": c.high} for c in face.trained.space.controls]
+    about = {"version": dmsynth.__version__, "controls": controls, "size": face.size, "about": face.trained.about}
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "dmsynth", json.dumps(about)
+    onnx.checker.check_model(model)
+    with replacing(out) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return out

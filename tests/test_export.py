@@ -1,0 +1,36 @@
+"""A face outside PyTorch draws the same pixels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from dmsynth.dataset import Dataset
+from dmsynth.errors import DmsynthError
+from dmsynth.export import export_onnx
+from dmsynth.steering import load_face
+from dmsynth.training import train
+
+
+@pytest.mark.parametrize("model", ["swapwarp", "rotation"])
+def test_onnx_runtime_draws_the_same_pixels(tmp_path: Path, photo_dataset: Dataset, model: str) -> None:
+    face = load_face(train(photo_dataset, tmp_path / "run", model, base_channels=4, steps=20))
+    path = export_onnx(face, tmp_path / "face.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    about = json.loads(onnx.load(path).metadata_props[0].value)
+    assert [control["name"] for control in about["controls"]] == ["pitch", "yaw", "roll"]
+    for pose in ([0, 0, 0], [5, 15, -4], [-8, -18, 9]):
+        values = np.array([pose], dtype=np.float32)
+        (image,) = session.run(["image"], {"controls": values})
+        ours = next(face.from_one_source().frames(values.astype(float)))
+        assert np.abs(np.round(image[0, 0] * 255) - ours).max() <= 2
+
+
+def test_other_names_are_refused(tmp_path: Path, face_file: Path) -> None:
+    with pytest.raises(DmsynthError, match=r"\.onnx"):
+        export_onnx(load_face(face_file), tmp_path / "face.bin")
