@@ -214,7 +214,12 @@ def test_a_killed_study_goes_on_and_ray_gives_the_same_table(tmp_path: Path, tra
     arguments = ["reproduce", "position", "--preset", "smoke", "--out", str(out)]
     command = [sys.executable, "-m", "dmsynth.cli", *arguments]
     for stop, results in ((signal.SIGINT, 2), (signal.SIGKILL, 4)):
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONWARNINGS": "ignore"}, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_heed_ctrl_c,
+        )
         deadline = time.monotonic() + 200
         while len(list(out.glob("cells/*/result.json"))) < results and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -236,6 +241,11 @@ def test_a_killed_study_goes_on_and_ray_gives_the_same_table(tmp_path: Path, tra
     by_ray = run_study(tmp_path / "ray", STUDIES["smoke"], tracker, engine=Engine("ray"))
     assert len(by_ray) == 18
     assert (tmp_path / "ray" / "cells.csv").read_bytes() == (out / "cells.csv").read_bytes()
+
+
+def _heed_ctrl_c() -> None:
+    """Shells start background jobs, and so the tests in one, deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_both_optimizations_start_from_the_same_data(tmp_path: Path, tracker: Tracker) -> None:
