@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dmsynth.batches import Batches, to_network
 from dmsynth.carried import Carried
 from dmsynth.coverage import Coverage, typical
 from dmsynth.dataset import Dataset
@@ -27,7 +28,7 @@ from dmsynth.sources.recording import import_recordings
 from dmsynth.steering import SteerableFace, blended, choose_sources, load_face
 from dmsynth.swapping import OBJECTIVES
 from dmsynth.trackers import Tracker
-from dmsynth.training import Batches, _steer_from, to_network, train
+from dmsynth.training import _steer_from, train
 from dmsynth.trajectory import parse_motions
 
 Codes = NDArray[np.float32]

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dmsynth.batches import Batches
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.files import lock
@@ -27,7 +28,7 @@ from dmsynth.models.autoencoder import Autoencoder
 from dmsynth.models.face_file import read_face
 from dmsynth.optimization import OPTIMIZATIONS, Optimization
 from dmsynth.swapping import OBJECTIVES, swap, swap_position_encoding
-from dmsynth.training import Batches, Training, train
+from dmsynth.training import Training, train
 
 
 def test_the_swap_exchanges_neighbours() -> None:

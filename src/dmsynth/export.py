@@ -72,7 +72,9 @@ def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> 
         raise DmsynthError(f"exporting needs {error.name}; pip install 'dmsynth[export]'") from None
     module = _FixedSource(face, source).eval()
     rest = torch.from_numpy(np.array([face.trained.space.row({})], dtype=np.float32))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -84,6 +86,7 @@ def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> 
             dynamo=True,
             verbose=False,
         )
+    logger.setLevel(level)
     assert program is not None
     model = program.model_proto
     controls = [{"name": c.name, "unit": c.unit, "low": c.low, "high": c.high} for c in face.trained.space.controls]

@@ -17,7 +17,6 @@ from rich.progress import track as show
 from dmsynth.carried import Carried
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.coverage import Coverage
-from dmsynth.dataset import open_dataset
 from dmsynth.experiments.race import race
 from dmsynth.machine import best_precision, describe_machine
 from dmsynth.models import RECIPES
@@ -25,7 +24,7 @@ from dmsynth.models.autoencoder import channels_last
 from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.parallel import ahead, cores, map_ordered
 from dmsynth.progress import console
-from dmsynth.sources.photo import PoseRange, default_portrait, pose_photo, prepare
+from dmsynth.sources.photo import PoseRange, default_portrait, posed_dataset, prepare
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.swapping import OBJECTIVES
 from dmsynth.trackers import Tracker
@@ -81,8 +80,7 @@ def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE
         "machine": describe_machine(),
     }
     if race_seconds:
-        path = folder / "dataset"
-        dataset = open_dataset(path) if path.is_dir() else pose_photo(path, None, tracker, RACE_FRAMES, SIZE)
+        dataset = posed_dataset(folder / "dataset", None, tracker, RACE_FRAMES, SIZE, PoseRange(), seed=0)
         result["race"] = race(dataset, folder / "race", tracker, race_seconds)
     return result
 

@@ -9,12 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dmsynth.dataset import Dataset, open_dataset
-from dmsynth.errors import DmsynthError
 from dmsynth.evaluation import Evaluation, evaluate, follow, tracking_errors
 from dmsynth.files import write_json
 from dmsynth.report.html import SteeredRun, write_report
-from dmsynth.sources.photo import PoseRange, photo_recipe, pose_photo
+from dmsynth.sources.photo import PoseRange, posed_dataset
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.training import train
@@ -48,7 +46,9 @@ def demo(
     """
     size = size or DemoSize()
     out.mkdir(parents=True, exist_ok=True)
-    dataset = _dataset(out / "dataset", tracker, photo, size, seed)
+    # A little wider than the commands, because a tracker may answer less than the geometry's angle.
+    poses = PoseRange(pitch=10, yaw=36, roll=11)
+    dataset = posed_dataset(out / "dataset", photo, tracker, size.frames, size.size, poses, seed)
     trained = train(
         dataset,
         out / "training",
@@ -75,14 +75,3 @@ def demo(
     command += ["--train-time", f"{size.train_seconds:g}s"] + (["--photo", str(photo)] if photo else [])
     write_report(out / "report.html", face, evaluation, [shlex.join(command)], run)
     return metrics
-
-
-def _dataset(path: Path, tracker: Tracker, photo: Path | None, size: DemoSize, seed: int) -> Dataset:
-    # A little wider than the commands, because a tracker may answer less than the geometry's angle.
-    poses = PoseRange(pitch=10, yaw=36, roll=11)
-    if path.is_dir():
-        dataset = open_dataset(path)
-        if dataset.manifest["recipe"] != photo_recipe(photo, tracker, size.frames, size.size, poses, seed):
-            raise DmsynthError(f"{path}: holds another demo's faces; give another --out or remove it")
-        return dataset
-    return pose_photo(path, photo, tracker, size.frames, size.size, poses, seed)

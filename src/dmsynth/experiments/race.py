@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dmsynth.dataset import Dataset
+from dmsynth.errors import DmsynthError
 from dmsynth.evaluation import evaluate
 from dmsynth.files import read_json, write_json
 from dmsynth.steering import load_face
@@ -36,14 +37,17 @@ def race(dataset: Dataset, out: Path, tracker: Tracker, seconds: tuple[float, ..
         runs = []
         for duration in sorted(seconds):
             folder = out / f"{name}-{duration:g}s"
+            of = {"dataset_sha256": dataset.sha256, "tracker": tracker.name, "seed": seed, "how": how}
             if not (folder / "judged.json").is_file():
                 path = train(dataset, folder, max_time=timedelta(seconds=duration), seed=seed, quiet=True, **how)
                 face = load_face(path).from_one_source()
                 metrics = evaluate(face, dataset, tracker).metrics
                 kept = ("mae", "lost", "frames", "psnr", "sharpness", "tracker_floor")
-                judged = {"seconds": duration, "steps": face.trained.about["steps"]}
+                judged = {"of": of, "seconds": duration, "steps": face.trained.about["steps"]}
                 write_json(folder / "judged.json", judged | {key: metrics[key] for key in kept})
             runs.append(read_json(folder / "judged.json"))
+            if runs[-1]["of"] != of:
+                raise DmsynthError(f"{folder}: holds a run of another race; give another --out or remove it")
         there = [run["seconds"] for run in runs if _arrived(run)]
         result[name] = {"runs": runs, "seconds_to_goal": min(there, default=None)}
     return result

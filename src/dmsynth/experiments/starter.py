@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dmsynth.dataset import open_dataset
-from dmsynth.sources.photo import PoseRange, pose_photo
+from dmsynth.sources.photo import PoseRange, posed_dataset
 from dmsynth.trackers import Tracker
 from dmsynth.training import train
 
@@ -17,10 +16,8 @@ STEPS = 3300  # not a time, so that the same machine gives the same face; four m
 
 def make_starter(out: Path, folder: Path, tracker: Tracker) -> Path:
     """Train the starter face in ``folder``, interrupted or not, and write it to ``out``."""
-    dataset = folder / "dataset"
-    if not dataset.is_dir():
-        pose_photo(dataset, None, tracker, FRAMES, SIZE, PoseRange(), seed=0)
-    trained = train(open_dataset(dataset), folder / "training", steps=STEPS, seed=0)
+    dataset = posed_dataset(folder / "dataset", None, tracker, FRAMES, SIZE, PoseRange(), seed=0)
+    trained = train(dataset, folder / "training", steps=STEPS, seed=0)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(trained, out)
     return out

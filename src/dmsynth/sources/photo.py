@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
+from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
@@ -116,6 +116,24 @@ def pose_photo(
             f"{name}: the face was found in only {kept} of {frames} posed frames ({why}); use another photo"
         )
     return writer.finish(split_at_random(writer.kept, seed))
+
+
+def posed_dataset(
+    path: Path,
+    photo: Path | None,
+    tracker: Tracker,
+    frames: int,
+    size: tuple[int, int],
+    poses: PoseRange,
+    seed: int,
+) -> Dataset:
+    """The posed dataset at ``path``, made if it is not there. ``DmsynthError`` if it was made in another way."""
+    if not path.is_dir():
+        return pose_photo(path, photo, tracker, frames, size, poses, seed)
+    dataset = open_dataset(path)
+    if dataset.manifest["recipe"] != photo_recipe(photo, tracker, frames, size, poses, seed):
+        raise DmsynthError(f"{path}: holds other faces than asked for; give another folder or remove it")
+    return dataset
 
 
 def photo_recipe(

@@ -1,0 +1,99 @@
+"""What the commands share: the application they belong to, their common options, and how results are shown."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dmsynth.errors import DmsynthError
+
+# The rooms are imported inside the commands, so that each starts with what it needs and `--help` at once.
+
+app = typer.Typer(
+    help="Steerable synthetic drivers for validating driver monitoring systems.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+output = Console()
+
+
+def one_of(source: str | None, one_source: bool) -> None:
+    if source and one_source:
+        raise DmsynthError("--source and --one-source: choose one")
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if (
+        not (width.isdigit() and height.isdigit())
+        or int(width) % 16
+        or int(height) % 16
+        or not int(width) * int(height)
+    ):
+        raise DmsynthError(f"--size {text}: give WIDTHxHEIGHT, each divisible by 16, such as 320x240")
+    return int(width), int(height)
+
+
+def crop_of(text: str | None) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
+        raise DmsynthError(f"--crop {text}: give LEFT,TOP,WIDTH,HEIGHT in pixels, such as 200,0,640,480")
+    left, top, width, height = (int(part) for part in parts)
+    return left, top, width, height
+
+
+def duration_of(text: str | None) -> timedelta | None:
+    """``90``, ``90s``, ``5m`` or ``2h``."""
+    if text is None:
+        return None
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
+    number = text[:-1] if unit else text
+    try:
+        seconds = float(number) * (unit or 1)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e7:
+        raise DmsynthError(f"--max-time {text}: give a duration such as 90s, 5m or 2h")
+    return timedelta(seconds=seconds)
+
+
+TrackerName = Annotated[str, typer.Option("--tracker", help="auto, face-landmarker, face-mesh, or one of your own.")]
+TrackerModel = Annotated[
+    Path | None, typer.Option("--tracker-model", help="Face Landmarker's model file (face_landmarker.task).")
+]
+OneSource = Annotated[
+    bool, typer.Option("--one-source", help="Steer from the face's first source frame only, not from whichever suits.")
+]
+Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
+Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    table = Table("held-out poses", *metrics["mae"])
+    for key, title in (
+        ("mae", "mean error"), ("tracker_floor", "tracker's floor"), ("bias", "bias"), ("gain", "gain"),
+        ("correlation", "correlation"),
+    ):  # fmt: skip
+        table.add_row(title, *("–" if value is None else f"{value:.2f}" for value in metrics[key].values()))
+    if "command_only" in metrics:
+        errors = metrics["command_only"]["mae"].values()
+        table.add_row("mean error, nothing carried", *("–" if value is None else f"{value:.2f}" for value in errors))
+    if "trajectory" in metrics:
+        errors = metrics["trajectory"]["mae"].values()
+        table.add_row("mean error, video", *("–" if value is None else f"{value:.2f}" for value in errors))
+    output.print(table)
+    output.print(
+        f"{metrics['lost']} of {metrics['frames']} frames lost, PSNR {metrics['psnr']:.1f} dB, sharpness "
+        f"{metrics['sharpness']:.2f}, {metrics['steer_fps']:.0f} frames/s, trained {metrics['train_seconds']:.0f} s; "
+        f"tracker: {metrics['tracker']}"
+    )

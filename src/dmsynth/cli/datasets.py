@@ -1,0 +1,132 @@
+"""Make and look at face datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dmsynth.cli.app import Colour, Seed, TrackerModel, TrackerName, app, crop_of, output, size_of
+
+if TYPE_CHECKING:
+    from dmsynth.dataset import Dataset
+
+dataset_app = typer.Typer(help="Make and look at face datasets.", no_args_is_help=True)
+app.add_typer(dataset_app, name="dataset")
+
+
+@dataset_app.command("photo")
+def dataset_photo(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    image: Annotated[Path | None, typer.Argument(help="A portrait; default: a public-domain one.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="How many poses.")] = 1000,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the frames.")] = "320x240",
+    yaw: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 35,
+    pitch: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
+    roll: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
+    seed: Seed = 0,
+    colour: Colour = False,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Pose one portrait photo in 2.5-D: a dataset with known and with tracked head rotations."""
+    from dmsynth.sources.photo import PoseRange, pose_photo
+    from dmsynth.trackers import open_tracker
+
+    shape = size_of(size)
+    assert shape is not None
+    poses = PoseRange(pitch=pitch, yaw=yaw, roll=roll)
+    pool = open_tracker(tracker, tracker_model)
+    dataset = pose_photo(out, image, pool, frames, shape, poses, seed, colour)
+    print_dataset(dataset)
+
+
+@dataset_app.command("recording")
+def dataset_recording(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    videos: Annotated[list[Path], typer.Argument(help="Recordings of one person.")],
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT; default: the video's shape at about 320x240.")] = None,
+    crop: Annotated[str | None, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT: use only this part of the video.")] = None,
+    colour: Colour = False,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Import real video: frames with the tracker's labels, split by blocks of time."""
+    from dmsynth.sources.recording import import_recordings
+    from dmsynth.trackers import open_tracker
+
+    shape, part = size_of(size), crop_of(crop)
+    pool = open_tracker(tracker, tracker_model)
+    print_dataset(import_recordings(out, videos, pool, shape, part, colour))
+
+
+@dataset_app.command("position")
+def dataset_position(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    image: Annotated[Path | None, typer.Argument(help="A portrait; default: a public-domain one.")] = None,
+    frames: Annotated[int, typer.Option(min=12, help="How many positions.")] = 1000,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the frames, 4 to 3; the face scales along.")] = "640x480",
+    seed: Seed = 0,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Put a cut-out face at random places of a white wall: the thesis's position dataset (3.1.1)."""
+    from dmsynth.sources.cutout import make_position_dataset
+    from dmsynth.trackers import open_tracker
+
+    shape = size_of(size)
+    assert shape is not None
+    pool = open_tracker(tracker, tracker_model)
+    print_dataset(make_position_dataset(out, image, pool, frames, shape, seed))
+
+
+@dataset_app.command("info")
+def dataset_info(
+    path: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    out: Annotated[Path | None, typer.Option(help="Where the pictures go; default: DATASET/info.")] = None,
+) -> None:
+    """Contact sheet, marginal distributions and coverage map (thesis Figs. 4.1, 4.2), as PNG and in the terminal."""
+    import numpy as np
+
+    from dmsynth.dataset import open_dataset
+    from dmsynth.report import figures
+
+    dataset = open_dataset(path)
+    print_dataset(dataset)
+    space, labels = dataset.about
+    if space.name == "rotation":
+        yaw, pitch = (dataset.labels[f"{labels}_{name}"].to_numpy(dtype=float) for name in ("yaw", "pitch"))
+        step = 5.0 if max(np.ptp(yaw), np.ptp(pitch)) > 40 else 2.0
+        output.print(f"\nyaw-pitch coverage, {step:g}° a cell, darker is more frames (pitch up, yaw to the right)")
+        for line in figures.coverage_in_text(yaw, pitch, step):
+            output.print(line, highlight=False)
+    folder = out or path / "info"
+    for name, draw in (
+        ("contact-sheet", figures.contact_sheet),
+        ("marginals", figures.marginals),
+        ("coverage", figures.coverage_map),
+    ):
+        draw(dataset, folder / f"{name}.png")
+    output.print(f"\npictures: {folder}")
+
+
+def print_dataset(dataset: Dataset) -> None:
+    width, height = dataset.size
+    manifest = dataset.manifest
+    output.print(
+        f"{dataset.path}: {len(dataset)} frames of {width}×{height}, face found by {manifest['recipe']['tracker']}"
+    )
+    output.print("splits: " + ", ".join(f"{name} {count}" for name, count in manifest["splits"].items() if count))
+    left_out = ", ".join(f"{reason}: {count}" for reason, count in manifest["left_out"].items())
+    output.print(f"left out: {left_out or 'none'}")
+    space, labels = dataset.about
+    table = Table(labels, "lowest", "median", "highest")
+    for control in space.controls:
+        values = dataset.labels[f"{labels}_{control.name}"]
+        table.add_row(
+            f"{control.name} ({control.unit})",
+            *(f"{value:+.1f}" for value in (values.min(), values.median(), values.max())),
+        )
+    output.print(table)

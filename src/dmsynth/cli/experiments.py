@@ -1,0 +1,144 @@
+"""The demo, the starter face, the bench, and the thesis's experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dmsynth.cli.app import Seed, TrackerModel, TrackerName, app, duration_of, output, print_metrics
+
+if TYPE_CHECKING:
+    from dmsynth.report.study import StudyReport
+
+reproduce_app = typer.Typer(help="Repeat the thesis's experiments.", no_args_is_help=True)
+app.add_typer(reproduce_app, name="reproduce")
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/demo"),
+    photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
+    frames: Annotated[int, typer.Option(min=36, help="How many poses to train and test on.")] = 900,
+    train_time: Annotated[str, typer.Option(help="How long to train.")] = "180s",
+    seed: Seed = 0,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """From one portrait to a steered, tracked video with a report, in about five minutes on two cores."""
+    from dmsynth.experiments.demo import DemoSize, demo
+    from dmsynth.trackers import open_tracker
+
+    duration = duration_of(train_time)
+    assert duration is not None
+    pool = open_tracker(tracker, tracker_model)
+    metrics = demo(out, pool, photo, DemoSize(frames=frames, train_seconds=duration.total_seconds()), seed)
+    print_metrics(metrics)
+    output.print(f"report: {out / 'report.html'}\nvideo:  {out / 'steered.mp4'}")
+
+
+@app.command("starter")
+def starter_command(
+    out: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
+    folder: Annotated[Path, typer.Option(help="Where to work; an interrupted training in it goes on.")],
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Train the face that dmsynth comes with anew, from its portrait."""
+    from dmsynth.experiments.starter import make_starter
+    from dmsynth.trackers import open_tracker
+
+    output.print(f"face: {make_starter(out, folder, open_tracker(tracker, tracker_model))}")
+
+
+@app.command("bench")
+def bench_command(
+    out: Annotated[Path, typer.Option(help="Folder for bench.json.")] = Path("runs/bench"),
+    race: Annotated[bool, typer.Option(help="Train the thesis's model and SwapWarp for the same times, too.")] = True,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Measure the speed of each stage on this machine, and how long learning takes, in one run: half an hour."""
+    from dmsynth.experiments.bench import RACE, bench
+    from dmsynth.files import write_json
+    from dmsynth.trackers import open_tracker
+
+    result = bench(open_tracker(tracker, tracker_model), out, RACE if race else ())
+    write_json(out / "bench.json", result)
+    table = Table(f"at {result['size'][0]}×{result['size'][1]}", "a second", "ms each")
+    for name, rate in result["images_per_second"].items():
+        table.add_row(name, f"{rate:.1f}", f"{1000 / rate:.1f}")
+    output.print(table)
+    if "race" in result:
+        table = Table("trained for", "by", "mean error (°)", "lost", "PSNR", "sharpness")
+        for name, racer in result["race"].items():
+            for run in racer["runs"]:
+                error = " / ".join("–" if value is None else f"{value:.2f}" for value in run["mae"].values())
+                table.add_row(
+                    f"{run['seconds']:g} s", name, error, f"{run['lost']} of {run['frames']}",
+                    f"{run['psnr']:.1f} dB", "–" if run["sharpness"] is None else f"{run['sharpness']:.2f}",
+                )  # fmt: skip
+        output.print(table)
+    output.print(f"precision chosen here: {result['precision_chosen']}; written to {out / 'bench.json'}")
+
+
+EngineName = Annotated[str, typer.Option("--engine", help="local processes, or ray.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Trainings at once; default: one a core, or 8 on a GPU.")]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster; default: a Ray of this machine's own.")]
+
+
+@reproduce_app.command("position")
+def reproduce_position(
+    out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted study in it goes on.")],
+    preset: Annotated[str, typer.Option(help="thesis (days), laptop (hours) or smoke (a minute).")] = "laptop",
+    photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    address: Address = None,
+    seed: Seed = 0,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Chapter 3: four models, eight latent sizes, every figure and every finding."""
+    from dmsynth.experiments.grid import Engine
+    from dmsynth.experiments.position import reproduce
+    from dmsynth.trackers import open_tracker
+
+    runs = Engine(engine, workers, address)
+    report = reproduce(out, preset, open_tracker(tracker, tracker_model), photo, runs, seed)
+    _print_study(report, out)
+
+
+@reproduce_app.command("stability")
+def reproduce_stability(
+    out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted study in it goes on.")],
+    photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    address: Address = None,
+    seed: Seed = 0,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """The thesis's open problem, unstable training: its optimization against ours, same seeds, same data."""
+    from dmsynth.experiments.grid import Engine
+    from dmsynth.experiments.stable_training import compare
+    from dmsynth.trackers import open_tracker
+
+    runs = Engine(engine, workers, address)
+    report = compare(out, open_tracker(tracker, tracker_model), photo, runs, seed)
+    _print_study(report, out)
+
+
+def _print_study(report: StudyReport, out: Path) -> None:
+    """The findings, or where there are none the first table; everything else is in the report."""
+    title, rows = next(iter(report.tables.items()))
+    table = Table("the thesis says", "measured", "") if report.findings else Table(*rows.columns, title=title)
+    for finding in report.findings:
+        table.add_row(finding.claim, finding.measured, finding.verdict)
+    for row in [] if report.findings else rows.itertuples(index=False):
+        table.add_row(*row)
+    output.print(table)
+    output.print(f"report: {out / 'report.html'}")
