@@ -1,0 +1,1 @@
+"""What dmsynth is compared with."""
