@@ -31,15 +31,17 @@ from dmsynth.baselines.liveportrait import (
 )
 from dmsynth.baselines.liveportrait_checkout import Networks, open_networks
 from dmsynth.baselines.liveportrait_driven import Driven
+from dmsynth.cli.faces import evaluate_command, steer
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.evaluation import evaluate
+from dmsynth.files import read_json
 from dmsynth.pose import rotation_matrix
 from dmsynth.rendering import Recorded, Renderer, open_recorded
 from dmsynth.steering import SteerableFace, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.trajectory import parse_motions, read_table
-from dmsynth.video import Image, VideoWriter, fit, read_video, to_grey, to_rgb, write_image
+from dmsynth.video import Image, VideoWriter, fit, probe_video, read_video, to_grey, to_rgb, write_image
 
 OFFICIAL = "DMSYNTH_LIVEPORTRAIT"
 
@@ -299,6 +301,45 @@ def test_a_result_made_elsewhere(tmp_path: Path, person: Image) -> None:
         list(result.frames(np.zeros((9, 3))))
     with pytest.raises(DmsynthError, match="several pictures side by side"):
         open_recorded(tmp_path / "result_concat.mp4")
+
+
+def test_the_command_line_steers_drives_and_judges_it(
+    checkout: Path, person: Image, photo_dataset: Dataset, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "person.png", person)
+    options: dict[str, Any] = {"renderer": "liveportrait", "liveportrait": checkout}
+    source = str(tmp_path / "person.png")
+    steer("hold 0.1; move yaw=5 0.2", tmp_path / "steered.mp4", source=source, frame_rate=10, **options)
+    assert read_table(tmp_path / "steered.parquet")["yaw"].tolist() == pytest.approx([0, 0, 2.5, 5])
+    frames = [frame.image for frame in read_video(tmp_path / "steered.mp4")]
+    assert len(frames) == 4 and _spot(frames[3], 0)[0] - _spot(frames[0], 0)[0] > 2
+    driven = options | {"renderer": "liveportrait-driven"}
+    with VideoWriter(tmp_path / "driver.mp4", 320, 256, 12) as writer:
+        for _ in range(3):
+            writer.write(person)
+    steer(str(tmp_path / "driver.mp4"), tmp_path / "driven.mp4", source=source, **driven)
+    assert read_table(tmp_path / "driven.parquet")["found"].all() and probe_video(tmp_path / "driven.mp4").frames == 3
+    evaluate_command([photo_dataset.path], tmp_path / "judged", source=f"{photo_dataset.path}@0", frames=3, **options)
+    assert read_json(tmp_path / "judged" / "metrics.json")["model"] == "liveportrait"
+    assert "--renderer liveportrait" in (tmp_path / "judged" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"renderer": "live"}, "--renderer live: choose face, liveportrait or liveportrait-driven"),
+        ({}, "name a face: face.safetensors of a training, or starter"),
+        ({"face": Path("starter"), "liveportrait": Path("LP")}, "--liveportrait goes with --renderer"),
+        ({"renderer": "liveportrait", "source": "a.png"}, "--renderer liveportrait needs --liveportrait DIR"),
+        ({"renderer": "liveportrait", "liveportrait": Path("LP")}, "--renderer liveportrait needs --source PICTURE"),
+        ({"renderer": "liveportrait", "face": Path("starter")}, "starter: --renderer liveportrait takes no face"),
+        ({"renderer": "liveportrait-driven", "clip": True}, "go with commanded poses"),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict[str, Any], message: str, workdir: Path) -> None:
+    with pytest.raises(DmsynthError, match=message):
+        steer("hold 1", Path("out.mp4"), **options)
+    assert not list(workdir.iterdir())
 
 
 def _without(name: str) -> Callable[[Path], None]:

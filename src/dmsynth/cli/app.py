@@ -74,6 +74,13 @@ TrackerModel = Annotated[
 OneSource = Annotated[
     bool, typer.Option("--one-source", help="Steer from the face's first source frame only, not from whichever suits.")
 ]
+RendererName = Annotated[
+    str,
+    typer.Option("--renderer", help="face, or LivePortrait on a --source picture: liveportrait, liveportrait-driven."),
+]
+LivePortraitFolder = Annotated[
+    Path | None, typer.Option("--liveportrait", help="LivePortrait's official checkout, with its pretrained_weights.")
+]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
 
@@ -92,8 +99,9 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         errors = metrics["trajectory"]["mae"].values()
         table.add_row("mean error, video", *("–" if value is None else f"{value:.2f}" for value in errors))
     output.print(table)
+    trained = "" if metrics["train_seconds"] is None else f"trained {metrics['train_seconds']:.0f} s; "
     output.print(
         f"{metrics['lost']} of {metrics['frames']} frames lost, PSNR {metrics['psnr']:.1f} dB, sharpness "
-        f"{metrics['sharpness']:.2f}, {metrics['steer_fps']:.0f} frames/s, trained {metrics['train_seconds']:.0f} s; "
-        f"tracker: {metrics['tracker']}"
+        f"{metrics['sharpness']:.2f}, {metrics['steer_fps']:.{0 if metrics['steer_fps'] >= 10 else 1}f} frames/s, "
+        f"{trained}tracker: {metrics['tracker']}"
     )

@@ -4,12 +4,54 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dmsynth.cli.app import OneSource, Seed, TrackerModel, TrackerName, app, duration_of, one_of, output, print_metrics
+from dmsynth.cli.app import (
+    LivePortraitFolder,
+    OneSource,
+    RendererName,
+    Seed,
+    TrackerModel,
+    TrackerName,
+    app,
+    duration_of,
+    one_of,
+    output,
+    print_metrics,
+)
 from dmsynth.errors import DmsynthError
+
+if TYPE_CHECKING:
+    from dmsynth.steering import SteerableFace
+    from dmsynth.trackers import TrackerPool
+
+RENDERERS = ("face", "liveportrait", "liveportrait-driven")
+
+
+def _check_renderer(renderer: str, face: Path | None, liveportrait: Path | None, source: str | None) -> None:
+    """Raise ``DmsynthError`` unless there is exactly what the renderer needs."""
+    if renderer not in RENDERERS:
+        raise DmsynthError(f"--renderer {renderer}: choose {', '.join(RENDERERS[:-1])} or {RENDERERS[-1]}")
+    if renderer == "face":
+        if face is None:
+            raise DmsynthError("name a face: face.safetensors of a training, or starter")
+        if liveportrait is not None:
+            raise DmsynthError("--liveportrait goes with --renderer liveportrait or liveportrait-driven")
+    elif face is not None:
+        raise DmsynthError(f"{face}: --renderer {renderer} takes no face; give it a picture with --source")
+    elif liveportrait is None or source is None:
+        lacks = "--source PICTURE" if liveportrait is not None else "--liveportrait DIR, its official checkout"
+        raise DmsynthError(f"--renderer {renderer} needs {lacks}")
+
+
+def _liveportrait(folder: Path, source: str, pool: TrackerPool, size: tuple[int, int] | None = None) -> SteerableFace:
+    from dmsynth.baselines.liveportrait import steerable
+    from dmsynth.baselines.liveportrait_checkout import open_networks
+    from dmsynth.steering import read_source
+
+    return steerable(open_networks(folder), folder, read_source(source), pool, source, size)
 
 
 @app.command()
@@ -75,12 +117,12 @@ def train_command(
 
 @app.command()
 def steer(
-    face: Annotated[Path, typer.Argument(help="face.safetensors of a training, or starter.")],
     trajectory: Annotated[
         str,
         typer.Option(help="Motions ('move yaw=20 1; hold 1'), a .csv or .parquet table, or a driving video."),
     ],
     out: Annotated[Path, typer.Option(help="Video to write, .mp4; its table goes beside it.")],
+    face: Annotated[Path | None, typer.Argument(help="face.safetensors of a training, or starter.")] = None,
     source: Annotated[
         str | None, typer.Option(help="Picture, VIDEO@N or DATASET@N; default: the face's own source frame.")
     ] = None,
@@ -88,6 +130,8 @@ def steer(
     frame_rate: Annotated[float, typer.Option(min=1, max=240, help="Frames a second.")] = 25,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse poses outside the training coverage.")] = False,
     clip: Annotated[bool, typer.Option("--clip", help="Draw poses outside the coverage to its edge.")] = False,
+    renderer: RendererName = "face",
+    liveportrait: LivePortraitFolder = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
@@ -98,12 +142,27 @@ def steer(
 
     if strict and clip:
         raise DmsynthError("--strict and --clip: choose one")
+    if renderer == "liveportrait-driven" and (strict or clip):
+        raise DmsynthError(
+            "--strict and --clip go with commanded poses; --renderer liveportrait-driven follows a video"
+        )
     one_of(source, one_source)
-    steerable = load_face(face).from_one_source() if one_source else load_face(face)
+    _check_renderer(renderer, face, liveportrait, source)
+    keep_inputs(out, [trajectory, source])
+    if face is not None:
+        steerable = load_face(face).from_one_source() if one_source else load_face(face)
+    else:
+        assert liveportrait is not None and source is not None
+        pool = open_tracker(tracker, tracker_model)
+        steerable, source = _liveportrait(liveportrait, source, pool), None  # the picture is its own source now
+        if renderer == "liveportrait-driven":
+            from dmsynth.baselines.liveportrait_driven import Driven, drive_to_video
+
+            output.print(f"video: {out}\ntable: {drive_to_video(Driven(steerable, Path(trajectory), pool), out)}")
+            return
     space = steerable.trained.space
     motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model))
     frame = read_source(source) if source else None
-    keep_inputs(out, [trajectory, source])
     table = steer_to_video(
         steerable, motion, out, frame_rate, frame, "strict" if strict else "clip" if clip else "warn"
     )
@@ -112,12 +171,19 @@ def steer(
 
 @app.command("evaluate")
 def evaluate_command(
-    face: Annotated[Path, typer.Argument(help="face.safetensors of a training, or starter.")],
-    dataset: Annotated[Path, typer.Argument(help="Dataset whose test frames are the targets.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[FACE] DATASET",
+            help="face.safetensors of a training, or starter; and the dataset whose test frames are the targets.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, table.parquet and report.html.")],
     source: Annotated[str | None, typer.Option(help="Picture, VIDEO@N or DATASET@N.")] = None,
     one_source: OneSource = False,
     frames: Annotated[int, typer.Option(min=1, help="At most this many test frames.")] = 500,
+    renderer: RendererName = "face",
+    liveportrait: LivePortraitFolder = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
@@ -131,14 +197,27 @@ def evaluate_command(
     from dmsynth.trajectory import write_table
 
     one_of(source, one_source)
+    *faces, data = inputs
+    if len(faces) > 1:
+        raise DmsynthError(f"{' '.join(map(str, inputs))}: give one face and one dataset")
+    if renderer == "liveportrait-driven":
+        raise DmsynthError("--renderer liveportrait-driven follows a video, not commanded poses; judge liveportrait")
+    _check_renderer(renderer, faces[0] if faces else None, liveportrait, source)
     pool = open_tracker(tracker, tracker_model)
-    steerable = load_face(face).from_one_source() if one_source else load_face(face)
-    result = evaluate(steerable, open_dataset(dataset), pool, read_source(source) if source else None, frames)
-    write_json(out / "metrics.json", result.metrics)
-    write_table(out / "table.parquet", result.table)
-    command = ["dmsynth", "evaluate", str(face), str(dataset), "--out", str(out), "--frames", str(frames)]
+    command = ["dmsynth", "evaluate", *map(str, inputs), "--out", str(out), "--frames", str(frames)]
     command += ["--tracker", tracker] + (["--source", source] if source else [])
     command += ["--one-source"] if one_source else []
+    if faces:
+        steerable = load_face(faces[0]).from_one_source() if one_source else load_face(faces[0])
+        dataset = open_dataset(data)
+    else:
+        assert liveportrait is not None and source is not None
+        command += ["--renderer", renderer, "--liveportrait", str(liveportrait)]
+        dataset = open_dataset(data)
+        steerable, source = _liveportrait(liveportrait, source, pool, dataset.size), None
+    result = evaluate(steerable, dataset, pool, read_source(source) if source else None, frames)
+    write_json(out / "metrics.json", result.metrics)
+    write_table(out / "table.parquet", result.table)
     write_report(out / "report.html", steerable, result, [shlex.join(command)])
     print_metrics(result.metrics)
     output.print(f"report: {out / 'report.html'}")
