@@ -35,6 +35,7 @@ from dmsynth.cli.faces import evaluate_command, steer
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.evaluation import evaluate
+from dmsynth.experiments import bench_liveportrait
 from dmsynth.files import read_json
 from dmsynth.pose import rotation_matrix
 from dmsynth.rendering import Recorded, Renderer, open_recorded
@@ -322,6 +323,21 @@ def test_the_command_line_steers_drives_and_judges_it(
     evaluate_command([photo_dataset.path], tmp_path / "judged", source=f"{photo_dataset.path}@0", frames=3, **options)
     assert read_json(tmp_path / "judged" / "metrics.json")["model"] == "liveportrait"
     assert "--renderer liveportrait" in (tmp_path / "judged" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_bench_says_what_it_measured(
+    weights: bool, tmp_path: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_liveportrait, "SECONDS", 0.0)
+    monkeypatch.setattr(bench_liveportrait, "_AT_ONCE", 1)
+    result = bench_liveportrait.bench_liveportrait(_stand_in(tmp_path / "LivePortrait", weights), tracker)
+    assert result["weights"] == ("its own" if weights else "random") and result["size"] == [512, 512]
+    times, ratios = result["milliseconds"], result["times_swapwarp"]
+    assert len(times) == 7 and times.keys() == ratios.keys() and min(times.values()) > 0
+    (ours,) = (value for name, value in times.items() if name.startswith("swapwarp"))
+    for name, value in times.items():
+        assert ratios[name] == pytest.approx(value / ours, rel=0.01, abs=0.01)
 
 
 @pytest.mark.parametrize(

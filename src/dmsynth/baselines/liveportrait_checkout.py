@@ -72,6 +72,12 @@ class Networks:
         return sum(value.numel() for part in parts for value in part.parameters())
 
 
+def weights_of(folder: Path) -> dict[str, Path]:
+    """Where the checkout's README puts the weights of each network, whether they are there or not."""
+    files = {name: folder / WEIGHTS / "base_models" / f"{name}.pth" for name in BASE}
+    return files | {"stitching": folder / WEIGHTS / STITCHING_WEIGHTS}
+
+
 def open_networks(folder: Path, random_weights: bool = False) -> Networks:
     """LivePortrait's networks from its checkout ``folder``.
 
@@ -83,8 +89,7 @@ def open_networks(folder: Path, random_weights: bool = False) -> Networks:
     """
     if not (folder / "src" / "modules").is_dir():
         raise DmsynthError(f"{folder}: no LivePortrait checkout (it has no src/modules); {_HOW}")
-    files = {name: folder / WEIGHTS / "base_models" / f"{name}.pth" for name in BASE}
-    files["stitching"] = folder / WEIGHTS / STITCHING_WEIGHTS
+    files = weights_of(folder)
     missing = [str(path.relative_to(folder)) for path in files.values() if not path.is_file()]
     if missing and not random_weights:
         raise DmsynthError(f"{folder}: LivePortrait's weights are missing: {', '.join(missing)}; {_HOW}")

@@ -57,14 +57,28 @@ def starter_command(
 def bench_command(
     out: Annotated[Path, typer.Option(help="Folder for bench.json.")] = Path("runs/bench"),
     race: Annotated[bool, typer.Option(help="Train the thesis's model and SwapWarp for the same times, too.")] = True,
+    liveportrait: Annotated[
+        Path | None,
+        typer.Option(help="LivePortrait's official checkout: measure its networks against ours, nothing else."),
+    ] = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
     """Measure the speed of each stage on this machine, and how long learning takes, in one run: half an hour."""
     from dmsynth.experiments.bench import RACE, bench
+    from dmsynth.experiments.bench_liveportrait import bench_liveportrait
     from dmsynth.files import write_json
     from dmsynth.trackers import open_tracker
 
+    if liveportrait is not None:
+        result = bench_liveportrait(liveportrait, open_tracker(tracker, tracker_model))
+        write_json(out / "liveportrait.json", result)
+        table = Table("one frame of 512×512, colour", "ms", "times SwapWarp's")
+        for name, milliseconds in result["milliseconds"].items():
+            table.add_row(name, f"{milliseconds:.1f}", f"{result['times_swapwarp'][name]:.1f}")
+        output.print(table)
+        output.print(f"LivePortrait's weights: {result['weights']}; written to {out / 'liveportrait.json'}")
+        return
     result = bench(open_tracker(tracker, tracker_model), out, RACE if race else ())
     write_json(out / "bench.json", result)
     table = Table(f"at {result['size'][0]}×{result['size'][1]}", "a second", "ms each")

@@ -61,7 +61,7 @@ def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE
         for size in (SIZE, LARGE):
             named = f"{size[0]}×{size[1]}"
             for model, channels in (("swapwarp", 16), ("rotation", 16), ("rotation", 64)):
-                face = _untrained(Path(scratch) / "face.safetensors", model, size, channels)
+                face = untrained(Path(scratch) / "face.safetensors", model, size, channels)
                 kind = f"{model}, {channels} base channels, {named}"
                 stages[f"steer: {kind}"] = partial(_steer, face)
                 stages[f"steer and encode video: {kind}"] = partial(_steer, face, Path(scratch) / "out.mp4")
@@ -121,13 +121,14 @@ def _write(path: Path, frames: Iterable[Image]) -> int:
     return written
 
 
-def _untrained(path: Path, model: str, size: tuple[int, int], channels: int) -> SteerableFace:
-    """A face with random weights: speed does not depend on what was learned."""
-    shape = {"width": size[0], "height": size[1], "channels": 1, "base_channels": channels}
+def untrained(path: Path, model: str, size: tuple[int, int], channels: int, colours: int = 1) -> SteerableFace:
+    """A face with random weights, written to ``path``: speed does not depend on what was learned."""
+    shape = {"width": size[0], "height": size[1], "channels": colours, "base_channels": channels}
     shape |= {"latent": 8} if RECIPES[model].latent else {"controls": 3}
     network = RECIPES[model].network(**shape)
     coverage = Coverage(np.zeros((1, 3), dtype=np.float32), 1.0)
-    source, code = np.zeros((1, *size[::-1]), dtype=np.uint8), np.zeros((1, 3), dtype=np.float32)
+    source = np.zeros((1, *size[::-1]) if colours == 1 else (1, *size[::-1], colours), dtype=np.uint8)
+    code = np.zeros((1, 3), dtype=np.float32)
     rotation = CONTROL_SPACES["rotation"]
     save_face(path, TrainedFace(network, shape, model, rotation, coverage, Carried(), source, code, {}))
     return load_face(path)
