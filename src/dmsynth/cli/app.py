@@ -67,9 +67,15 @@ def duration_of(text: str | None) -> timedelta | None:
     return timedelta(seconds=seconds)
 
 
-TrackerName = Annotated[str, typer.Option("--tracker", help="auto, face-landmarker, face-mesh, or one of your own.")]
+TrackerName = Annotated[
+    str, typer.Option("--tracker", help="auto, face-landmarker, face-mesh, openpilot, or one of your own.")
+]
 TrackerModel = Annotated[
-    Path | None, typer.Option("--tracker-model", help="Face Landmarker's model file (face_landmarker.task).")
+    Path | None,
+    typer.Option(
+        "--tracker-model",
+        help="The tracker's model file: Face Landmarker's face_landmarker.task, openpilot's dmonitoring_model.onnx.",
+    ),
 ]
 OneSource = Annotated[
     bool, typer.Option("--one-source", help="Steer from the face's first source frame only, not from whichever suits.")

@@ -15,7 +15,7 @@ from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
 from dmsynth.sources.photo_posing import PosedPhoto
-from dmsynth.trackers import Face, Tracker, face_labels, why_unusable
+from dmsynth.trackers import Face, Tracker, check_landmarks, face_labels, why_unusable
 from dmsynth.video import Image, fit, read_image
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
@@ -170,6 +170,7 @@ def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, 
         reason = why_unusable(faces, framed)
     if reason:
         raise DmsynthError(f"{name}: {reason}; give a portrait of one person looking at the camera, the head in full")
+    check_landmarks(tracker, faces[0])
     return PosedPhoto(framed, faces[0].landmarks, faces[0].rotation, grey=not colour)
 
 
