@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from dmsynth.cli.app import OneSource, Seed, TrackerModel, TrackerName, app, duration_of, one_of, output, print_metrics
+from dmsynth.cli.app import (
+    OneSource,
+    SecondTracker,
+    SecondTrackerModel,
+    Seed,
+    TrackerModel,
+    TrackerName,
+    app,
+    duration_of,
+    one_of,
+    output,
+    print_metrics,
+)
 from dmsynth.errors import DmsynthError
 
 
@@ -120,25 +132,34 @@ def evaluate_command(
     frames: Annotated[int, typer.Option(min=1, help="At most this many test frames.")] = 500,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
+    second_tracker: SecondTracker = "auto",
+    second_tracker_model: SecondTrackerModel = None,
 ) -> None:
     """Steer to held-out poses, track the result, and say how far it lies from the target."""
     from dmsynth.dataset import open_dataset
     from dmsynth.evaluation import evaluate
     from dmsynth.files import write_json
+    from dmsynth.judges import with_second_judge
     from dmsynth.report.html import write_report
     from dmsynth.steering import load_face, read_source
-    from dmsynth.trackers import open_tracker
+    from dmsynth.trackers import open_second_tracker, open_tracker
     from dmsynth.trajectory import write_table
 
     one_of(source, one_source)
     pool = open_tracker(tracker, tracker_model)
+    second = open_second_tracker(pool, second_tracker, second_tracker_model)
     steerable = load_face(face).from_one_source() if one_source else load_face(face)
-    result = evaluate(steerable, open_dataset(dataset), pool, read_source(source) if source else None, frames)
+    targets = open_dataset(dataset)
+    result = evaluate(steerable, targets, pool, read_source(source) if source else None, frames)
+    result = with_second_judge(result, steerable.trained.space, targets, second)
     write_json(out / "metrics.json", result.metrics)
     write_table(out / "table.parquet", result.table)
     command = ["dmsynth", "evaluate", str(face), str(dataset), "--out", str(out), "--frames", str(frames)]
     command += ["--tracker", tracker] + (["--source", source] if source else [])
     command += ["--one-source"] if one_source else []
+    command += ["--second-tracker", second_tracker]
+    for flag, model in (("--tracker-model", tracker_model), ("--second-tracker-model", second_tracker_model)):
+        command += [flag, str(model)] if model else []
     write_report(out / "report.html", steerable, result, [shlex.join(command)])
     print_metrics(result.metrics)
     output.print(f"report: {out / 'report.html'}")

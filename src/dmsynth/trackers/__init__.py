@@ -134,6 +134,28 @@ def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
     return TrackerPool(lambda: make(model))
 
 
+def open_second_tracker(first: Tracker, name: str = "auto", model: Path | None = None) -> TrackerPool | None:
+    """A second judge beside ``first``, or None for ``none``.
+
+    ``auto`` is openpilot's network where its file is given or at hand (else None), and beside openpilot's the thesis's
+    tracker. Raises ``DmsynthError`` for an unknown name, a tracker that cannot start, or the first one again.
+    """
+    if name == "none":
+        return None
+    if name == "auto":
+        from dmsynth.trackers.openpilot import Openpilot, is_at_hand
+
+        if first.name.startswith(Openpilot.maker):
+            return open_tracker()
+        if model is None and not is_at_hand():
+            return None
+        name = "openpilot"
+    second = open_tracker(name, model)
+    if second.name == first.name:
+        raise DmsynthError(f"--second-tracker {name}: the first judge is {first.name}, too; choose another, or none")
+    return second
+
+
 class TrackerPool:
     """One tracker a thread, because most trackers are not thread-safe. Itself a tracker."""
 

@@ -133,11 +133,13 @@ class Openpilot:
     ``Face.reports`` what else it says: probabilities, and the spreads of its own angles in degrees.
     """
 
+    maker = "openpilot driver monitoring"
+
     def __init__(self, model: Path | None = None) -> None:
         path = find_model(model)
         self._session = _open(path)
         self.release = release_of(path)
-        self.name = f"openpilot driver monitoring {self.release.name} ({self.release.sha256[:8]})"
+        self.name = f"{self.maker} {self.release.name} ({self.release.sha256[:8]})"
         self._find = FaceFinder()
 
     def __call__(self, image: Image) -> list[Face]:
