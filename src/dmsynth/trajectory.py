@@ -64,6 +64,16 @@ class Trajectory:
         columns = [np.interp(times, self.times, column) for column in self.values.T]
         return Trajectory(self.names, times - times[0], np.stack(columns, axis=1))
 
+    def first(self, seconds: float, where: str) -> Trajectory:
+        """Its first ``seconds``. ``DmsynthError`` naming ``where`` it comes from if it is shorter."""
+        if self.seconds < seconds - 1e-6:
+            raise DmsynthError(
+                f"{where}: lasts {self.seconds:.2f} s, but {seconds:g} s were asked for; "
+                "give a longer one or ask for less"
+            )
+        inside = self.times <= self.times[0] + seconds + 1e-6
+        return Trajectory(self.names, self.times[inside], self.values[inside])
+
     def in_space(self, space: ControlSpace) -> Trajectory:
         """The columns of ``space`` in its order; a control the trajectory does not have is held at rest."""
         columns = [self[c.name] if c.name in self.names else np.full(len(self), c.at_rest) for c in space.controls]

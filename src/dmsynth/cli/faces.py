@@ -100,21 +100,47 @@ def steer(
     frame_rate: Annotated[float, typer.Option(min=1, max=240, help="Frames a second.")] = 25,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse poses outside the training coverage.")] = False,
     clip: Annotated[bool, typer.Option("--clip", help="Draw poses outside the coverage to its edge.")] = False,
+    fit: Annotated[bool, typer.Option("--fit", help="Shrink the whole motion until the coverage holds it.")] = False,
+    seconds: Annotated[float | None, typer.Option(min=0.04, help="Only the first so many seconds.")] = None,
+    driving: Annotated[
+        str,
+        typer.Option(
+            help="A driver's pose is the command (absolute), or its movement is added to the source's (relative)."
+        ),
+    ] = "absolute",
+    neutral: Annotated[
+        str, typer.Option(help="The driver's pose that is no movement: in the first frame, or the typical one.")
+    ] = "first",
+    smooth: Annotated[
+        float, typer.Option(min=0, max=2, help="Seconds over which a driver is smoothed, without delay; 0: not at all.")
+    ] = 0.3,
+    longest_gap: Annotated[
+        float, typer.Option(min=0, help="Seconds without a usable face that are bridged; longer ones are refused.")
+    ] = 0.5,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
     """Render a face along a trajectory."""
-    from dmsynth.driving import read_trajectory
+    from dmsynth.driving import Driving, fitted, read_trajectory, source_pose
     from dmsynth.steering import keep_inputs, load_face, read_source, steer_to_video
     from dmsynth.trackers import open_tracker
 
-    if strict and clip:
-        raise DmsynthError("--strict and --clip: choose one")
+    if strict + clip + fit > 1:
+        raise DmsynthError("--strict, --clip and --fit: choose one")
     one_of(source, one_source)
+    how = Driving(driving, neutral, smooth, longest_gap)
     steerable = load_face(face).from_one_source() if one_source else load_face(face)
-    space = steerable.trained.space
-    motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model))
-    frame = read_source(source) if source else None
+    space, coverage = steerable.trained.space, steerable.trained.coverage
+    begin, frame = space.decode(steerable.trained.source_codes[0][: space.size]), None
+    if source:
+        frame = read_source(source)
+        if space.name == "rotation":
+            begin = source_pose(frame, source, space, coverage, open_tracker(tracker, tracker_model))
+    motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin)
+    motion = motion.first(seconds, trajectory) if seconds else motion
+    if fit:
+        motion, share = fitted(motion, space, coverage)
+        output.print(f"fitted: {share:.0%} of the motion")
     keep_inputs(out, [trajectory, source])
     table = steer_to_video(
         steerable, motion, out, frame_rate, frame, "strict" if strict else "clip" if clip else "warn"
