@@ -41,7 +41,7 @@ def test_a_program_gets_video_and_speed_and_its_answers_are_read() -> None:
         ("import os; os.abort()", "crashed with signal SIGABRT", 0),
         ("print('{\"time\": 7}')", "answers about 7 s, but the video runs from 0 to 1 s: no such frame", 0),
         ("print('{\"time\": -1}')", "no such frame", 0),
-        ("print('{\"time\": 0.4}'); print('{\"time\": 0.2}')", "time runs backwards", 1),
+        ("print('{\"time\": 0.4}'); print('{\"time\": 0.2}')", "time goes back", 1),
         ("print('{\"time\": NaN}')", "its time is no number", 0),
         ('print(\'{"time": 0, "yaw": "left"}\')', "its yaw is no number", 0),
         ('print(\'{"time": 0, "warning": "beep"}\')', "neither true nor false", 0),

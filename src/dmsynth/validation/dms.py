@@ -59,6 +59,10 @@ class DmsFailedError(DmsynthError):
     """The DMS under test broke down. Not the user's mistake: it becomes part of the verdict."""
 
 
+class NotTestedError(DmsFailedError):
+    """There is nothing to judge the DMS by: no log of this scenario, say."""
+
+
 class Dms(Protocol):
     """A driver monitoring system under test.
 
@@ -101,10 +105,11 @@ class DmsSpec:
 
 @dataclass(frozen=True)
 class DmsRun:
-    """What a DMS answered about one video, and what went wrong (None: nothing)."""
+    """What a DMS answered about one video, and what went wrong (None: nothing). ``tested``: whether it ran at all."""
 
     answers: list[Answer]
     problem: str | None = None
+    tested: bool = True
 
 
 def run_dms(dms: Dms, video: Path, speed: float, seconds: float) -> DmsRun:
@@ -124,6 +129,8 @@ def run_dms(dms: Dms, video: Path, speed: float, seconds: float) -> DmsRun:
                     f"answers about {answer.time:g} s after {answers[-1].time:g} s: time runs backwards"
                 )
             answers.append(answer)
+    except NotTestedError as error:
+        return DmsRun([], str(error), tested=False)
     except DmsFailedError as failure:
         return DmsRun(answers, f"{failure} (after {len(answers)} answers)")
     except DmsynthError:  # a video that cannot be read, a model that is missing: not the DMS's fault

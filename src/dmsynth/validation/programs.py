@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from dmsynth.errors import DmsynthError
-from dmsynth.validation.dms import ENTRY_POINTS, Answer, DmsFailedError, read_answers
+from dmsynth.validation.dms import ENTRY_POINTS, Answer, DmsFailedError, NotTestedError, read_answers
 
 OUTPUT_LIMIT = 32 * 2**20  # bytes; an hour of answers at 30 a second is 16 MiB
 _LOOK = 0.02  # seconds between looks at a running program
@@ -118,7 +118,7 @@ class Log:
     def __call__(self, video: Path, speed: float) -> Iterator[Answer]:
         file = self.path / f"{self.scenario}.jsonl" if self.path.is_dir() else self.path
         if not file.is_file():
-            raise DmsFailedError(f"{file}: no such log; record one for this scenario")
+            raise NotTestedError(f"{file}: no such log; record one for this scenario")
         with file.open(encoding="utf-8", errors="replace") as lines:
             yield from read_answers(lines, str(file))
 

@@ -1,0 +1,109 @@
+"""Scenarios, DMSs under test, version A against version B, and where a video comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from dmsynth.cli.app import app, output
+
+scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
+app.add_typer(scenario_app, name="scenario")
+
+Face = Annotated[Path, typer.Option(help="face.safetensors of a training, or starter.")]
+Names = Annotated[list[str], typer.Argument(help="all, a group, a name, a .yaml file or a folder of them.")]
+
+
+@scenario_app.command("list")
+def scenario_list() -> None:
+    """The scenarios that come along."""
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    table = Table("name", "group", "km/h", "seconds", "warnings", "title")
+    for scenario in find_scenarios(["all"]):
+        expected = "–" if scenario.warnings == "ignore" else str(len(scenario.windows))
+        numbers = f"{scenario.speed:g}", f"{scenario.seconds:.1f}", expected
+        table.add_row(scenario.name, scenario.group, *numbers, scenario.title)
+    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
+    output.print(table)
+
+
+@scenario_app.command("show")
+def scenario_show(
+    names: Names,
+    out: Annotated[Path | None, typer.Option(help="Folder for a picture of each, NAME.png.")] = None,
+    face: Annotated[Path | None, typer.Option(help="Show what this face does not cover.")] = None,
+) -> None:
+    """Draw scenarios: what is commanded, and when a warning is expected."""
+    from dmsynth.report.scenario_figures import draw_scenario, scenario_in_text
+    from dmsynth.steering import load_face
+    from dmsynth.validation.rendering import covered_frames
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    steerable = load_face(face) if face else None
+    for scenario in find_scenarios(names):
+        output.print(f"[bold]{scenario.name}[/bold]: {scenario.title}", highlight=False)
+        output.print(f"{scenario.speed:g} km/h. {scenario.source}", highlight=False, style="dim")
+        for line in scenario_in_text(scenario):
+            output.print(line, highlight=False, markup=False, soft_wrap=True)
+        covered = covered_frames(scenario, steerable) if steerable else None
+        if covered is not None:
+            output.print(f"{int(covered.sum())} of {len(covered)} frames lie within the coverage of {face}")
+        if out:
+            draw_scenario(scenario, out / f"{scenario.name}.png", covered)
+            output.print(f"picture: {out / scenario.name}.png")
+
+
+@scenario_app.command("check")
+def scenario_check(files: Annotated[list[Path], typer.Argument(help="Scenario files or folders.")]) -> None:
+    """Say whether scenario files are right, and if not, where."""
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    for scenario in find_scenarios([str(file) for file in files]):
+        output.print(f"{scenario.name}: right, {scenario.seconds:g} s", highlight=False)
+
+
+@scenario_app.command("render")
+def scenario_render(
+    names: Names,
+    face: Face,
+    out: Annotated[Path, typer.Option(help="Folder for the videos; those that are there are not rendered again.")],
+) -> None:
+    """Render scenarios as videos of a face."""
+    from dmsynth.progress import progress
+    from dmsynth.steering import load_face
+    from dmsynth.validation.rendering import render
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    scenarios, steerable = find_scenarios(names), load_face(face)
+    with progress("rendering scenarios", len(scenarios)) as advance:
+        for scenario in scenarios:
+            rendered = render(scenario, steerable, out)
+            outside = int((~rendered.table["covered"]).sum())
+            note = f" ({outside} of {len(rendered.table)} frames outside the face's coverage)" if outside else ""
+            output.print(f"{rendered.video}{note}", highlight=False, soft_wrap=True)
+            advance()
+
+
+@scenario_app.command("schema")
+def scenario_schema() -> None:
+    """Print the JSON schema of scenario files, for editors and other programs."""
+    from dmsynth.validation.scenarios import Scenario
+
+    typer.echo(json.dumps(Scenario.model_json_schema(), indent=2))
+
+
+@app.command("provenance")
+def provenance_command(video: Annotated[Path, typer.Argument(help="A video.")]) -> None:
+    """Where a synthetic video comes from, as it says itself."""
+    from dmsynth.provenance import read_provenance
+
+    found = read_provenance(video)
+    output.print(f"{video}: {found.provenance.in_words()}", highlight=False, soft_wrap=True)
+    output.print(f"said in: {' and '.join(found.where)}", highlight=False)
+    for doubt in found.doubts:
+        output.print(f"but {doubt}", style="yellow", highlight=False, soft_wrap=True)
