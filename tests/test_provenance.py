@@ -51,7 +51,7 @@ def test_what_was_removed_or_changed_is_told(rendered: Path, tmp_path: Path) -> 
     with VideoWriter(stripped, 96, 80, 10) as video:
         for frame in read_video(rendered):
             video.write(frame.image)
-    with pytest.raises(DmsynthError, match="neither its metadata .* that does not make it real"):
+    with pytest.raises(DmsynthError, match=r"neither its metadata .* that does not make it real"):
         read_provenance(stripped)
     sidecar_of(stripped).write_text(sidecar_of(rendered).read_text())
     doubts = " ".join(read_provenance(stripped).doubts)

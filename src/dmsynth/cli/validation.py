@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from dmsynth.cli.app import app, output
+from dmsynth.errors import DmsynthError
 
 scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
 app.add_typer(scenario_app, name="scenario")
@@ -95,6 +98,76 @@ def scenario_schema() -> None:
     from dmsynth.validation.scenarios import Scenario
 
     typer.echo(json.dumps(Scenario.model_json_schema(), indent=2))
+
+
+@app.command("validate")
+def validate_command(
+    scenarios: Names,
+    face: Face,
+    out: Annotated[Path, typer.Option(help="Folder for results and report; interrupted, it goes on.")],
+    dms: Annotated[
+        str,
+        typer.Option(help="reference, one of your own, or a command line with {video} in it."),
+    ] = "reference",
+    dms_log: Annotated[
+        Path | None, typer.Option(help="What the DMS answered elsewhere: a folder of SCENARIO.jsonl, or one file.")
+    ] = None,
+    dms_option: Annotated[
+        list[str] | None, typer.Option(help="A setting of the DMS, NAME=VALUE; may be given several times.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds that a program may take for one video.")] = 300,
+    videos: Annotated[
+        Path | None, typer.Option(help="Where videos are kept, to be reused; default: the folder videos beside OUT.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Scenarios at once; default: one a core.")] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster's HOST:PORT, or auto.")] = None,
+) -> None:
+    """Run a DMS on scenarios and say whether it does its job. Exit code 1 if it fails in one."""
+    from dmsynth.experiments.grid import Engine
+    from dmsynth.experiments.validate import validate
+    from dmsynth.validation.dms import DmsSpec
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    if dms_log is not None and not dms_log.exists():
+        raise DmsynthError(f"--dms-log {dms_log}: no such file or folder; check the path")
+    log = None if dms_log is None else str(dms_log.resolve())
+    options = dict(_setting(text) for text in dms_option or [])
+    spec = DmsSpec(dms=dms, log=log, options=options, time_limit=time_limit)
+    command = ["dmsynth", "validate", *scenarios, "--face", str(face), "--out", str(out)]
+    command += ["--dms-log", str(dms_log)] if dms_log else ["--dms", dms]
+    command += [part for text in dms_option or [] for part in ("--dms-option", text)]
+    results = validate(
+        find_scenarios(scenarios), face, spec, out, shlex.join(command), videos, Engine(engine, workers, address)
+    )
+    _print_results(results)
+    output.print(f"report: {out / 'report.html'}")
+    if results["summary"]["fail"]:
+        raise typer.Exit(1)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise DmsynthError(f"--dms-option {text}: give NAME=VALUE")
+    return name, value
+
+
+def _print_results(results: dict[str, Any]) -> None:
+    colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+    table = Table("scenario", "verdict", "latency", "why")
+    for scenario in results["scenarios"]:
+        latencies = [warning["latency"] for warning in scenario["warnings"] if warning["latency"] is not None]
+        table.add_row(
+            scenario["name"],
+            f"[{colours[scenario['outcome']]}]{scenario['outcome']}[/]",
+            ", ".join(f"{latency:.2f} s" for latency in latencies),
+            escape("; ".join(scenario["reasons"])),
+        )
+    table.columns[0].no_wrap = True
+    output.print(table)
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in results["summary"].items())
+    output.print(f"{results['dms']['name']}: {summary}", highlight=False, markup=False)
 
 
 @app.command("provenance")

@@ -38,7 +38,7 @@ class PlacedError(ValueError):
 class _Strict(BaseModel):
     """Unknown names are mistakes, and nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 class Pose(_Strict):

@@ -26,6 +26,9 @@ BANDS = ((0.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 90.0))
 _LOOKS_BACK = 30.0  # seconds: the longest that a warning rests on, Euro NCAP's window for repeated short glances
 _ENOUGH = 0.5  # share of frames that must be trusted for a measurement to be judged at all
 _LAGS = np.arange(-0.2, 1.5, 0.01)  # seconds that are tried
+_RAMP = (
+    0.99  # correlation of a motion with itself half a second later, from which on a lag cannot be told from an offset
+)
 _MOVES = 10.0  # degrees that an axis must move for a lag to be measured on it
 
 
@@ -270,7 +273,7 @@ def _figures(error: NDArray[np.float64]) -> dict[str, float]:
 
 def measure_lag(table: pd.DataFrame, poses: pd.DataFrame, covered: NDArray[np.bool_]) -> float | None:
     """By how many seconds the answered head pose follows the command: where they correlate best, on the axis that moves
-    most. None if none moves enough, or too little of it is answered."""
+    most. None if none moves enough, if it moves on and on, or if too little of it is answered."""
     times = table["time"].to_numpy(dtype=float)
     axis = max(AXES, key=lambda name: float(np.ptp(table[name].to_numpy(dtype=float))))
     command, answer = table[axis].to_numpy(dtype=float), poses[axis].to_numpy(dtype=float)
@@ -278,6 +281,8 @@ def measure_lag(table: pd.DataFrame, poses: pd.DataFrame, covered: NDArray[np.bo
     if np.ptp(command) < _MOVES or usable.sum() < 20 or np.ptp(answer[usable]) < 1e-6:
         return None
     at, said = times[usable], answer[usable]
+    if np.corrcoef(command[usable], np.interp(at - 0.5, times, command))[0, 1] > _RAMP:
+        return None
     matches = []
     for lag in _LAGS:
         shifted = np.interp(at - lag, times, command)
