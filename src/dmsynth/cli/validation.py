@@ -170,6 +170,35 @@ def _print_results(results: dict[str, Any]) -> None:
     output.print(f"{results['dms']['name']}: {summary}", highlight=False, markup=False)
 
 
+@app.command("compare")
+def compare_command(
+    a: Annotated[Path, typer.Argument(help="Folder of the validation of version A, or its results.json.")],
+    b: Annotated[Path, typer.Argument(help="The same of version B.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Is version B of a DMS better than version A? Paired on the same videos, with 95 % intervals."""
+    from dmsynth.files import write_json
+    from dmsynth.validation.compare import compare, read_results
+
+    comparison = compare(read_results(a), read_results(b))
+    output.print(f"A: {comparison.a}\nB: {comparison.b}", highlight=False, markup=False, soft_wrap=True)
+    table = Table("figure", "n", "A", "B", "B − A", "95 % interval", "effect", "p", "corrected", "B is")
+    for row in comparison.differences:
+        interval = "–" if row.interval is None else f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}"
+        table.add_row(
+            row.metric + (f" ({row.unit.strip()})" if row.unit else ""), str(row.scenarios), f"{row.a:.2f}",
+            f"{row.b:.2f}", f"{row.difference:+.2f}", interval, "–" if row.effect is None else f"{row.effect:+.2f}",
+            f"{row.p:.4f}", f"{row.p_corrected:.4f}", row.verdict,
+        )  # fmt: skip
+    output.print(table)
+    for sentence in (comparison.in_words(), *(row.in_words() for row in comparison.differences)):
+        output.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    if comparison.left_out:
+        output.print(f"in one of them only, left out: {', '.join(comparison.left_out)}", style="yellow")
+    if out:
+        write_json(out, comparison.to_dict())
+
+
 @app.command("provenance")
 def provenance_command(video: Annotated[Path, typer.Argument(help="A video.")]) -> None:
     """Where a synthetic video comes from, as it says itself."""

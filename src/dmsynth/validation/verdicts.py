@@ -26,9 +26,7 @@ BANDS = ((0.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 90.0))
 _LOOKS_BACK = 30.0  # seconds: the longest that a warning rests on, Euro NCAP's window for repeated short glances
 _ENOUGH = 0.5  # share of frames that must be trusted for a measurement to be judged at all
 _LAGS = np.arange(-0.2, 1.5, 0.01)  # seconds that are tried
-_RAMP = (
-    0.99  # correlation of a motion with itself half a second later, from which on a lag cannot be told from an offset
-)
+_RAMP = 0.99  # correlation of a motion with itself half a second later; above it no lag can be told
 _MOVES = 10.0  # degrees that an axis must move for a lag to be measured on it
 
 
