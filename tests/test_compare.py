@@ -137,7 +137,9 @@ def test_the_same_version_is_not_distinguishable(base: dict[str, Any]) -> None:
         found = compare(base, other)
         assert {each.verdict for each in found.differences} == {"not distinguishable"}
         assert "not distinguishable in any of 7 figures" in found.in_words()
-        assert "would have been seen" in figures(found)["head-pose error, yaw"].in_words()
+        assert "would have been seen" in figures(found)["yaw error"].in_words()
+    same = compare(base, base).to_dict()["in_words"]
+    assert f"pass rate: the same in each of the {len(suite())} scenarios (100.00 % on average)." in same
 
 
 def test_a_timer_half_a_second_slower_is_found(base: dict[str, Any]) -> None:
@@ -147,7 +149,7 @@ def test_a_timer_half_a_second_slower_is_found(base: dict[str, Any]) -> None:
     slowed = [s for s in base["scenarios"] if s["warnings"] and "glances" not in s["name"]]
     truth = 0.5 * len(slowed) / latency.scenarios  # repeated glances have a timer of their own, as fast as ever
     assert latency.interval[0] <= truth <= latency.interval[1] and latency.interval[0] > 0
-    assert found["head-pose error, yaw"].verdict == "not distinguishable"
+    assert found["yaw error"].verdict == "not distinguishable"
     assert latency.in_words().startswith("warning latency: B is worse by 0.")
 
 
@@ -156,14 +158,14 @@ def test_a_fifth_more_noise_is_found(base: dict[str, Any]) -> None:
     found = figures(noisier)
     truth = 0.2 * math.sqrt(2 / math.pi)  # the mean size of normal noise is sqrt(2/π) of its standard deviation
     for axis in ("pitch", "yaw", "roll"):
-        error = found[f"head-pose error, {axis}"]
+        error = found[f"{axis} error"]
         assert error.verdict == "worse" and error.interval is not None
         assert error.interval[0] <= truth <= error.interval[1]
-        better = figures(compare(version("noisier", noise=1.2, seed=2), base))[f"head-pose error, {axis}"]
+        better = figures(compare(version("noisier", noise=1.2, seed=2), base))[f"{axis} error"]
         assert better.verdict == "better" and better.difference == pytest.approx(-error.difference)
         assert "B is better by 0.1" in better.in_words()
     assert found["warning latency"].verdict == "not distinguishable"
-    assert "worse in head-pose error, pitch, head-pose error, yaw" in noisier.in_words()
+    assert "worse in pitch error, yaw error" in noisier.in_words()
 
 
 def test_a_version_that_never_warns_loses_the_pass_rate(base: dict[str, Any]) -> None:

@@ -53,8 +53,8 @@ def write_validation_report(
 
 
 def totals(results: dict[str, Any]) -> dict[str, Any]:
-    """Figures over all scenarios: expected warnings and what became of them, false alarms, latency, errors by axis and
-    angle band (means over frames), availability, lag. What cannot be had is None."""
+    """Figures over all scenarios: expected warnings and what became of them, false alarms, median latency, errors by
+    axis and angle band (means over frames), availability, lag. What cannot be had is None."""
     scenarios = results["scenarios"]
     warnings = [warning for scenario in scenarios for warning in scenario["warnings"] if warning["trusted"]]
     latencies = [warning["latency"] for warning in warnings if warning["outcome"] == "in time"]
@@ -74,7 +74,7 @@ def totals(results: dict[str, Any]) -> dict[str, Any]:
         "missed": sum(warning["outcome"] == "missed" for warning in warnings),
         "late": sum(warning["outcome"] == "late" for warning in warnings),
         "false_alarms": sum(len(scenario["false_alarms"]) for scenario in scenarios),
-        "latency": float(np.mean(latencies)) if latencies else None,
+        "latency": float(np.median(latencies)) if latencies else None,
         "errors": errors,
         "availability": float(np.mean(available)) if available else None,
         "lag": float(np.median(lags)) if lags else None,

@@ -57,7 +57,7 @@ def _false_alarms(scenario: Scenario) -> float | None:
 
 
 METRICS = (
-    *(Metric(f"head-pose error, {axis}", "°", True, _error(axis)) for axis in ("pitch", "yaw", "roll")),
+    *(Metric(f"{axis} error", "°", True, _error(axis)) for axis in ("pitch", "yaw", "roll")),
     # A warning is seen in the first frame that it is on: two latencies differ by what is measured ± one frame.
     Metric("warning latency", " s", True, _latency, lambda scenario: 1 / scenario["frame_rate"]),
     Metric("false alarms a scenario", "", True, _false_alarms),
@@ -98,6 +98,9 @@ class Difference:
         sizes = f"A {self.a:.2f}{self.unit}, B {self.b:.2f}{self.unit}, {self.scenarios} scenarios"
         if self.interval is None:
             return f"{self.metric}: cannot be compared with {self.scenarios} scenarios."
+        if self.effect is None and not self.difference:
+            average = f"{self.a:.2f}{self.unit} on average"
+            return f"{self.metric}: the same in each of the {self.scenarios} scenarios ({average})."
         low, high = self.interval
         if self.verdict == "not distinguishable":
             seen = (

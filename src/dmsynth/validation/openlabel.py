@@ -18,7 +18,7 @@ _AWAY = 12.0  # degrees of yaw or pitch off the road, from which the action "loo
 
 
 def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
-    """Head pose frame by frame, looks away as actions, expected warnings as events.
+    """Head pose frame by frame, and as actions the looks away and the windows in which a warning has to begin.
 
     The angles are those of ``dmsynth.pose``, in degrees, as numbers of the object "driver"; the same rotation stands
     beside them as a 3×3 matrix. ``covered`` says whether the face's training covers the pose.
@@ -28,7 +28,7 @@ def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
     matrices = rotation_matrix(angles[:, 0], angles[:, 1], angles[:, 2])
     last = len(table) - 1
     whole = [{"frame_start": 0, "frame_end": last}]
-    away = _runs((np.abs(angles[:, :2]) > _AWAY).any(axis=1))
+    actions = _actions(scenario, _runs((np.abs(angles[:, :2]) > _AWAY).any(axis=1)), last)
     frames = {}
     for number in range(len(table)):
         numbers = [
@@ -38,13 +38,18 @@ def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
         matrix = [round(float(value), 6) for value in matrices[number].ravel()]
         data = {
             "num": numbers,
-            "mat": [{"name": "head_rotation", "val": matrix, "width": 3, "height": 3, "channels": 1}],
+            "mat": [
+                {"name": "head_rotation", "val": matrix, "width": 3, "height": 3, "channels": 1, "data_type": "float64"}
+            ],
             "boolean": [{"name": "covered", "val": bool(table["covered"].iloc[number])}],
+        }
+        now: dict[str, Any] = {
+            uid: {} for uid, (_, runs) in actions.items() if any(begin <= number <= end for begin, end in runs)
         }
         frames[str(number)] = {
             "frame_properties": {"timestamp": round(float(table["time"].iloc[number]), 4)},
             "objects": {"0": {"object_data": data}},
-            **({"actions": {"0": {}}} if any(begin <= number <= end for begin, end in away) else {}),
+            **({"actions": now} if now else {}),
         }
     content: dict[str, Any] = {
         "metadata": {
@@ -59,24 +64,31 @@ def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
         "objects": {"0": {"name": "driver", "type": "Person", "frame_intervals": whole}},
         "frames": frames,
     }
-    if away:
-        intervals = [{"frame_start": begin, "frame_end": end} for begin, end in away]
-        content["actions"] = {"0": {"name": "looks away", "type": "LooksAway", "frame_intervals": intervals}}
-    events = {}
-    for number, window in enumerate(scenario.windows):
-        since = scenario.marks[window.since]
-        begin, end = (
-            min(last, round((since + edge) * scenario.frame_rate)) for edge in (window.earliest, window.latest)
-        )
-        events[str(number)] = {
-            "name": f"warning expected {number + 1}",
-            "type": "WarningExpected",
-            "frame_intervals": [{"frame_start": begin, "frame_end": end}],
-            "event_data": {"num": [{"name": "latency_from", "val": round(since, 4)}]},
-        }
-    if events:
-        content["events"] = events
+    if actions:
+        content["actions"] = {uid: action for uid, (action, _) in actions.items()}
     return {"openlabel": content}
+
+
+def _actions(
+    scenario: Scenario, away: list[tuple[int, int]], last: int
+) -> dict[str, tuple[dict[str, Any], list[tuple[int, int]]]]:
+    """The actions by their number, each with its first and last frames."""
+    named = [("looks away", "LooksAway", away)] if away else []
+    for number, window in enumerate(scenario.windows, start=1):
+        since = scenario.marks[window.since]
+        edges = [round((since + edge) * scenario.frame_rate) for edge in (window.earliest, window.latest)]
+        named.append((f"warning expected {number}", "WarningExpected", [(edges[0], min(edges[1], last))]))
+    return {
+        str(uid): (
+            {
+                "name": name,
+                "type": kind,
+                "frame_intervals": [{"frame_start": begin, "frame_end": end} for begin, end in runs],
+            },
+            runs,
+        )
+        for uid, (name, kind, runs) in enumerate(named)
+    }
 
 
 def write_openlabel(path: Path, scenario: Scenario, rendered: Rendered) -> None:
