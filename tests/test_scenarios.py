@@ -128,3 +128,12 @@ def test_files_and_folders(tmp_path: Path) -> None:
         read_scenario(tmp_path / "b.yaml")
     with pytest.raises(DmsynthError, match="no such scenario"):
         read_scenario(tmp_path / "absent.yaml")
+
+
+def test_the_documented_scenario_is_the_shipped_one() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "scenarios.md").read_text("utf-8")
+    documented = parse_scenario(text.partition("```yaml\n")[2].partition("```")[0], "docs/scenarios.md")
+    shipped = next(scenario for scenario in find_scenarios(["thesis"]) if scenario.name == documented.name)
+    assert documented.moves == shipped.moves and documented.warnings == shipped.warnings
+    for scenario in find_scenarios(["all"]):
+        assert f"| `{scenario.group}` |" in text
