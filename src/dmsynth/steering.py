@@ -85,7 +85,7 @@ class SteerableFace:
             else:
                 sources, known = np.asarray(source)[None], [None]
             k = self.trained.space.size
-            encoded = lru_cache(maxsize=_KEPT)(lambda s: network.encode(self._to_network(sources[s]), known[s]))
+            encoded = lru_cache(maxsize=_KEPT)(lambda s: network.encode(self.to_network(sources[s]), known[s]))
             codes = self.trained.space.encode(values)
             if self.trained.carried.size:
                 at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].numpy()
@@ -109,9 +109,9 @@ class SteerableFace:
         with torch.inference_mode():
             if source is None:
                 code = self.trained.source_codes[0]
-                appearance = self._network.encode(self._to_network(self.trained.source), torch.from_numpy(code[None]))
+                appearance = self._network.encode(self.to_network(self.trained.source), torch.from_numpy(code[None]))
             else:
-                appearance = self._network.encode(self._to_network(source))
+                appearance = self._network.encode(self.to_network(source))
                 code = self._network.controls(appearance)[0].numpy()
             return appearance, code[self.trained.space.size :][: self.trained.carried.size]
 
@@ -125,12 +125,12 @@ class SteerableFace:
     def reconstruct(self, image: Image) -> Image:
         """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""
         with torch.inference_mode():
-            return _to_pixels(self._network.decode(self._network.encode(self._to_network(image))))[0]
+            return _to_pixels(self._network.decode(self._network.encode(self.to_network(image))))[0]
 
     def encoded_controls(self, image: Image) -> NDArray[np.float64]:
         """What the encoder takes the image's controls for: (k,) in the order and units of the control space."""
         with torch.inference_mode():
-            code = self._network.controls(self._network.encode(self._to_network(image)))
+            code = self._network.controls(self._network.encode(self.to_network(image)))
         return self.trained.space.decode(code[0, : self.trained.space.size].numpy())
 
     @property
@@ -151,7 +151,8 @@ class SteerableFace:
             result[outside] = space.decode(coverage.clipped(codes[outside]))
         return result
 
-    def _to_network(self, image: Image) -> torch.Tensor:
+    def to_network(self, image: Image) -> torch.Tensor:
+        """Grey or RGB uint8 of any size as the network sees it: (1, channels, height, width) in [0, 1]."""
         image = to_grey(image) if self.trained.shape["channels"] == 1 else to_rgb(image)
         image = fit(image, *self.size)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255

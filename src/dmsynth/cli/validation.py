@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dmsynth.cli.app import app, output
+from dmsynth.cli.app import TrackerModel, TrackerName, app, output
 from dmsynth.errors import DmsynthError
 
 scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
@@ -197,6 +197,37 @@ def compare_command(
         output.print(f"in one of them only, left out: {', '.join(comparison.left_out)}", style="yellow")
     if out:
         write_json(out, comparison.to_dict())
+
+
+@app.command("edit")
+def edit_command(
+    drive: Annotated[Path, typer.Argument(help="A recorded drive that shows one driver.")],
+    face: Annotated[Path, typer.Option(help="A face trained on this driver.")],
+    scenario: Annotated[str, typer.Option(help="What the driver does instead: a name or a .yaml file.")],
+    begin: Annotated[float, typer.Option("--from", min=0, help="Seconds at which the edit begins …")],
+    end: Annotated[float, typer.Option("--to", min=0, help="… and ends.")],
+    out: Annotated[Path, typer.Option(help="Video to write, .mp4; its table goes beside it.")],
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Make the driver of a recording look away inside a window of time; frames outside it stay bit-identical."""
+    from dmsynth.editing import edit_video
+    from dmsynth.steering import keep_inputs, load_face
+    from dmsynth.trackers import open_tracker
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    keep_inputs(out, [str(drive), scenario])
+    motions = find_scenarios([scenario])
+    if len(motions) != 1:
+        raise DmsynthError(f"--scenario {scenario}: names {len(motions)} scenarios; give one")
+    pool = open_tracker(tracker, tracker_model)
+    table = edit_video(drive, load_face(face), motions[0].trajectory(), begin, end, out, pool)
+    edited = table[table["edited"]]
+    outside = int((~edited["covered"].astype(bool)).sum())
+    output.print(f"video: {out}\ntable: {out.with_suffix('.parquet')}", highlight=False, soft_wrap=True)
+    output.print(f"{len(edited)} of {len(table)} frames edited", highlight=False)
+    if outside:
+        output.print(f"{outside} of them command poses outside what the face was trained on", style="yellow")
 
 
 @app.command("provenance")
