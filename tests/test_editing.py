@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from dmsynth.editing import edit_video
 from dmsynth.errors import DmsynthError
 from dmsynth.provenance import read_provenance
-from dmsynth.sources.photo import prepare
+from dmsynth.sources.photo import PoseRange, pose_photo, prepare
 from dmsynth.steering import load_face
 from dmsynth.trackers import Tracker
+from dmsynth.training import train
 from dmsynth.trajectory import Trajectory, parse_motions, read_table
 from dmsynth.video import Image, VideoWriter
 
@@ -113,7 +114,20 @@ def test_it_says_that_it_was_edited(edit: Edit) -> None:
     assert read_table(edit.out.with_suffix(".parquet"))["edited"].sum() == edit.table["edited"].sum()
 
 
-def test_mistakes_are_told(edit: Edit, face_file: Path, tmp_path: Path, tracker: Tracker) -> None:
+def test_a_colour_face_of_another_size_and_shape_edits_too(edit: Edit, tracker: Tracker, tmp_path: Path) -> None:
+    """One that learned for a moment: what matters is what is touched, not how it looks."""
+    poses = PoseRange(pitch=5, yaw=10, roll=5)
+    dataset = pose_photo(tmp_path / "data", None, tracker, 40, (96, 96), poses, colour=True)
+    face = load_face(train(dataset, tmp_path / "run", base_channels=4, steps=3))
+    table = edit_video(edit.drive, face, motion(), BEGIN, END, tmp_path / "edited.mp4", tracker)
+    touched = np.zeros((240, 320), dtype=bool)
+    for before, after, edited in zip(edit.before, frames(tmp_path / "edited.mp4"), table["edited"], strict=True):
+        assert edited or planes(before) == planes(after)
+        touched |= luma(before) != luma(after)
+    assert touched[:, 40:280].any() and not touched[:, :40].any() and not touched[:, 280:].any()  # the middle square
+
+
+def test_mistakes_are_told(edit: Edit, tmp_path: Path, tracker: Tracker) -> None:
     starter, out = load_face(Path("starter")), tmp_path / "out.mp4"
     for begin, end, said in ((1.0, 2.0, "too short for 1.2 s of scenario"), (1.0, 9.0, "drive.mp4 ends at 4.00 s")):
         with pytest.raises(DmsynthError, match=said):
