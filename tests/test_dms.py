@@ -90,11 +90,14 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         (DmsSpec("nobody"), "--dms nobody: no such DMS; give one of reference"),
         (DmsSpec("unclosed 'quote {video}"), "close the quotes"),
         (DmsSpec("prog {video}", options={"noise": "1"}), "has no options"),
+        (DmsSpec(f"{tmp_path}/absent {{video}}"), "no program .*absent; check its path"),
     ):
         with pytest.raises(DmsynthError, match=said):
             open_dms(spec, "x")
-    with pytest.raises(DmsynthError, match="absent cannot be started"):
-        run_dms(open_dms(DmsSpec(f"{tmp_path}/absent {{video}}"), "x"), VIDEO, 50, 1)
+    (tmp_path / "no-program").write_bytes(b"\x00")
+    (tmp_path / "no-program").chmod(0o755)
+    with pytest.raises(DmsynthError, match="no-program cannot be started"):
+        run_dms(open_dms(DmsSpec(f"{tmp_path}/no-program {{video}}"), "x"), VIDEO, 50, 1)
 
 
 def test_logs(tmp_path: Path) -> None:

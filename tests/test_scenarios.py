@@ -38,6 +38,8 @@ def test_the_limits_of_the_regulation_are_in_the_scenarios() -> None:
 def test_the_schema_accepts_the_library_and_refuses_mistakes() -> None:
     schema = json.loads(json.dumps(Scenario.model_json_schema()))
     jsonschema.Draft202012Validator.check_schema(schema)
+    published = Path(__file__).parents[1] / "docs" / "scenario.schema.json"
+    assert json.loads(published.read_text("utf-8")) == schema  # dmsynth scenario schema > docs/scenario.schema.json
     for path in library():
         jsonschema.validate(yaml.safe_load(path.read_text()), schema)
     with pytest.raises(jsonschema.ValidationError):

@@ -228,6 +228,31 @@ def test_a_killed_validation_goes_on(good: Path, scenarios: Path, tmp_path: Path
     assert len(outcomes(tmp_path / "out")) == 3
 
 
+def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path) -> None:
+    """Judged in this process: what was recorded is judged, the rest is inconclusive; nothing judged is no success."""
+    (tmp_path / "logs").mkdir()
+    lines = [Answer(number / 10, yaw=0.0).to_json() + "\n" for number in range(21)]
+    (tmp_path / "logs" / "quiet.jsonl").write_text("".join(lines))
+    found = {}
+    for scenario in find_scenarios([str(scenarios)]):
+        spec = DmsSpec(log=str(tmp_path / "logs"))
+        arguments = {
+            "scenario": scenario.model_dump(mode="json"), "face": "starter",
+            "videos": str(good.parent / "videos"), "dms": asdict(spec),
+        }  # fmt: skip
+        validate_one(tmp_path / scenario.name, arguments)
+        found[scenario.name] = json.loads((tmp_path / scenario.name / "result.json").read_text())
+    assert {name: each["outcome"] for name, each in found.items()} == {
+        "away": "inconclusive", "far": "inconclusive", "quiet": "pass",
+    }  # fmt: skip
+    assert "away.jsonl: no such log" in found["away"]["reasons"][0]
+    command = ["validate", str(scenarios / "far.yaml"), "--face", "starter", "--dms-log", str(tmp_path / "logs")]
+    more = ["--out", str(tmp_path / "out"), "--videos", str(good.parent / "videos"), "--workers", "1"]
+    told = CliRunner().invoke(app, [*command, *more]).exception
+    assert isinstance(told, DmsynthError) and "nothing could be judged" in str(told)
+    assert (tmp_path / "out" / "report.html").is_file()  # of a DMS without a single answer
+
+
 def test_hostile_dms_end_in_a_verdict(good: Path, scenarios: Path, tmp_path: Path) -> None:
     """In this process, because how programs are started is tested elsewhere (test_dms.py)."""
     scenario = find_scenarios([str(scenarios / "quiet.yaml")])[0]

@@ -123,7 +123,7 @@ def validate_command(
     workers: Annotated[int | None, typer.Option(min=1, help="Scenarios at once; default: one a core.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster's HOST:PORT, or auto.")] = None,
 ) -> None:
-    """Run a DMS on scenarios and say whether it does its job. Exit code 1 if it fails in one."""
+    """Run a DMS on scenarios and say whether it does its job. Exit code 1 if in one it fails or none can be judged."""
     from dmsynth.experiments.grid import Engine
     from dmsynth.experiments.validate import validate
     from dmsynth.validation.dms import DmsSpec
@@ -144,6 +144,8 @@ def validate_command(
     output.print(f"report: {out / 'report.html'}")
     if results["summary"]["fail"]:
         raise typer.Exit(1)
+    if not results["summary"]["pass"]:
+        raise DmsynthError(f"nothing could be judged: every scenario is inconclusive; {out / 'report.html'} says why")
 
 
 def _setting(text: str) -> tuple[str, str]:

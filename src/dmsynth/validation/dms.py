@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -125,9 +127,7 @@ def run_dms(dms: Dms, video: Path, speed: float, seconds: float) -> DmsRun:
                     f"answers about {answer.time:g} s, but the video runs from 0 to {seconds:g} s: no such frame"
                 )
             if answers and answer.time < answers[-1].time:
-                raise DmsFailedError(
-                    f"answers about {answer.time:g} s after {answers[-1].time:g} s: time runs backwards"
-                )
+                raise DmsFailedError(f"answers about {answer.time:g} s after {answers[-1].time:g} s: time goes back")
             answers.append(answer)
     except NotTestedError as error:
         return DmsRun([], str(error), tested=False)
@@ -207,7 +207,10 @@ def open_dms(spec: DmsSpec, scenario: str) -> Dms:
         return Log(Path(spec.log), scenario)
     if "{video}" in spec.dms:
         _no_options(spec)
-        return Program(spec.dms, split_command(spec.dms), spec.time_limit)
+        arguments = split_command(spec.dms)
+        if shutil.which(arguments[0]) is None:  # before anything is rendered
+            raise DmsynthError(f"--dms {spec.dms}: no program {arguments[0]}; check its path and that it is executable")
+        return Program(spec.dms, arguments, spec.time_limit)
     if spec.dms in BUILT_IN:
         return BUILT_IN[spec.dms](spec.options)
     if spec.dms not in dms_names():
@@ -222,8 +225,6 @@ def open_dms(spec: DmsSpec, scenario: str) -> Dms:
 
 def split_command(text: str) -> list[str]:
     """A command line as its arguments. No shell ever sees it. ``DmsynthError`` for an unclosed quote."""
-    import shlex
-
     try:
         return shlex.split(text)
     except ValueError as error:
