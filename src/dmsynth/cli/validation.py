@@ -83,13 +83,15 @@ def scenario_render(
     from dmsynth.validation.scenario_files import find_scenarios
 
     scenarios, steerable = find_scenarios(names), load_face(face)
+    made = []
     with progress("rendering scenarios", len(scenarios)) as advance:
         for scenario in scenarios:
-            rendered = render(scenario, steerable, out)
-            outside = int((~rendered.table["covered"]).sum())
-            note = f" ({outside} of {len(rendered.table)} frames outside the face's coverage)" if outside else ""
-            output.print(f"{rendered.video}{note}", highlight=False, soft_wrap=True)
+            made.append(render(scenario, steerable, out))
             advance()
+    for rendered in made:
+        outside = int((~rendered.table["covered"]).sum())
+        note = f" ({outside} of {len(rendered.table)} frames outside the face's coverage)" if outside else ""
+        output.print(f"{rendered.video}{note}", highlight=False, soft_wrap=True)
 
 
 @scenario_app.command("schema")
