@@ -11,7 +11,7 @@ ifneq ($(wildcard $(LANDMARKER)),)
 export DMSYNTH_FACE_LANDMARKER ?= $(LANDMARKER)
 endif
 
-.PHONY: install demo starter test test-slow lint bench reproduce-position stability lock clean
+.PHONY: install demo starter test test-slow lint bench reproduce-position stability validate lock clean
 
 install: $(VENV)/installed
 
@@ -47,6 +47,9 @@ reproduce-position: install  ## chapter 3 of the thesis, scaled to a laptop: hou
 
 stability: install  ## the thesis's optimization against the stable one: a quarter of an hour
 	$(BIN)/dmsynth reproduce stability --out runs/stability
+
+validate: install  ## the reference DMS on every scenario with the starter face: a few minutes
+	$(BIN)/dmsynth validate all --face starter --dms reference --out runs/reference
 
 lock: install  ## write requirements.lock anew from pyproject.toml
 	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --strip-extras --no-header --no-annotate \

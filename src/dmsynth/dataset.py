@@ -129,11 +129,14 @@ class DatasetWriter:
 
     ``recipe`` says exactly how the dataset is made (inputs by hash, sizes, seeds); it decides whether a partial
     dataset on disk is the same one. A record is a kept frame's labels, or the reason why a frame is left out.
-    ``done`` is how many records are there already: skip that many inputs.
+    ``done`` is how many records are there already: skip that many inputs. ``consent`` says who may be shown, and on
+    what consent.
     """
 
-    def __init__(self, path: Path, recipe: Mapping[str, Any], frame_shape: tuple[int, ...]) -> None:
-        self.path, self.frame_shape = path, frame_shape
+    def __init__(
+        self, path: Path, recipe: Mapping[str, Any], frame_shape: tuple[int, ...], consent: str | None = None
+    ) -> None:
+        self.path, self.frame_shape, self.consent = path, frame_shape, consent
         self.recipe = dict(recipe)
         begun_as = json.loads(json.dumps({"format": FORMAT, **self.recipe}))
         if path.exists():
@@ -230,6 +233,7 @@ class DatasetWriter:
                 "format": FORMAT,
                 "made_by": f"dmsynth {dmsynth.__version__}",
                 "recipe": self.recipe,
+                "consent": self.consent,
                 "frames": self.kept,
                 "shape": list(self.frame_shape),
                 "splits": {name: int((splits == name).sum()) for name in (*SPLITS, "guard")},

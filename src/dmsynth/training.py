@@ -552,6 +552,7 @@ def _finish(
             "dataset": dataset.path.name,
             "dataset_sha256": dataset.sha256,
             "tracker": dataset.manifest["recipe"].get("tracker"),
+            "consent": dataset.manifest.get("consent"),
             "settings": asdict(settings),
             "steps": steps,
             "train_seconds": round(seconds, 1),

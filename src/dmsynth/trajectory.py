@@ -106,7 +106,7 @@ def minimum_jerk(
     return start + share[:, None] * (end - start)
 
 
-class _Path:
+class MotionPath:
     """Builds a trajectory from motions, one after the other, at a frame rate."""
 
     def __init__(self, names: Sequence[str], frame_rate: float, rest: Mapping[str, float]) -> None:
@@ -147,7 +147,7 @@ def parse_motions(
     Motions start at ``rest``, by default 0.
     Raises ``DmsynthError`` naming the motion that cannot be read.
     """
-    path = _Path(names, frame_rate, rest or {})
+    path = MotionPath(names, frame_rate, rest or {})
     for motion in (part.strip() for part in re.split(r"[;\n]", text)):
         if not motion:
             continue

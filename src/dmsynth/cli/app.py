@@ -85,6 +85,10 @@ SecondTrackerModel = Annotated[Path | None, typer.Option(help="The second judge'
 OneSource = Annotated[
     bool, typer.Option("--one-source", help="Steer from the face's first source frame only, not from whichever suits.")
 ]
+Consent = Annotated[
+    str | None,
+    typer.Option("--consent", help="Who may be shown, and on what consent; it stands in every result from then on."),
+]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
 

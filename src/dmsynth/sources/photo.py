@@ -66,6 +66,7 @@ def pose_photo(
     poses: PoseRange | None = None,
     seed: int = 0,
     colour: bool = False,
+    consent: str | None = None,
 ) -> Dataset:
     """Make a dataset of one portrait in random poses.
 
@@ -80,6 +81,7 @@ def pose_photo(
         size: width, height of the frames, each divisible by 16.
         poses: the range they are drawn from; by default ``PoseRange()``.
         colour: store RGB instead of grey.
+        consent: who may be shown, and on what consent.
 
     Raises:
         DmsynthError: a picture that cannot be read or does not show exactly one whole face.
@@ -91,7 +93,7 @@ def pose_photo(
     large = max(1, math.ceil(_POSED_WIDTH / size[0]))
     posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
     recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
-    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]))
+    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
         pose = poses.draw(seed, number)

@@ -38,6 +38,7 @@ def import_recordings(
     size: tuple[int, int] | None = None,
     crop: tuple[int, int, int, int] | None = None,
     colour: bool = False,
+    consent: str | None = None,
 ) -> Dataset:
     """Make a dataset from recordings of one person.
 
@@ -54,6 +55,7 @@ def import_recordings(
             of 320×240. Frames are scaled to cover it and the overhang is cut equally on both sides.
         crop: left, top, width, height in pixels of the upright video: use only this part.
         colour: store RGB instead of grey.
+        consent: who may be shown, and on what consent.
 
     Raises:
         DmsynthError: a video that cannot be read, or too few usable frames.
@@ -73,7 +75,7 @@ def import_recordings(
         "colour": colour,
         "tracker": tracker.name,
     }
-    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]))
+    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
     try:
         samples = _samples(videos, size, crop, colour, skip=writer.done)
         total = sum(info.frames for info in infos)
