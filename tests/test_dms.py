@@ -87,7 +87,7 @@ def test_no_shell_reads_the_command(tmp_path: Path) -> None:
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
     for spec, said in (
-        (DmsSpec("nobody"), "--dms nobody: no such DMS; give one of reference"),
+        (DmsSpec("nobody"), "--dms nobody: no such DMS; give one of openpilot, reference"),
         (DmsSpec("unclosed 'quote {video}"), "close the quotes"),
         (DmsSpec("prog {video}", options={"noise": "1"}), "has no options"),
         (DmsSpec(f"{tmp_path}/absent {{video}}"), "no program .*absent; check its path"),

@@ -184,7 +184,14 @@ def _reference(options: Mapping[str, str]) -> Dms:
     return ReferenceDms.from_options(options)
 
 
+def _openpilot(options: Mapping[str, str]) -> Dms:
+    from dmsynth.validation.openpilot_dms import OpenpilotDms
+
+    return OpenpilotDms.from_options(options)
+
+
 BUILT_IN: dict[str, Callable[[Mapping[str, str]], Dms]] = {
+    "openpilot": _openpilot,
     "reference": _reference,
 }
 """DMSs that come along: from their options to the DMS. They run in the job's own process."""
