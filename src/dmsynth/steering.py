@@ -95,7 +95,8 @@ class SteerableFace:
                 ).astype(np.float32)
             shares = np.ones((len(codes), 1))
             if len(sources) > 1:
-                chosen = choose_sources(codes, source_codes, _CHANGE if moving else 0.0)
+                alike = self.trained.space.comparable
+                chosen = choose_sources(alike(codes), alike(source_codes), _CHANGE if moving else 0.0)
                 shares = blended(chosen, len(sources), _BLEND if moving else 0)
             for chunk in _alike(shares):
                 total: Any = 0.0

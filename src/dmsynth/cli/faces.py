@@ -57,7 +57,7 @@ def train_command(
         str | None, typer.Option(help="warp, stable, or thesis: Adam, fixed step size; default: the model's own.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="tracked or commanded (posed photos); default: the model's own.")
+        str | None, typer.Option(help="tracked, commanded or calibrated (posed photos); default: the model's own.")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the data (default 1000, as the thesis).")
@@ -71,6 +71,8 @@ def train_command(
     base_channels: Annotated[
         int | None, typer.Option(min=1, help="Maps of the first layer; default: the model's.")
     ] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Images a step; default: the model's own.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that train together.")] = 1,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed (default: what is faster here).")] = None,
 ) -> None:
     """Learn to steer a face."""
@@ -81,6 +83,7 @@ def train_command(
     face = train(
         open_dataset(dataset), out, model, optimization=optimization, labels=labels, epochs=epochs, steps=steps,
         max_time=duration, seed=seed, latent=latent, base_channels=base_channels, precision=precision,
+        batch=batch, devices=devices,
     )  # fmt: skip
     output.print(f"face: {face}")
 
