@@ -50,6 +50,7 @@ def dataset_recording(
     videos: Annotated[list[Path], typer.Argument(help="Recordings of one person.")],
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT; default: the video's shape at about 320x240.")] = None,
     crop: Annotated[str | None, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT: use only this part of the video.")] = None,
+    widen: Annotated[bool, typer.Option(help="Add frames of the recording, posed, to learn from.")] = True,
     colour: Colour = False,
     consent: Consent = None,
     tracker: TrackerName = "auto",
@@ -61,7 +62,7 @@ def dataset_recording(
 
     shape, part = size_of(size), crop_of(crop)
     pool = open_tracker(tracker, tracker_model)
-    print_dataset(import_recordings(out, videos, pool, shape, part, colour, consent))
+    print_dataset(import_recordings(out, videos, pool, shape, part, colour, consent, widen))
 
 
 @dataset_app.command("position")
@@ -119,8 +120,11 @@ def print_dataset(dataset: Dataset) -> None:
 
     width, height = dataset.size
     manifest = dataset.manifest
+    posed = int(dataset.posed.sum())
     output.print(
-        f"{dataset.path}: {len(dataset)} frames of {width}×{height}, face found by {manifest['recipe']['tracker']}"
+        f"{dataset.path}: {len(dataset) - posed} frames of {width}×{height}"
+        + (f" and {posed} of them posed once more" if posed else "")
+        + f", face found by {manifest['recipe']['tracker']}"
     )
     output.print("splits: " + ", ".join(f"{name} {count}" for name, count in manifest["splits"].items() if count))
     left_out = ", ".join(f"{reason}: {count}" for reason, count in manifest["left_out"].items())
