@@ -32,7 +32,7 @@ from dmsynth.video import Image, VideoWriter, fit, read_video
 
 SIZE, LARGE = (320, 240), (640, 480)
 SECONDS = 3.0  # each stage is repeated for this long
-RACE = (15.0, 30.0, 60.0, 120.0, 240.0)  # seconds of training
+RACE = (15.0, 30.0, 60.0, 120.0)  # seconds of training
 RACE_FRAMES = 1200
 
 

@@ -63,8 +63,8 @@ class Policy:
     memory: float = 360.0
 
 
-# The timers of looking away and the filter are 0.8.9's. All else is of published sources of the two releases' time, converted
-# from radians; which release carried which to the last digit was not verified: data, to be corrected.
+# The timers of looking away and the filter are 0.8.9's. All else is of published sources of the two releases' time,
+# converted from radians; which release carried which to the last digit was not verified: data, to be corrected.
 POLICIES: dict[str, Policy] = {
     "0.8.5": Policy(
         threshold=math.degrees(0.4), both_axes=True, up_allowance=math.degrees(0.12), spread=math.degrees(0.14),
