@@ -95,7 +95,10 @@ def evaluate(
     table = pd.DataFrame(rows)
     table.insert(0, "frame", chosen)
     table.insert(1, "position", np.arange(len(chosen)))
-    table["covered"] = ~face.trained.coverage.outside(space.encode(commanded))
+    codes = space.encode(commanded)
+    table["covered"] = ~face.trained.coverage.outside(codes)
+    if carried is not None:
+        table["covered"] &= ~face.trained.coverage.unfamiliar(np.concatenate([codes, carried], axis=1))
     if not table["target_found"].any():
         raise DmsynthError(f"{dataset.path}: the tracker {tracker.name} finds no face in the test frames; use another")
     table = table[table["target_found"]].drop(columns="target_found").reset_index(drop=True)

@@ -296,7 +296,7 @@ def train(
         if helper:
             raise SystemExit(0)
         steer_from = (
-            Coverage.of(codes[frames, : space.size]),
+            Coverage.of(codes[frames], space.size),
             carried,
             np.array(dataset.frames[sources]),
             codes[sources],

@@ -126,7 +126,7 @@ def _untrained(path: Path, model: str, size: tuple[int, int], channels: int) -> 
     shape = {"width": size[0], "height": size[1], "channels": 1, "base_channels": channels}
     shape |= {"latent": 8} if RECIPES[model].latent else {"controls": 3}
     network = RECIPES[model].network(**shape)
-    coverage = Coverage(np.zeros((1, 3), dtype=np.float32), 1.0)
+    coverage = Coverage.of(np.zeros((1, 3), dtype=np.float32))
     source, code = np.zeros((1, *size[::-1]), dtype=np.uint8), np.zeros((1, 3), dtype=np.float32)
     rotation = CONTROL_SPACES["rotation"]
     save_face(path, TrainedFace(network, shape, model, rotation, coverage, Carried(), source, code, {}))

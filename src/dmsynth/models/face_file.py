@@ -68,7 +68,7 @@ class TrainedFace:
 def save_face(path: Path, face: TrainedFace) -> None:
     """Write a face file, whole or not at all."""
     tensors = {f"network.{name}": value.cpu().contiguous() for name, value in face.network.state_dict().items()}
-    tensors["coverage.codes"] = torch.from_numpy(face.coverage.codes)
+    tensors["coverage.codes"] = torch.from_numpy(np.concatenate([face.coverage.codes, face.coverage.carried], axis=1))
     tensors["sources"] = torch.from_numpy(_packed(face.sources))
     tensors["source_codes"] = torch.from_numpy(face.source_codes)
     content = {
@@ -125,12 +125,13 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
         network.load_state_dict(weights)
     except RuntimeError:
         raise DmsynthError(f"{path}: its weights do not fit its description; train the face again") from None
+    seen, carried = np.split(tensors["coverage.codes"].numpy(), [space.size], axis=1)
     return TrainedFace(
         network=channels_last(network).eval(),
         shape=content["shape"],
         model=content["model"],
         space=space,
-        coverage=Coverage(tensors["coverage.codes"].numpy(), float(content["coverage_tolerance"])),
+        coverage=Coverage(seen, float(content["coverage_tolerance"]), carried),
         carried=Carried.from_dict(content["carried"]),
         sources=tensors["sources"].numpy(),
         source_codes=tensors["source_codes"].numpy(),
