@@ -11,7 +11,7 @@ ifneq ($(wildcard $(LANDMARKER)),)
 export DMSYNTH_FACE_LANDMARKER ?= $(LANDMARKER)
 endif
 
-.PHONY: install demo starter test test-slow lint bench reproduce-position stability lock clean
+.PHONY: install demo starter test test-slow lint bench ablations reproduce-position stability validate lock clean
 
 install: $(VENV)/installed
 
@@ -42,11 +42,17 @@ lint: install
 bench: install  ## posing, import, training and steering speed, side by side on this machine
 	$(BIN)/dmsynth bench --out runs/bench
 
+ablations: install  ## SwapWarp with one part left out at a time: a quarter of an hour
+	$(BIN)/dmsynth ablate --out runs/ablations
+
 reproduce-position: install  ## chapter 3 of the thesis, scaled to a laptop: hours; interrupted, it goes on
 	$(BIN)/dmsynth reproduce position --preset laptop --out runs/position
 
 stability: install  ## the thesis's optimization against the stable one: a quarter of an hour
 	$(BIN)/dmsynth reproduce stability --out runs/stability
+
+validate: install  ## the reference DMS on every scenario with the starter face: a few minutes
+	$(BIN)/dmsynth validate all --face starter --dms reference --out runs/reference
 
 lock: install  ## write requirements.lock anew from pyproject.toml
 	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --strip-extras --no-header --no-annotate \

@@ -272,3 +272,13 @@ def test_help_names_every_command() -> None:
     result = dmsynth("--help")
     for command in ("dataset", "track", "train", "steer", "evaluate", "export", "demo", "bench"):
         assert command in result.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_go_on(tmp_path: Path, photo_dataset: Dataset) -> None:
+    """As several GPUs would: one face at the end, written once."""
+    for steps in (6, 10):
+        command = ("train", photo_dataset.path, "--out", tmp_path / "run", "--base-channels", 2, "--devices", 2)
+        trained = dmsynth(*command, "--steps", steps)
+        assert trained.returncode == 0, trained.stderr
+        assert trained.stdout.count("face: ") == 1 and f"{steps} in all" in trained.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,21 @@ from hypothesis import strategies as st
 
 from conftest import shared
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, partial_path, split_at_random, split_by_time
+from dmsynth.dataset import (
+    Dataset,
+    DatasetWriter,
+    on_scale,
+    open_dataset,
+    partial_path,
+    split_at_random,
+    split_by_time,
+)
 from dmsynth.errors import DmsynthError
 from dmsynth.report.figures import contact_sheet, coverage_in_text, coverage_map, marginals
 from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.sources.recording import import_recordings
+from dmsynth.sources.widening import EACH
 from dmsynth.trackers import Face, Tracker
 from dmsynth.video import Image, VideoWriter, read_image, write_image
 
@@ -87,10 +97,10 @@ class _Dies:
 
 
 def test_an_interrupted_import_goes_on_and_ends_the_same(tmp_path: Path, tracker: Tracker, face_video: Path) -> None:
-    whole = import_recordings(tmp_path / "whole", [face_video], tracker)
+    whole = import_recordings(tmp_path / "whole", [face_video], tracker, widened=False)
     out = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
-        import_recordings(out, [face_video], _Dies(tracker, 25))
+        import_recordings(out, [face_video], _Dies(tracker, 25), widened=False)
     assert not out.exists()
     with pytest.raises(DmsynthError, match="unfinished; run the command that makes it again"):
         open_dataset(out)
@@ -102,10 +112,50 @@ def test_an_interrupted_import_goes_on_and_ends_the_same(tmp_path: Path, tracker
         frames.write(b"half a frame")
 
     counting = _Dies(tracker, 10_000)
-    resumed = import_recordings(out, [face_video], counting)
+    resumed = import_recordings(out, [face_video], counting, widened=False)
     assert 10_000 - counting.left == 60 - done  # measured only what was missing
     assert resumed.sha256 == whole.sha256
     assert not partial_path(out).exists()
+
+
+def test_a_recording_is_widened_by_its_own_frames_posed(tmp_path: Path, tracker: Tracker, face_video: Path) -> None:
+    """More rotations to learn from, and not one more to be tested on; interrupted while posing, it ends the same."""
+    filmed = import_recordings(tmp_path / "filmed", [face_video], tracker, widened=False)
+    whole = import_recordings(tmp_path / "whole", [face_video], tracker)
+    posed = whole.labels["posed"].to_numpy()
+    groups = (filmed.labels["split"] == "train").sum() // EACH
+    assert posed.sum() == groups * EACH > 0 and not posed[: len(filmed)].any()
+    assert np.array_equal(whole.frames[: len(filmed)], filmed.frames)
+    assert set(whole.labels["split"][posed]) == {"train"}
+    assert set(whole.labels["frame"][posed]) <= set(filmed.labels["frame"][filmed.labels["split"] == "train"])
+    pitch = whole.labels["tracked_pitch"].to_numpy()
+    assert np.ptp(pitch[posed]) > 1.5 * np.ptp(pitch[~posed])  # the recording hardly nods
+
+    measured = len(filmed) + 1 + EACH // 2
+    with pytest.raises(KeyboardInterrupt):
+        import_recordings(tmp_path / "broken", [face_video], _Dies(tracker, measured))
+    assert import_recordings(tmp_path / "broken", [face_video], tracker).sha256 == whole.sha256
+
+
+def test_calibrated_labels_have_the_trackers_scale_without_its_noise() -> None:
+    random = np.random.default_rng(0)
+    commanded = random.uniform(-30, 30, (600, 3))
+    bent = 4 + 0.8 * commanded + 0.003 * commanded[:, [1, 2, 0]] ** 2 + 0.002 * commanded * commanded[:, [2, 0, 1]]
+    tracked = bent + random.normal(0, 0.7, bent.shape)
+    fitted = np.arange(600) < 450
+    calibrated = on_scale(commanded, tracked, fitted)
+    assert np.abs(calibrated - bent)[~fitted].mean() < 0.3 < 0.5 < np.abs(tracked - bent)[~fitted].mean()
+    few = on_scale(commanded, tracked, np.arange(600) < 45)  # too few for curves: still a line, never a wild one
+    assert np.abs(few - bent).max() < 12
+
+
+def test_which_labels_are_the_most_exact(photo_dataset: Dataset, tmp_path: Path, tracker: Tracker) -> None:
+    space = CONTROL_SPACES["rotation"]
+    assert photo_dataset.most_exact_labels == "calibrated"
+    calibrated, tracked = (photo_dataset.controls(space, labels) for labels in ("calibrated", "tracked"))
+    assert 0 < np.abs(calibrated - tracked).mean() < 2
+    unposed = replace(photo_dataset, labels=photo_dataset.labels.drop(columns="commanded_yaw"))
+    assert np.array_equal(unposed.controls(space, "calibrated"), tracked)
 
 
 def test_killed_while_it_finishes_nothing_is_lost(
@@ -163,7 +213,7 @@ def test_another_recipe_starts_anew(tmp_path: Path, tracker: Tracker, face_video
 
 
 def test_a_recording_is_labelled_in_time(tmp_path: Path, tracker: Tracker, face_video: Path) -> None:
-    dataset = import_recordings(tmp_path / "dataset", [face_video], tracker)
+    dataset = import_recordings(tmp_path / "dataset", [face_video], tracker, widened=False)
     assert dataset.size == (320, 240) and len(dataset) == 60
     assert dataset.labels["time"].to_numpy() == pytest.approx(np.arange(60) / 30, abs=1e-3)
     yaw = dataset.labels["tracked_yaw"].to_numpy()
@@ -187,7 +237,7 @@ def test_frames_without_exactly_one_face_are_counted_by_reason(
                 video.write(np.full_like(face, 128))
                 video.write(twins)
                 video.write(np.vstack([face[100:], np.full((100, 320), 128, np.uint8)]))  # eyes and forehead gone
-    dataset = import_recordings(tmp_path / "dataset", [video_path], tracker)
+    dataset = import_recordings(tmp_path / "dataset", [video_path], tracker, widened=False)
     counts = dataset.manifest["left_out"]
     assert counts["no face"] >= 6 and counts["several faces"] == 6
     assert len(dataset) + sum(counts.values()) == 78
@@ -195,7 +245,7 @@ def test_frames_without_exactly_one_face_are_counted_by_reason(
 
 def test_crop_and_several_recordings(tmp_path: Path, tracker: Tracker, face_video: Path) -> None:
     dataset = import_recordings(tmp_path / "two", [face_video, face_video], tracker, (160, 160), (40, 0, 240, 240))
-    assert len(dataset) == 120 and dataset.size == (160, 160)
+    assert (~dataset.posed).sum() == 120 and dataset.size == (160, 160)
     with pytest.raises(DmsynthError, match=r"turning.mp4: the crop 200,0,240,240 leaves the frame of 320×240"):
         import_recordings(tmp_path / "off", [face_video], tracker, crop=(200, 0, 240, 240))
 
@@ -250,4 +300,4 @@ def test_pictures_of_a_dataset(tmp_path: Path, photo_dataset: Dataset) -> None:
 def test_real_recordings(tmp_path: Path, tracker: Tracker) -> None:
     for name, frames in (("d3", 354), ("d12", 183), ("d6", 1008)):
         dataset = import_recordings(tmp_path / name, [shared(f"data/videos/{name}.mp4")], tracker)
-        assert len(dataset) > 0.98 * frames
+        assert (~dataset.posed).sum() > 0.98 * frames

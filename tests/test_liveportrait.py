@@ -6,8 +6,10 @@ and the crown, above it. Its pictures are a red spot where the nose is and a gre
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,8 +40,9 @@ from dmsynth.evaluation import evaluate
 from dmsynth.experiments import bench_liveportrait
 from dmsynth.files import read_json
 from dmsynth.pose import rotation_matrix
+from dmsynth.provenance import face_sha256, read_provenance
 from dmsynth.rendering import Recorded, Renderer, open_recorded
-from dmsynth.steering import SteerableFace, steer_to_video
+from dmsynth.steering import SteerableFace, source_consent, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.trajectory import parse_motions, read_table
 from dmsynth.video import Image, VideoWriter, fit, probe_video, read_video, to_grey, to_rgb, write_image
@@ -259,6 +262,25 @@ def test_a_source_without_a_face_is_refused(
         steerable(networks, checkout, np.concatenate([person, person], axis=1), tracker, "two")
 
 
+def test_what_renders_is_the_weights_and_the_source(
+    face: SteerableFace, networks: Networks, checkout: Path, person: Image, tracker: Tracker
+) -> None:
+    def told(who: SteerableFace) -> str:
+        return face_sha256(who.path, who.trained)
+
+    again = steerable(networks, checkout, person, tracker, "again", precision="32-true")
+    other = steerable(networks, checkout, person[:, ::-1].copy(), tracker, "other", precision="32-true")
+    assert told(face) == told(again) != told(other)
+
+
+def test_the_consent_of_a_dataset_goes_along(photo_dataset: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(photo_dataset.path, tmp_path / "data")
+    assert source_consent(f"{tmp_path / 'data'}@3") is None
+    manifest = tmp_path / "data" / "manifest.json"
+    manifest.write_text(json.dumps(read_json(manifest) | {"consent": "for tests"}))
+    assert source_consent(f"{tmp_path / 'data'}@3") == "for tests" and source_consent("person.png") is None
+
+
 def test_a_driver_moves_the_source_by_what_changes(
     face: SteerableFace, person: Image, tracker: Tracker, tmp_path: Path
 ) -> None:
@@ -320,6 +342,20 @@ def test_the_command_line_steers_drives_and_judges_it(
             writer.write(person)
     steer(str(tmp_path / "driver.mp4"), tmp_path / "driven.mp4", source=source, **driven)
     assert read_table(tmp_path / "driven.parquet")["found"].all() and probe_video(tmp_path / "driven.mp4").frames == 3
+    origins = [read_provenance(tmp_path / f"{name}.mp4") for name in ("steered", "driven")]
+    for origin in origins:
+        assert origin.where[0] == "metadata" and len(origin.where) == 2 and not origin.doubts
+        assert origin.provenance.face == "LivePortrait" and len(origin.provenance.face_sha256) == 64
+    assert origins[0].provenance == origins[1].provenance
+    steer(str(tmp_path / "driver.mp4"), tmp_path / "short.mp4", source=source, seconds=0.1, **driven)
+    assert len(read_table(tmp_path / "short.parquet")) == probe_video(tmp_path / "short.mp4").frames == 2
+    with pytest.raises(DmsynthError, match=r"driver\.mp4: lasts 0\.17 s, but 9 s were asked for"):
+        steer(str(tmp_path / "driver.mp4"), tmp_path / "long.mp4", source=source, seconds=9, **driven)
+    # our own way with a driver: from the source's pose, by the driver's movement
+    relative = options | {"driving": "relative", "smooth": 0.0, "frame_rate": 12}
+    steer(str(tmp_path / "driver.mp4"), tmp_path / "relative.mp4", source=source, **relative)
+    poses = read_table(tmp_path / "relative.parquet")[["pitch", "yaw", "roll"]].to_numpy(float)
+    assert len(poses) == 3 and np.abs(poses - poses[0]).max() < 1.5
     evaluate_command([photo_dataset.path], tmp_path / "judged", source=f"{photo_dataset.path}@0", frames=3, **options)
     assert read_json(tmp_path / "judged" / "metrics.json")["model"] == "liveportrait"
     assert "--renderer liveportrait" in (tmp_path / "judged" / "report.html").read_text("utf-8")
@@ -349,7 +385,13 @@ def test_bench_says_what_it_measured(
         ({"renderer": "liveportrait", "source": "a.png"}, "--renderer liveportrait needs --liveportrait DIR"),
         ({"renderer": "liveportrait", "liveportrait": Path("LP")}, "--renderer liveportrait needs --source PICTURE"),
         ({"renderer": "liveportrait", "face": Path("starter")}, "starter: --renderer liveportrait takes no face"),
-        ({"renderer": "liveportrait-driven", "clip": True}, "go with commanded poses"),
+        *(
+            (
+                {"renderer": "liveportrait-driven", "liveportrait": Path("LP"), "source": "a.png"} | own,
+                "go with commanded",
+            )
+            for own in ({"clip": True}, {"fit": True}, {"driving": "relative"}, {"smooth": 0.0}, {"frame_rate": 30})
+        ),
     ],
 )
 def test_options_that_do_not_go_together(options: dict[str, Any], message: str, workdir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -21,9 +22,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dmsynth.batches import Batches
+from dmsynth.callbacks import Plateau
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.files import lock
+from dmsynth.models import RECIPES
 from dmsynth.models.autoencoder import Autoencoder
 from dmsynth.models.face_file import read_face
 from dmsynth.optimization import OPTIMIZATIONS, Optimization
@@ -192,6 +195,37 @@ def test_training_lowers_the_loss_and_writes_one_file(face_file: Path, photo_dat
     values = photo_dataset.controls(face.space)[photo_dataset.split("train")]
     assert not face.coverage.outside(face.space.encode(values)).any()
     assert face.source.shape == (80, 96)
+
+
+def test_a_training_ends_when_it_gets_no_better(
+    photo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told no length, SwapWarp looks at held-out frames; then the step size falls, and it stops. Killed in between,
+    it knows where it was."""
+    monkeypatch.setattr("dmsynth.training._VALIDATE_EVERY", 2)
+    monkeypatch.setitem(RECIPES, "swapwarp", replace(RECIPES["swapwarp"], steps=20))
+    monkeypatch.setattr(Plateau, "PATIENCE", 1)
+    monkeypatch.setattr(Plateau, "GAIN", 0.9)  # nothing ever gets so much better
+    face = read_face(train(photo_dataset, tmp_path / "run", base_channels=2, quiet=True))
+    a_pass = len(photo_dataset.split("train")) // 8
+    cooled_from = next(step for step in range(20, 40) if step % a_pass == 0)  # the first validation past 20 steps
+    assert face.about["steps"] == cooled_from + math.ceil(cooled_from / 2)
+    bounded = train(photo_dataset, tmp_path / "bounded", base_channels=2, steps=7, quiet=True)
+    assert read_face(bounded).about["steps"] == 7
+
+
+@pytest.mark.parametrize(
+    ("history", "flat"),
+    [
+        ([(0.5, 0.4)] * 7, False),  # too early to say
+        ([(0.5, 0.4)] * 8, True),
+        ([(0.5, 0.4)] * 4 + [(0.45, 0.4)] * 4, False),  # still nearer
+        ([(0.5, 0.4)] * 4 + [(0.5, 0.42)] * 4, False),  # still sharper
+        ([(0.5, 0.4)] * 4 + [(0.6, 0.3)] * 4, True),
+    ],
+)
+def test_what_counts_as_no_better(history: list[tuple[float, float]], flat: bool) -> None:
+    assert Plateau.is_flat(history) is flat
 
 
 def test_a_run_folder_belongs_to_one_training(face_file: Path, photo_dataset: Dataset, tmp_path: Path) -> None:

@@ -74,15 +74,18 @@ class Batches:
 
 
 class Stream:
-    """Batches one after the other for Lightning, from ``start`` on: endless, or one pass."""
+    """Batches one after the other for Lightning, from ``start`` on: endless, or one pass. Where several processes train
+    together, an endless stream deals its batches out among them."""
 
     def __init__(self, batches: Batches, endless: bool) -> None:
         self.batches, self.endless, self.start = batches, endless, 0
 
     def __iter__(self) -> Iterator[Batch]:
+        together = self.endless and torch.distributed.is_available() and torch.distributed.is_initialized()
+        mine, all_of_us = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
         number = self.start
         while self.endless or number < self.batches.per_pass:
-            yield self.batches(number)
+            yield self.batches(number * all_of_us + mine)
             number += 1
 
 

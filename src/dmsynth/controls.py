@@ -65,6 +65,13 @@ class ControlSpace:
         """Code (..., size) → values (..., size) in each control's unit. The inverse of ``encode``."""
         return np.asarray(np.asarray(code, dtype=float) * (self.high - self.low) + self.low)
 
+    def comparable(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Codes (n, size or more) whose distances count a unit of every control alike, whatever its range; what stands
+        behind the controls stays as it is."""
+        ranges = (self.high - self.low) / (self.high - self.low).max()
+        scale = np.concatenate([ranges, np.ones(codes.shape[1] - self.size)])
+        return (codes * scale).astype(np.float32)
+
     def fitted(self, values: NDArray[np.float64]) -> ControlSpace:
         """The same space with its range fitted to ``values`` (n, size), so that the code fills [0, 1].
 

@@ -17,6 +17,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,7 +33,6 @@ from dmsynth.video import Image
 
 FORMAT = 2
 SPLITS = ("train", "validation", "test")
-LABELS = ("tracked", "commanded")
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,31 @@ class Dataset:
             return CONTROL_SPACES["rotation"], "tracked"
         return CONTROL_SPACES["position"], "commanded"
 
+    @property
+    def most_exact_labels(self) -> str:
+        """Which labels say best what the frames show: the tracker's, where it can be without the tracker's noise."""
+        shown_by = self.about[1]
+        return "calibrated" if shown_by == "tracked" else shown_by
+
     def split(self, name: str) -> NDArray[np.int64]:
         """Indices of the frames in split ``name``: train, validation or test."""
         return np.flatnonzero(self.labels["split"].to_numpy() == name)
 
     def controls(self, space: ControlSpace, labels: str = "tracked") -> NDArray[np.float64]:
-        """(n, space.size): the ``labels`` (tracked or commanded) of every frame, in the space's order and units.
+        """(n, space.size): the ``labels`` of every frame, in the space's order and units.
 
+        ``tracked`` is the tracker's answer and ``commanded`` the pose that a frame was made with. ``calibrated`` is the
+        commanded pose on the tracker's scale, free of its noise; for frames that nobody commanded the same as tracked.
         Raises ``DmsynthError`` if this dataset has no such labels.
         """
+        if labels == "calibrated":
+            tracked = np.array(self.controls(space, "tracked"))
+            commanded = self.labels.reindex(columns=[f"commanded_{name}" for name in space.names]).to_numpy(dtype=float)
+            posed = np.isfinite(commanded).all(axis=1)
+            if posed.any():
+                fitted = posed & (self.labels["split"] == "train").to_numpy()
+                tracked[posed] = on_scale(commanded, tracked, fitted)[posed]
+            return tracked
         columns = [f"{labels}_{name}" for name in space.names]
         missing = [column for column in columns if column not in self.labels.columns]
         if missing:
@@ -82,6 +98,13 @@ class Dataset:
                 "use another kind of label or another dataset"
             )
         return self.labels[columns].to_numpy(dtype=float)
+
+    @property
+    def posed(self) -> NDArray[np.bool_]:
+        """(n,): which frames of a recording were posed, not filmed (``sources.widening``)."""
+        if "posed" not in self.labels.columns:
+            return np.zeros(len(self), dtype=bool)
+        return self.labels["posed"].to_numpy(dtype=bool)
 
     def carried(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """Names (c) and values (n, c) of what the tracker measured besides the controls: where the head is, what the
@@ -129,11 +152,14 @@ class DatasetWriter:
 
     ``recipe`` says exactly how the dataset is made (inputs by hash, sizes, seeds); it decides whether a partial
     dataset on disk is the same one. A record is a kept frame's labels, or the reason why a frame is left out.
-    ``done`` is how many records are there already: skip that many inputs.
+    ``done`` is how many records are there already: skip that many inputs. ``consent`` says who may be shown, and on
+    what consent.
     """
 
-    def __init__(self, path: Path, recipe: Mapping[str, Any], frame_shape: tuple[int, ...]) -> None:
-        self.path, self.frame_shape = path, frame_shape
+    def __init__(
+        self, path: Path, recipe: Mapping[str, Any], frame_shape: tuple[int, ...], consent: str | None = None
+    ) -> None:
+        self.path, self.frame_shape, self.consent = path, frame_shape, consent
         self.recipe = dict(recipe)
         begun_as = json.loads(json.dumps({"format": FORMAT, **self.recipe}))
         if path.exists():
@@ -190,9 +216,15 @@ class DatasetWriter:
         self._append(self._frames, frame.tobytes())
         self._note(dict(labels))
 
-    def leave_out(self, reason: str) -> None:
-        """Count a frame that is not used."""
-        self._note({"left_out": reason})
+    def leave_out(self, reason: str, posed: bool = False) -> None:
+        """Count a frame that is not used; ``posed`` if it was made from another one."""
+        self._note({"left_out": f"{reason}, posed" if posed else reason} | ({"posed": True} if posed else {}))
+
+    def frame(self, number: int) -> Image:
+        """Kept frame ``number``, from disk."""
+        size = int(np.prod(self.frame_shape))
+        content = np.fromfile(self._partial / "frames.npy", np.uint8, size, offset=_NPY_HEADER + number * size)
+        return content.reshape(self.frame_shape)
 
     def _note(self, record: dict[str, Any]) -> None:
         self._append(self._journal, json.dumps(record).encode() + b"\n")
@@ -230,6 +262,7 @@ class DatasetWriter:
                 "format": FORMAT,
                 "made_by": f"dmsynth {dmsynth.__version__}",
                 "recipe": self.recipe,
+                "consent": self.consent,
                 "frames": self.kept,
                 "shape": list(self.frame_shape),
                 "splits": {name: int((splits == name).sum()) for name in (*SPLITS, "guard")},
@@ -301,6 +334,29 @@ def split_at_random(count: int, seed: int) -> NDArray[np.str_]:
     result[order[: round(count / 6)]] = "test"
     result[order[round(count / 6) : round(count / 6) + max(1, round(count / 18))]] = "validation"
     return result
+
+
+def on_scale(
+    commanded: NDArray[np.float64], measured: NDArray[np.float64], fitted: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """``commanded`` (n, k) as a tracker with the scale of ``measured`` (n, k), but without noise, would answer: (n, k).
+
+    A tracker's answer has gains, offsets and bends of its own, all smooth in the pose, and noise that is not. A
+    polynomial of all the controls, least squares over the rows ``fitted`` (n,), keeps the former and drops the latter.
+    It is of the highest degree up to four for which there are ten rows a coefficient.
+    """
+    middle, half = np.mean(commanded[fitted], axis=0), np.maximum(np.ptp(commanded[fitted], axis=0) / 2, 1e-9)
+    unit = (commanded - middle) / half
+    terms = [np.ones(len(unit))]
+    for degree in range(1, 5):
+        chosen = combinations_with_replacement(range(unit.shape[1]), degree)
+        more = [np.prod(unit[:, list(which)], axis=1) for which in chosen]
+        if degree > 1 and 10 * (len(terms) + len(more)) > fitted.sum():
+            break
+        terms += more
+    basis = np.stack(terms, axis=1)
+    weights = np.linalg.lstsq(basis[fitted], measured[fitted], rcond=None)[0]
+    return np.asarray(basis @ weights)
 
 
 def nearest_to_neutral(values: NDArray[np.float64], frames: NDArray[np.int64]) -> int:

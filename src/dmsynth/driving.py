@@ -1,32 +1,96 @@
-"""Where the controls come from: motions in words, a table, or a tracked video of anybody."""
+"""Where the controls come from: motions in words, a table, or a tracked video of anybody.
+
+A tracked head is not yet a command. On the way (``Driving``): gaps are bridged, noise is smoothed without delay, and
+the driver's pose is taken as it is (*absolute*) or as a movement away from the driver's own neutral pose, added to the
+source's (*relative*), so that a driver who sits askew does not make the face sit askew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.signal import savgol_filter
 
 from dmsynth.controls import ControlSpace
-from dmsynth.progress import progress
-from dmsynth.trackers import Tracker, track_to_table
+from dmsynth.coverage import Coverage
+from dmsynth.errors import DmsynthError
+from dmsynth.progress import console, progress
+from dmsynth.trackers import Tracker, face_columns, track_to_table
 from dmsynth.trajectory import TABLE_SUFFIXES, Trajectory, from_table, parse_motions, read_table
-from dmsynth.video import probe_video, read_video
+from dmsynth.video import Image, probe_video, read_video
+
+MODES = ("absolute", "relative")
+NEUTRALS = ("first", "typical")
+_ORDER = 2  # of the polynomials that smooth
+_TURNED_AWAY = 0.1  # confidence: nearly twice as far from any training pose as covered
+_TRACKED_WIDTH = 320  # smaller sources are enlarged before they are tracked
+
+
+@dataclass(frozen=True)
+class Driving:
+    """How a tracked head becomes a command.
+
+    Attributes:
+        mode: ``absolute``, the driver's pose is the command; or ``relative``, the driver's movement away from
+            ``neutral`` is added to the source's pose, axis by axis.
+        neutral: the driver's own pose that counts as no movement: in the ``first`` frame, or the ``typical`` one (the
+            median of all).
+        smooth: seconds over which each moment is smoothed (Savitzky and Golay 1964: a parabola through the frames
+            around it, as many after as before, hence without delay); 0: not at all.
+        longest_gap: seconds without a usable face that are bridged in a straight line, or held at either end.
+    """
+
+    mode: str = "absolute"
+    neutral: str = "first"
+    smooth: float = 0.3
+    longest_gap: float = 0.5
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("driving", self.mode, MODES), ("neutral", self.neutral, NEUTRALS)):
+            if value not in known:
+                raise DmsynthError(f"--{what} {value}: choose {' or '.join(known)}")
 
 
 def read_trajectory(
-    text: str, space: ControlSpace, frame_rate: float, open_tracker: Callable[[], Tracker]
+    text: str,
+    space: ControlSpace,
+    frame_rate: float,
+    open_tracker: Callable[[], Tracker],
+    driving: Driving | None = None,
+    source_pose: NDArray[np.float64] | None = None,
 ) -> Trajectory:
     """The trajectory that ``text`` names, for the controls of ``space``.
 
     A name ending in .csv or .parquet is read as a table, another existing file or a name with an ending as a driving
-    video, which is tracked frame by frame; anything else is motions (``dmsynth.trajectory``).
+    video, which is tracked frame by frame; anything else is motions (``dmsynth.trajectory``). Of a driving video, and
+    of a table that ``dmsynth track`` wrote, ``drive`` makes the command.
+
+    Args:
+        source_pose: (k,) where relative driving begins, in the order of ``space``; by default at rest.
+
+    Raises:
+        DmsynthError: as ``drive``; relative driving without a driver; a table or motion that cannot be read.
     """
+    driving = driving or Driving()
     path = Path(text)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return from_table(read_table(path), space.names, text)
-    if path.is_file() or ("=" not in text and path.suffix and " " not in text):
-        return from_table(track_video(path, open_tracker()), space.names, text)
+        table = read_table(path)
+        if "found" in table.columns:
+            return drive(table, space, text, driving, source_pose)
+    elif path.is_file() or ("=" not in text and path.suffix and " " not in text):
+        return drive(track_video(path, open_tracker()), space, text, driving, source_pose)
+    if driving.mode == "relative":
+        raise DmsynthError(
+            f"{text}: has no driver; --driving relative takes a driving video or a table of dmsynth track"
+        )
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return from_table(table, space.names, text)
     rest = {control.name: control.at_rest for control in space.controls}
     return parse_motions(text, space.names, frame_rate, rest)
 
@@ -37,3 +101,146 @@ def track_video(path: Path, tracker: Tracker) -> pd.DataFrame:
     with progress(f"tracking {path.name}", info.frames) as advance:
         frames = (advance() or frame for frame in read_video(path))
         return track_to_table(tracker, frames)
+
+
+def drive(
+    table: pd.DataFrame,
+    space: ControlSpace,
+    where: str,
+    driving: Driving | None = None,
+    source_pose: NDArray[np.float64] | None = None,
+) -> Trajectory:
+    """The command that a tracked head gives: one row a frame of ``table`` (``track_to_table``).
+
+    Args:
+        where: the driver's name for messages.
+        source_pose: (k,) where relative driving begins; by default at rest.
+
+    Raises:
+        DmsynthError: no frame with one usable face, or a gap longer than ``driving.longest_gap``, with its frames.
+    """
+    driving = driving or Driving()
+    found = table["found"].to_numpy(bool)
+    if not found.any():
+        raise DmsynthError(
+            f"{where}: no usable face in any of its {len(table)} frames ({_reasons(table)}); "
+            "film one person, the whole face in view"
+        )
+    seen = from_table(table[found], space.names, where)
+    times = pd.to_numeric(table["time"], errors="coerce").to_numpy(dtype=float)
+    if not (np.diff(times) > 0).all():
+        raise DmsynthError(f"{where}: time does not increase from row to row; take the table as dmsynth track wrote it")
+    _check_gaps(table, found, times, where, driving.longest_gap)
+    count = len(times)
+    even = np.linspace(times[0], times[-1], count)  # the filter wants frames that are evenly far apart
+    angles = {control.name for control in space.controls if control.unit == "°"}
+    columns = [np.unwrap(seen[name], period=360) if name in angles else seen[name] for name in seen.names]
+    values = np.stack([np.interp(even, seen.times, column) for column in columns], axis=1)
+    bridged = int((~found).sum())
+    if bridged:
+        console.print(f"{where}: {bridged} of {count} frames without a usable face bridged", style="yellow")
+    frame_rate = (count - 1) / (even[-1] - even[0]) if count > 1 else 1.0
+    values = smoothed(values, driving.smooth * frame_rate)
+    if driving.mode == "relative":
+        neutral = values[0] if driving.neutral == "first" else np.median(values, axis=0)
+        begin = np.array(space.row({})) if source_pose is None else source_pose
+        values = values - neutral + begin[[space.names.index(name) for name in seen.names]]
+    return Trajectory(seen.names, even, values)
+
+
+def _check_gaps(
+    table: pd.DataFrame, found: NDArray[np.bool_], times: NDArray[np.float64], where: str, longest: float
+) -> None:
+    """``DmsynthError`` naming the first stretch without a usable face that lasts longer than ``longest`` seconds."""
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], found, [True]]).astype(int)))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):  # from the first frame without to the next one with
+        seconds = (end - begin) * step
+        if seconds > longest + 1e-9:
+            raise DmsynthError(
+                f"{where}: no usable face in frames {begin} to {end - 1}, {seconds:.2f} s "
+                f"({_reasons(table[begin:end])}); "
+                f"up to {longest:g} s is bridged: cut the video, show one whole face throughout, or raise --longest-gap"
+            )
+
+
+def _reasons(table: pd.DataFrame) -> str:
+    if "reason" not in table.columns:
+        return "not found"
+    return ", ".join(f"{reason}: {count}" for reason, count in table["reason"].value_counts().items() if reason)
+
+
+def smoothed(values: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """``values`` (n, k) of evenly spaced frames, each from a parabola through the ``width`` frames around it.
+
+    As many frames after as before count, so nothing is delayed. Fewer than five frames have nothing to smooth.
+    """
+    frames = min(round(width), len(values))
+    frames -= 1 - frames % 2
+    if frames < _ORDER + 3:
+        return values
+    return np.asarray(savgol_filter(values, frames, _ORDER, axis=0, mode="interp"))
+
+
+def lag(earlier: NDArray[np.float64], later: NDArray[np.float64], most: int = 30) -> float:
+    """By how many frames one motion (n,) follows another of equal length: the peak of their cross-correlation.
+
+    Searched up to ``most`` frames either way, refined by a parabola; negative if it runs ahead. NaN where one does not
+    move.
+    """
+    most = min(most, len(earlier) // 3)
+
+    def correlation(shift: int) -> float:
+        a, b = earlier[most : len(earlier) - most], later[most + shift : len(later) - most + shift]
+        return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-9 and b.std() > 1e-9 else np.nan
+
+    values = np.array([correlation(shift) for shift in range(-most, most + 1)])
+    if not np.isfinite(values).all():
+        return float("nan")
+    best = int(np.clip(values.argmax(), 1, 2 * most - 1))
+    left, middle, right = values[best - 1 : best + 2]
+    bend = left - 2 * middle + right
+    return float(best - most + ((left - right) / (2 * bend) if bend < 0 else 0.0))
+
+
+def fitted(motion: Trajectory, space: ControlSpace, coverage: Coverage) -> tuple[Trajectory, float]:
+    """The motion, shrunk evenly towards its middle until the training coverage holds all of it, and to which share.
+
+    Its shape stays, and so does what follows what, which clipping each frame alone does not promise. The middle is the
+    motion's median pose, drawn into the coverage where it lies outside.
+    """
+    codes = space.encode(motion.in_space(space).values)
+    middle = coverage.clipped(np.median(codes, axis=0)[None])[0]
+    for share in np.linspace(1, 0, 101):
+        shrunk = (middle + share * (codes - np.median(codes, axis=0))).astype(np.float32)
+        if share == 1 and not coverage.outside(codes).any():
+            return motion, 1.0
+        if not coverage.outside(shrunk).any():
+            break
+    return Trajectory(space.names, motion.times, space.decode(shrunk)), float(share)
+
+
+def source_pose(
+    image: Image, where: str, space: ControlSpace, coverage: Coverage, tracker: Tracker
+) -> NDArray[np.float64]:
+    """The pose (k,) of the head in a source frame, in the order of a rotation ``space``.
+
+    Raises:
+        DmsynthError: not exactly one face in it, or one turned to where the face was never trained.
+    """
+    factor = max(1.0, _TRACKED_WIDTH / image.shape[1])
+    large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
+    faces = tracker(large)
+    if len(faces) != 1:
+        reason = "several faces" if faces else "no face found"
+        raise DmsynthError(f"{where}: {reason}; the source shows one person, looking more or less into the camera")
+    pose = face_columns(faces[0])
+    values = np.array([pose[name] for name in space.names])
+    confidence = float(coverage.confidence(space.encode(values[None]))[0])
+    if confidence < _TURNED_AWAY:
+        turned = ", ".join(f"{name} {value:+.0f}°" for name, value in zip(space.names, values, strict=True))
+        raise DmsynthError(
+            f"{where}: the face is turned to {turned}, where this one was never trained; "
+            "choose a source frame that looks more into the camera"
+        )
+    return values

@@ -95,7 +95,10 @@ def evaluate(
     table = pd.DataFrame(rows)
     table.insert(0, "frame", chosen)
     table.insert(1, "position", np.arange(len(chosen)))
-    table["covered"] = ~face.trained.coverage.outside(space.encode(commanded))
+    codes = space.encode(commanded)
+    table["covered"] = ~face.trained.coverage.outside(codes)
+    if carried is not None:
+        table["covered"] &= ~face.trained.coverage.unfamiliar(np.concatenate([codes, carried], axis=1))
     if not table["target_found"].any():
         raise DmsynthError(f"{dataset.path}: the tracker {tracker.name} finds no face in the test frames; use another")
     table = table[table["target_found"]].drop(columns="target_found").reset_index(drop=True)
@@ -202,14 +205,14 @@ def flicker(face: SteerableFace, source: Image | None = None, frames: int = 120)
 
 
 def tracking_errors(table: pd.DataFrame, space: ControlSpace) -> dict[str, dict[str, float | None]]:
-    """``mae``, ``bias``, ``gain`` and ``correlation`` per control of columns ``tracked_*`` against ``target_*``.
+    """``mae``, ``bias``, ``gain``, ``offset`` and ``correlation`` per control of ``tracked_*`` against ``target_*``.
 
     Over the rows with ``found``. Differences of angles are wrapped. ``bias`` is the mean of tracked − target, ``gain``
-    the slope of the least-squares line of tracked over target (1 is perfect, 0 is no control). A figure that cannot
-    be had (too few frames, or a control that does not move) is None.
+    the slope of the least-squares line of tracked over target (1 is perfect, 0 is no control), ``offset`` what the line
+    says at 0. A figure that cannot be had (too few frames, or a control that does not move) is None.
     """
     found = table[table["found"].astype(bool)]
-    result: dict[str, dict[str, float | None]] = {"mae": {}, "bias": {}, "gain": {}, "correlation": {}}
+    result: dict[str, dict[str, float | None]] = {"mae": {}, "bias": {}, "gain": {}, "offset": {}, "correlation": {}}
     for control in space.controls:
         name = control.name
         target = found[f"target_{name}"].to_numpy(dtype=float)
@@ -219,7 +222,9 @@ def tracking_errors(table: pd.DataFrame, space: ControlSpace) -> dict[str, dict[
         spread = len(found) > 2 and float(target.std()) > 1e-6
         result["mae"][name] = _mean(np.abs(error))
         result["bias"][name] = _mean(error)
-        result["gain"][name] = float(np.cov(answer, target)[0, 1] / target.var(ddof=1)) if spread else None
+        gain = float(np.cov(answer, target)[0, 1] / target.var(ddof=1)) if spread else None
+        result["gain"][name] = gain
+        result["offset"][name] = None if gain is None else float(answer.mean() - gain * target.mean())
         moves = spread and float(answer.std()) > 1e-6
         result["correlation"][name] = float(np.corrcoef(answer, target)[0, 1]) if moves else None
     return result
@@ -252,12 +257,7 @@ def _compare(tracker: Tracker, space: ControlSpace, target: Image, steered: Imag
         return {"target_found": False}
     wanted = face_columns(real[0])
     row: dict[str, Any] = {"target_found": True} | {f"target_{name}": wanted[name] for name in names}
-    again = tracker(_perturbed(target))
-    for control in space.controls:
-        name = control.name
-        row[f"floor_{name}"] = (
-            abs(float(_difference(control, face_columns(again[0])[name], wanted[name]))) if again else np.nan
-        )
+    row |= {f"floor_{name}": change for name, change in _repeated(tracker, space, target, wanted).items()}
     row["psnr"] = cv2.PSNR(steered, target)
     row["ssim"] = structural_similarity(to_grey(steered), to_grey(target))
     row["sharpness"] = sharpness(steered, real[0].box) / sharpness(target, real[0].box)
@@ -266,6 +266,29 @@ def _compare(tracker: Tracker, space: ControlSpace, target: Image, steered: Imag
     for name in names:
         row[f"tracked_{name}"] = face_columns(faces[0])[name] if row["found"] else np.nan
     return row
+
+
+def _repeated(tracker: Tracker, space: ControlSpace, image: Image, said: dict[str, float]) -> dict[str, float]:
+    """How far the tracker's answer on an all but equal image lies from what it ``said``; NaN for a lost face."""
+    again = tracker(_perturbed(image))
+    if not again:
+        return dict.fromkeys(space.names, np.nan)
+    answer = face_columns(again[0])
+    return {c.name: abs(float(_difference(c, answer[c.name], said[c.name]))) for c in space.controls}
+
+
+def tracker_floor(tracker: Tracker, space: ControlSpace, images: list[Image]) -> dict[str, float | None]:
+    """The tracker's own repeatability on ``images``, per control: mean change when they shift and get noise."""
+
+    def change(image: Image) -> dict[str, float]:
+        faces = tracker(image)
+        usable = why_unusable(faces, image) is None
+        return (
+            _repeated(tracker, space, image, face_columns(faces[0])) if usable else dict.fromkeys(space.names, np.nan)
+        )
+
+    changes = list(map_ordered(change, images))
+    return {name: _mean([row[name] for row in changes]) for name in space.names}
 
 
 def sharpness(image: Image, box: tuple[float, float, float, float]) -> float:

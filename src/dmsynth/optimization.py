@@ -16,6 +16,7 @@ class Optimization:
         batch: images a step; even, because neighbours are swapped.
         learning_rate: the largest step size.
         warm_up: share of the training during which the step size rises from 0 to the largest.
+        hold: share of the training up to which it stays there.
         decay: whether it falls to 0 afterwards, along half a cosine (Loshchilov and Hutter 2017).
         clip: the largest norm of a step's gradient; longer ones are shortened to it.
         average: the result is a running mean of the weights, each step of which keeps this share of what it was
@@ -26,6 +27,7 @@ class Optimization:
     batch: int = 4
     learning_rate: float = 5e-4
     warm_up: float = 0.0
+    hold: float = 0.0
     decay: bool = False
     clip: float | None = None
     average: float | None = None
@@ -34,12 +36,13 @@ class Optimization:
         """The learning rate when the share ``done`` (0 to 1) of the training is over."""
         if done < self.warm_up:
             return self.learning_rate * done / self.warm_up
-        past = (done - self.warm_up) / (1 - self.warm_up)
-        return self.learning_rate * (0.5 + 0.5 * math.cos(math.pi * min(past, 1.0)) if self.decay else 1.0)
+        held = max(self.warm_up, self.hold)
+        past = min(max(0.0, done - held) / (1 - held), 1.0)
+        return self.learning_rate * (0.5 + 0.5 * math.cos(math.pi * past) if self.decay else 1.0)
 
 
 OPTIMIZATIONS: dict[str, Optimization] = {
     "thesis": Optimization(),  # 3.1.2, 4.2: batches of four, Adam at a fixed 0.0005
     "stable": Optimization(even_start=True, learning_rate=1e-3, warm_up=0.01, decay=True, clip=0.1, average=0.998),
-    "warp": Optimization(batch=8, learning_rate=2e-3, warm_up=0.02, decay=True, clip=1.0, average=0.998),
+    "warp": Optimization(batch=8, learning_rate=2e-3, warm_up=0.02, hold=0.4, decay=True, clip=1.0, average=0.998),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -21,6 +21,7 @@ from dmsynth.errors import DmsynthError
 from dmsynth.models.face_file import TrainedFace, read_face
 from dmsynth.parallel import ahead
 from dmsynth.progress import console, progress
+from dmsynth.provenance import Provenance, sidecar_of
 from dmsynth.trajectory import Trajectory, write_table
 from dmsynth.video import Image, VideoWriter, fit, read_image, read_video, to_grey, to_rgb
 
@@ -84,7 +85,7 @@ class SteerableFace:
             else:
                 sources, known = np.asarray(source)[None], [None]
             k = self.trained.space.size
-            encoded = lru_cache(maxsize=_KEPT)(lambda s: network.encode(self._to_network(sources[s]), known[s]))
+            encoded = lru_cache(maxsize=_KEPT)(lambda s: network.encode(self.to_network(sources[s]), known[s]))
             codes = self.trained.space.encode(values)
             if self.trained.carried.size:
                 at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].numpy()
@@ -94,7 +95,8 @@ class SteerableFace:
                 ).astype(np.float32)
             shares = np.ones((len(codes), 1))
             if len(sources) > 1:
-                chosen = choose_sources(codes, source_codes, _CHANGE if moving else 0.0)
+                alike = self.trained.space.comparable
+                chosen = choose_sources(alike(codes), alike(source_codes), _CHANGE if moving else 0.0)
                 shares = blended(chosen, len(sources), _BLEND if moving else 0)
             for chunk in _alike(shares):
                 total: Any = 0.0
@@ -108,9 +110,9 @@ class SteerableFace:
         with torch.inference_mode():
             if source is None:
                 code = self.trained.source_codes[0]
-                appearance = self._network.encode(self._to_network(self.trained.source), torch.from_numpy(code[None]))
+                appearance = self._network.encode(self.to_network(self.trained.source), torch.from_numpy(code[None]))
             else:
-                appearance = self._network.encode(self._to_network(source))
+                appearance = self._network.encode(self.to_network(source))
                 code = self._network.controls(appearance)[0].numpy()
             return appearance, code[self.trained.space.size :][: self.trained.carried.size]
 
@@ -124,12 +126,12 @@ class SteerableFace:
     def reconstruct(self, image: Image) -> Image:
         """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""
         with torch.inference_mode():
-            return _to_pixels(self._network.decode(self._network.encode(self._to_network(image))))[0]
+            return _to_pixels(self._network.decode(self._network.encode(self.to_network(image))))[0]
 
     def encoded_controls(self, image: Image) -> NDArray[np.float64]:
         """What the encoder takes the image's controls for: (k,) in the order and units of the control space."""
         with torch.inference_mode():
-            code = self._network.controls(self._network.encode(self._to_network(image)))
+            code = self._network.controls(self._network.encode(self.to_network(image)))
         return self.trained.space.decode(code[0, : self.trained.space.size].numpy())
 
     @property
@@ -150,7 +152,8 @@ class SteerableFace:
             result[outside] = space.decode(coverage.clipped(codes[outside]))
         return result
 
-    def _to_network(self, image: Image) -> torch.Tensor:
+    def to_network(self, image: Image) -> torch.Tensor:
+        """Grey or RGB uint8 of any size as the network sees it: (1, channels, height, width) in [0, 1]."""
         image = to_grey(image) if self.trained.shape["channels"] == 1 else to_rgb(image)
         image = fit(image, *self.size)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255
@@ -216,8 +219,7 @@ def read_source(text: str) -> Image:
 
     Raises ``DmsynthError`` if there is no such frame.
     """
-    name, _, number = text.rpartition("@") if "@" in text and not Path(text).exists() else (text, "", "0")
-    path = Path(name)
+    path, number = _source_parts(text)
     if not number.isdigit():
         raise DmsynthError(f"{text}: the frame number after @ must be a whole number from 0")
     index = int(number)
@@ -236,6 +238,19 @@ def read_source(text: str) -> Image:
     raise DmsynthError(f"{path}: has frames 0 to {last}, not {index}")
 
 
+def _source_parts(text: str) -> tuple[Path, str]:
+    """``NAME@N`` as path and number."""
+    name, _, number = text.rpartition("@") if "@" in text and not Path(text).exists() else (text, "", "0")
+    return Path(name), number
+
+
+def source_consent(text: str) -> str | None:
+    """The consent recorded with the dataset of a source ``DATASET@N``; None for any other source or without one."""
+    path, _ = _source_parts(text)
+    consent = open_dataset(path).manifest.get("consent") if path.is_dir() else None
+    return str(consent) if consent else None
+
+
 def steer_to_video(
     face: SteerableFace,
     trajectory: Trajectory,
@@ -244,10 +259,12 @@ def steer_to_video(
     source: Image | None = None,
     outside: str = "warn",
 ) -> Path:
-    """Render a trajectory to a video and write beside it, as ``OUT.parquet``, what was commanded frame by frame.
+    """Render a trajectory to a video and write beside it, as ``OUT.parquet``, what was commanded frame by frame, and
+    as ``OUT.provenance.json`` where the video comes from.
 
     Args:
-        outside: what to do with poses outside the training coverage: ``warn``, ``strict`` (refuse) or ``clip``.
+        outside: what to do with poses outside the training coverage: ``warn``, ``strict`` (refuse), ``clip``, or
+            ``mark`` (say nothing and show no progress: for work beside other work; the table says it).
 
     Returns:
         The table's path. Its columns: ``frame``, ``time``, the controls as commanded, whether the training frames
@@ -267,29 +284,37 @@ def steer_to_video(
         )
         if outside == "strict":
             raise DmsynthError(f"{message}; command less, use --clip, or train on more poses")
-        console.print(f"warning: {message}" + (", clipped to its edge" if outside == "clip" else ""), style="yellow")
+        if outside != "mark":
+            clipped = ", clipped to its edge" if outside == "clip" else ""
+            console.print(f"warning: {message}{clipped}", style="yellow")
         if outside == "clip":
             values = face.clipped(values)
     table = Trajectory(motion.names, motion.times, values).table()
     table["covered"] = ~np.isin(np.arange(len(values)), beyond)
     space, coverage = face.trained.space, face.trained.coverage
     table["confidence"] = coverage.confidence(space.encode(values)).round(3)
+    origin = Provenance.of(face.path, face.trained, "rendered")
     with (
-        VideoWriter(out, *face.size, frame_rate) as video,
-        progress("steering", len(values)) as advance,
+        VideoWriter(out, *face.size, frame_rate, origin.metadata()) as video,
+        nullcontext(_nothing) if outside == "mark" else progress("steering", len(values)) as advance,
         closing(ahead(face.frames(values, source))) as images,  # one thread draws, the other encodes
     ):
         for image in images:
             video.write(image)
             advance()
     table_path = out.with_suffix(".parquet")
+    origin.write_beside(out)
     write_table(table_path, table)
     return table_path
 
 
+def _nothing() -> None:
+    """The progress that nobody sees."""
+
+
 def keep_inputs(out: Path, inputs: Sequence[str | None]) -> None:
-    """Raise ``DmsynthError`` if writing ``out`` and the table beside it would overwrite one of the inputs."""
-    for written in (out, out.with_suffix(".parquet")):
+    """Raise ``DmsynthError`` if writing ``out`` and what goes beside it would overwrite one of the inputs."""
+    for written in (out, out.with_suffix(".parquet"), sidecar_of(out)):
         if any(name and Path(name.partition("@")[0]).resolve() == written.resolve() for name in inputs):
             raise DmsynthError(f"{written}: is an input of this command; give the output another name")
 

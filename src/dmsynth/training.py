@@ -13,37 +13,34 @@ A run is a folder:
 from __future__ import annotations
 
 import copy
-import io
 import logging
-import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 import dmsynth
-from dmsynth.batches import Batch, Batches, Stream
+from dmsynth.batches import Batch, Batches, Stream, to_network
+from dmsynth.callbacks import Bar, Bound, Curves, LastCheckpoint, Plateau, Preview, WholeCheckpoints
 from dmsynth.carried import Carried
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.coverage import Coverage, typical
 from dmsynth.dataset import Dataset, nearest_to_neutral
 from dmsynth.errors import DmsynthError
-from dmsynth.files import lock, read_json, replacing, write_json
+from dmsynth.files import lock, read_json, write_json
 from dmsynth.machine import best_precision, describe_machine
 from dmsynth.models import RECIPES, Model
 from dmsynth.models.autoencoder import Autoencoder, channels_last, start_evenly
@@ -55,7 +52,9 @@ from dmsynth.swapping import OBJECTIVES
 PRECISIONS = ("32-true", "bf16-mixed")
 _LOG_EVERY = 25  # steps
 _SMALLEST = 32  # pixels to which images are shrunk; on maps of a pixel oneDNN's bfloat16 gradients are not numbers
-_SOURCES = 24  # frames kept to steer from, by models that take several
+_ON_A_GPU = 8  # times the batch of a CPU
+_JUDGED = 32  # held-out frames that say whether a training still gets better
+_SOURCES = 96  # frames kept to steer from, by models that take several
 _VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every pass would cost more than training
 
 
@@ -75,21 +74,6 @@ class Settings:
     precision: str
 
 
-@dataclass(frozen=True)
-class Bound:
-    """When a training ends: after so many steps, or after a time, whichever comes first."""
-
-    steps: int | None
-    timer: Timer
-
-    def done(self, step: int) -> float:
-        """The share of the training that is over, 0 to 1."""
-        by_steps = step / self.steps if self.steps else 0.0
-        elapsed, left = self.timer.time_elapsed("train"), self.timer.time_remaining("train")
-        by_time = elapsed / (elapsed + left) if left is not None and elapsed + left > 0 else 0.0
-        return min(1.0, max(by_steps, by_time))
-
-
 class Training(lightning.LightningModule):
     """A network under its objective. Losses are logged by name; their sum is minimized (thesis 3.1.4, 3.1.5).
 
@@ -103,13 +87,13 @@ class Training(lightning.LightningModule):
         self.result = copy.deepcopy(self.network).requires_grad_(False) if averaged else self.network
         self.settings, self.stream, self.bound = settings, stream, bound
         self.objective = OBJECTIVES[RECIPES[settings.model].objective]
+        self.done = 0.0  # the share of the training that is over
         self.sums: dict[str, Tensor] = {}  # of the training losses since the last validation
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         images, *known = batch
         at_quarter_until, at_half_until = RECIPES[self.settings.model].coarse_until
-        done = self.bound.done(self.global_step)
-        shrink = 4 if done < at_quarter_until else 2 if done < at_half_until else 1
+        shrink = 4 if self.done < at_quarter_until else 2 if self.done < at_half_until else 1
         while min(images.shape[-2:]) < shrink * _SMALLEST:
             shrink //= 2
         if shrink > 1:
@@ -145,7 +129,10 @@ class Training(lightning.LightningModule):
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
 
     def on_train_batch_start(self, batch: Batch, number: int) -> None:
-        step_size = self.settings.optimization.step_size(self.bound.done(self.global_step))
+        self.done = self.bound.done(self.global_step)
+        if self.trainer.world_size > 1:  # their clocks differ, their weights must not
+            self.done = self.trainer.strategy.broadcast(self.done)
+        step_size = self.settings.optimization.step_size(self.done)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = step_size
 
@@ -158,142 +145,6 @@ class Training(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.stream.start = int(checkpoint["global_step"])  # one optimizer step a batch
-
-
-class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints are whole or absent, whenever the process is killed, and hold no code when they are read."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        content = io.BytesIO()  # torch would hide the reason of a failed write
-        torch.save(checkpoint, content)
-        with replacing(Path(path)) as temporary:
-            temporary.write_bytes(content.getbuffer())
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        try:
-            return dict(torch.load(path, map_location=map_location or "cpu", weights_only=True))
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise DmsynthError(f"{path}: damaged checkpoint ({reason}); remove it to train anew") from None
-
-
-class _Curves(Callback):
-    """Keeps ``curves.csv``: the losses at every validation, and through an interruption."""
-
-    def __init__(self, path: Path, steps_per_pass: int) -> None:
-        self.path, self.steps_per_pass = path, steps_per_pass
-        self.rows: list[dict[str, float]] = []
-        self.begun = 0  # the step at which the running sums began
-
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        step = trainer.global_step
-        if step <= self.begun:  # validated once more at the end of training
-            return
-        row: dict[str, float] = {"step": step, "epoch": step / self.steps_per_pass}
-        row |= {f"train/{name}": float(total) / (step - self.begun) for name, total in module.sums.items()}
-        validated = trainer.callback_metrics
-        row |= {f"validation/{name}": float(validated[f"validation/{name}"]) for name in module.sums}
-        self.rows.append(row)
-        self.begun = step
-        module.sums.clear()
-        with replacing(self.path) as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False)
-
-    def on_save_checkpoint(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        checkpoint["curves"] = {"rows": self.rows, "begun": self.begun, "sums": dict(module.sums)}
-
-    def on_load_checkpoint(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        kept = checkpoint["curves"]
-        self.rows, self.begun = list(kept["rows"]), int(kept["begun"])
-        module.sums = {name: value.to(module.device) for name, value in kept["sums"].items()}
-
-
-class _LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt`` now and then, but never between a step and the validation that is due after it: resumed there,
-    Lightning would leave the validation out."""
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any, **named: Any) -> None:
-        validate_every = trainer.val_check_batch
-        if not validate_every or trainer.global_step % validate_every:
-            super().on_train_batch_end(trainer, *arguments, **named)
-
-
-class _Preview(Callback):
-    """Pictures for TensorBoard at every validation: sources, targets, and the sources steered to the targets."""
-
-    def __init__(self, images: Tensor, codes: Tensor) -> None:
-        self.images, self.codes = images, codes
-
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking:
-            return
-        with torch.no_grad():
-            images, codes = self.images.to(module.device), self.codes.to(module.device)
-            steered = module.result.steer(module.result.encode(images, codes), codes.roll(1, 0))
-        rows = [images, images.roll(1, 0), steered.float()]
-        grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-        trainer.logger.experiment.add_image("source, target, steered", grid.clamp(0, 1), trainer.global_step)
-
-
-class _Bar(Callback):
-    """Progress by steps or by time, whichever bound is nearer, with rate, time left and the losses."""
-
-    def __init__(self, bound: Bound) -> None:
-        self.bound = bound
-
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self.first, self.begun = trainer.global_step, time.monotonic()
-        self.first_share = self.bound.done(self.first)
-        columns = (
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.percentage:.0f} %"),
-            TimeElapsedColumn(),
-        )
-        self.progress = Progress(
-            *columns, TextColumn("{task.description}"), console=console, disable=not console.is_terminal
-        )
-        self.task = self.progress.add_task("", total=1.0)
-        self.progress.update(self.task, completed=self.first_share)
-        self.progress.start()
-
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        number: int,
-    ) -> None:
-        if trainer.global_step % 10 and trainer.global_step > self.first + 1:
-            return
-        share, seconds = self.bound.done(trainer.global_step), time.monotonic() - self.begun
-        left = seconds * (1 - share) / max(share - self.first_share, 1e-9)
-        rate = (trainer.global_step - self.first) / max(seconds, 1e-9)
-        shown = ("train/loss", "validation/loss")
-        losses = "  ".join(
-            f"{n} {float(trainer.callback_metrics[n]):.5f}" for n in shown if n in trainer.callback_metrics
-        )
-        text = f"left {timedelta(seconds=round(left))}  step {trainer.global_step}  {rate:.1f}/s  {losses}"
-        self.progress.update(self.task, completed=share, description=text)
-
-    def _stop(self) -> None:
-        self.progress.stop()
-
-    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._stop()
-        steps, seconds = trainer.global_step - self.first, time.monotonic() - self.begun
-        console.print(f"trained {steps} steps in {seconds:.0f} s, {trainer.global_step} in all")
-
-    def on_exception(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        if hasattr(self, "progress"):
-            self._stop()
 
 
 def train(
@@ -310,6 +161,8 @@ def train(
     latent: int | None = None,
     base_channels: int | None = None,
     precision: str | None = None,
+    batch: int | None = None,
+    devices: int = 1,
     checkpoint_every: timedelta = timedelta(seconds=30),
     every_pass: bool = False,
     quiet: bool = False,
@@ -318,17 +171,21 @@ def train(
 
     Called again on the same folder it goes on where it stopped: same optimizer state, same order of the data, so a
     run bounded by ``epochs`` or ``steps`` ends with the weights of an unbroken one. A finished run given a larger bound
-    goes on too, with the step sizes that the larger bound has at that point. Without any bound it runs the
-    model's own number of steps, or the thesis's 1000 epochs (4.2).
+    goes on too, with the step sizes that the larger bound has at that point. Without a bound on steps or
+    epochs SwapWarp ends when held-out frames are steered no better than before (``callbacks.Plateau``), the
+    thesis's models after 1000 epochs (4.2).
 
     Args:
         optimization: a name in ``OPTIMIZATIONS``, such as ``thesis`` for Adam with a fixed step size (3.1.2); by
             default the model's own.
-        labels: which labels are the controls: ``tracked`` (as in the thesis, 4.1) or, for posed photos,
-            ``commanded``; by default the model's own.
+        labels: which labels are the controls: ``tracked`` (as in the thesis, 4.1) or, for posed photos, ``commanded``
+            or ``calibrated`` (``Dataset.controls``); by default the model's own.
         max_time: training time, earlier parts of an interrupted run counted in.
         latent, base_channels: of the network; by default the model's own (``RECIPES``).
         precision: Lightning's name, ``32-true`` or ``bf16-mixed``; by default what the machine does fastest.
+        batch: images a step; by default the optimization's own, and for SwapWarp on a GPU, which small batches leave
+            idle, eight times as many.
+        devices: GPUs (or, without any, processes) that train together, each on batches of its own.
         checkpoint_every: how much work a kill may cost.
         every_pass: validate after every pass over the data, however short, for loss curves by epoch.
         quiet: no progress, no TensorBoard files: for one of many trainings at once.
@@ -342,11 +199,17 @@ def train(
     optimization = optimization or recipe.optimization
     if optimization not in OPTIMIZATIONS:
         raise DmsynthError(f"no optimization named {optimization!r}; there is {', '.join(OPTIMIZATIONS)}")
-    way, (shown, shown_by) = OPTIMIZATIONS[optimization], dataset.about
+    way, (shown, _) = OPTIMIZATIONS[optimization], dataset.about
+    if batch is None and recipe.carries and torch.cuda.is_available():
+        batch = _ON_A_GPU * way.batch
+    if batch is not None:
+        if batch % 2 or batch < 2:
+            raise DmsynthError(f"--batch {batch}: neighbours in a batch are swapped; give an even number")
+        way = replace(way, batch=batch)
     settings = Settings(
         model=model,
         control_space=recipe.control_space or shown.name,
-        labels=labels or recipe.labels or shown_by,
+        labels=labels or recipe.labels or dataset.most_exact_labels,
         dataset_sha256=dataset.sha256,
         seed=seed,
         optimization=way,
@@ -371,7 +234,7 @@ def train(
         names, quantities = dataset.carried()
         carried = Carried.fitted(names, codes[frames], quantities[frames])
         codes = np.concatenate([codes, carried.encode(names, codes, quantities)], axis=1)
-        sources = _steer_from(dataset, codes, carried, space.size)
+        sources = _steer_from(dataset, codes, carried, space)
     landmarks = dataset.landmarks() if recipe.carries else None
     stream = Stream(
         Batches(dataset, codes, frames, way.batch, seed, sources if recipe.carries else None, landmarks), endless=True
@@ -379,9 +242,8 @@ def train(
     held_out = dataset.split("validation")
     at_once = max(2, min(way.batch, len(held_out) // 2 * 2))
     validation = Stream(Batches(dataset, codes, held_out, at_once, 0, landmarks=landmarks), endless=False)
-    if steps is None and epochs is None and max_time is None:
-        steps = recipe.steps
-    if steps is None and (epochs is not None or max_time is None):
+    by_itself = way.hold > 0 and steps is None and epochs is None and held_out.size >= 2
+    if steps is None and not by_itself and (epochs is not None or max_time is None):
         steps = (epochs or 1000) * stream.batches.per_pass
 
     lightning.seed_everything(seed, verbose=False)
@@ -397,12 +259,19 @@ def train(
     else:
         shape |= {"latent": settings.latent, "given": space.size if recipe.gives_code else 0}
     bound = Bound(steps, Timer(max_time, interval="step"))
+    plateau = None
+    if by_itself:
+        bound.hold, bound.expected = way.hold, recipe.steps or 1
+        some = held_out[np.linspace(0, len(held_out) - 1, min(len(held_out), _JUDGED)).round().astype(int)]
+        plateau = Plateau(bound, to_network(dataset.frames[some]), torch.from_numpy(codes[some]), space.size)
     network = recipe.network(**shape)
     if way.even_start and isinstance(network, Autoencoder):
         start_evenly(network)
     training = Training(network, settings, stream, bound)
-    with _quiet_lightning(), begin_run(out, dataset, settings):
-        trainer = _trainer(out, training, validation, checkpoint_every, every_pass, quiet)
+    helper = rank_zero_only.rank != 0  # one of several devices' processes, which Lightning starts
+    quiet = quiet or helper
+    with _quiet_lightning(), nullcontext() if helper else begin_run(out, dataset, settings):
+        trainer = _trainer(out, training, validation, plateau, devices, checkpoint_every, every_pass, quiet)
         parameters = sum(p.numel() for p in training.network.parameters()) / 1e6
         device = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
         if not quiet:
@@ -424,8 +293,10 @@ def train(
         seconds = bound.timer.time_elapsed("train")
         if validation.batches.per_pass:
             _restore_best(trainer, training, validation, out / "best.ckpt")
+        if helper:
+            raise SystemExit(0)
         steer_from = (
-            Coverage.of(codes[frames, : space.size]),
+            Coverage.of(codes[frames], space.size),
             carried,
             np.array(dataset.frames[sources]),
             codes[sources],
@@ -433,33 +304,44 @@ def train(
         return _finish(out, training, dataset, shape, space, steer_from, trainer.global_step, seconds)
 
 
-def _steer_from(dataset: Dataset, codes: NDArray[np.float32], carried: Carried, controls: int) -> NDArray[np.int64]:
-    """Which frames to keep to steer from. First the most typical one, both eyes rather open than closed; the others are
-    of its recording, so that no steered video goes from one place or light to another."""
+def _steer_from(
+    dataset: Dataset, codes: NDArray[np.float32], carried: Carried, space: ControlSpace
+) -> NDArray[np.int64]:
+    """Which frames to keep to steer from. First the most typical filmed one, both eyes rather open than closed; the
+    others are of its recording, so that no steered video goes from one place or light to another."""
     frames, recordings = dataset.split("train"), dataset.labels["recording_index"].to_numpy()
-    awake = frames
-    lids = [controls + number for number, name in enumerate(carried.names) if name.startswith("blink")]
+    awake = frames[~dataset.posed[frames]]
+    lids = [space.size + number for number, name in enumerate(carried.names) if name.startswith("blink")]
     if lids:
-        blink = codes[frames][:, lids].max(axis=1)  # of the eye that is closed further: no winks either
-        awake = frames[blink <= np.quantile(blink, 0.3)]
+        blink = codes[awake][:, lids].max(axis=1)  # of the eye that is closed further: no winks either
+        awake = awake[blink <= np.quantile(blink, 0.3)]
     first = nearest_to_neutral(codes.astype(float), awake)
     same = frames[recordings[frames] == recordings[first]]
-    return same[typical(codes[same], _SOURCES, int(np.flatnonzero(same == first)[0]))]
+    return same[typical(space.comparable(codes[same]), _SOURCES, int(np.flatnonzero(same == first)[0]))]
 
 
 def _trainer(
-    out: Path, training: Training, validation: Stream, checkpoint_every: timedelta, every_pass: bool, quiet: bool
+    out: Path,
+    training: Training,
+    validation: Stream,
+    plateau: Plateau | None,
+    devices: int,
+    checkpoint_every: timedelta,
+    every_pass: bool,
+    quiet: bool,
 ) -> lightning.Trainer:
     """Lightning's trainer: one endless epoch bounded by steps or time, validated about once a pass."""
     stream, settings, bound = training.stream, training.settings, training.bound
     steps_per_pass = stream.batches.per_pass
     callbacks: list[Callback] = [
         bound.timer,
-        _LastCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False),
-        _Curves(out / "curves.csv", steps_per_pass),
+        LastCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False),
+        Curves(out / "curves.csv", steps_per_pass),
     ]
+    if plateau is not None:
+        callbacks.append(plateau)
     if not quiet:
-        callbacks += [_Preview(*stream.batches(0)[:2]), _Bar(bound)]
+        callbacks += [Preview(*stream.batches(0)[:2]), Bar(bound)]
     validating = validation.batches.per_pass > 0
     if validating:
         best = ModelCheckpoint(
@@ -471,7 +353,8 @@ def _trainer(
     return lightning.Trainer(
         default_root_dir=out,
         accelerator="auto",
-        devices=1,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
         precision=settings.precision,
         max_epochs=-1,
         max_steps=bound.steps or -1,
@@ -482,7 +365,7 @@ def _trainer(
         num_sanity_val_steps=0,
         logger=False if quiet else TensorBoardLogger(out, name="", version=""),
         callbacks=callbacks,
-        plugins=[_WholeCheckpoints()],
+        plugins=[WholeCheckpoints()],
         log_every_n_steps=_LOG_EVERY,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -524,7 +407,7 @@ def _restore_best(trainer: lightning.Trainer, training: Training, validation: St
     monitor = next(c for c in trainer.checkpoint_callbacks if c.monitor == "validation/loss")
     final = float(trainer.validate(training, validation, verbose=False)[0]["validation/loss"])
     if monitor.best_model_score is not None and float(monitor.best_model_score) < final:
-        training.load_state_dict(_WholeCheckpoints().load_checkpoint(best)["state_dict"])
+        training.load_state_dict(WholeCheckpoints().load_checkpoint(best)["state_dict"])
 
 
 def _finish(
@@ -552,6 +435,7 @@ def _finish(
             "dataset": dataset.path.name,
             "dataset_sha256": dataset.sha256,
             "tracker": dataset.manifest["recipe"].get("tracker"),
+            "consent": dataset.manifest.get("consent"),
             "settings": asdict(settings),
             "steps": steps,
             "train_seconds": round(seconds, 1),

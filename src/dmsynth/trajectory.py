@@ -64,6 +64,16 @@ class Trajectory:
         columns = [np.interp(times, self.times, column) for column in self.values.T]
         return Trajectory(self.names, times - times[0], np.stack(columns, axis=1))
 
+    def first(self, seconds: float, where: str) -> Trajectory:
+        """Its first ``seconds``. ``DmsynthError`` naming ``where`` it comes from if it is shorter."""
+        if self.seconds < seconds - 1e-6:
+            raise DmsynthError(
+                f"{where}: lasts {self.seconds:.2f} s, but {seconds:g} s were asked for; "
+                "give a longer one or ask for less"
+            )
+        inside = self.times <= self.times[0] + seconds + 1e-6
+        return Trajectory(self.names, self.times[inside], self.values[inside])
+
     def in_space(self, space: ControlSpace) -> Trajectory:
         """The columns of ``space`` in its order; a control the trajectory does not have is held at rest."""
         columns = [self[c.name] if c.name in self.names else np.full(len(self), c.at_rest) for c in space.controls]
@@ -96,7 +106,7 @@ def minimum_jerk(
     return start + share[:, None] * (end - start)
 
 
-class _Path:
+class MotionPath:
     """Builds a trajectory from motions, one after the other, at a frame rate."""
 
     def __init__(self, names: Sequence[str], frame_rate: float, rest: Mapping[str, float]) -> None:
@@ -137,7 +147,7 @@ def parse_motions(
     Motions start at ``rest``, by default 0.
     Raises ``DmsynthError`` naming the motion that cannot be read.
     """
-    path = _Path(names, frame_rate, rest or {})
+    path = MotionPath(names, frame_rate, rest or {})
     for motion in (part.strip() for part in re.split(r"[;\n]", text)):
         if not motion:
             continue

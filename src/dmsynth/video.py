@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -107,6 +107,12 @@ def read_video(path: Path, grey: bool = False) -> Iterator[Frame]:
         _check_end(path, container, stream, index + 1, before)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """A video's metadata: title, comment and the like, in lower case. ``DmsynthError`` if it is none."""
+    with _open(path) as container:
+        return {name.lower(): value for name, value in container.metadata.items()}
+
+
 def check_whole(path: Path) -> None:
     """Raise ``DmsynthError`` if a video is no video or ends early. Reads the file through without decoding it."""
     with _open(path) as container:
@@ -204,10 +210,13 @@ class VideoWriter:
     """Write H.264 (yuv420p, index at the front) that browsers play; the file appears when it is whole.
 
     Use as a context manager. Frames are grey or RGB uint8 of one size; an odd width or height loses its last
-    column or row, because yuv420p needs even sides.
+    column or row, because yuv420p needs even sides. Of ``metadata``, .mp4 keeps what its format knows: title, comment,
+    description and the like.
     """
 
-    def __init__(self, path: Path, width: int, height: int, frame_rate: float) -> None:
+    def __init__(
+        self, path: Path, width: int, height: int, frame_rate: float, metadata: Mapping[str, str] | None = None
+    ) -> None:
         if path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
             raise DmsynthError(f"{path}: a video is written as .mp4, .mkv or .mov; change the name's ending")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,6 +225,7 @@ class VideoWriter:
         self._width, self._height = width // 2 * 2, height // 2 * 2
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         self._container = av.open(str(self._temporary), mode="w", options=options)
+        self._container.metadata.update(metadata or {})
         self._stream = self._container.add_stream("libx264", rate=Fraction(frame_rate).limit_denominator(1001))
         self._stream.width, self._stream.height = self._width, self._height
         self._stream.pix_fmt = "yuv420p"

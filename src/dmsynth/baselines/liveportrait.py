@@ -10,6 +10,7 @@ What the official code does with insightface's landmarks (crop, turn upright) is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmsynth.baselines.liveportrait_checkout import Networks
+from dmsynth.baselines.liveportrait_checkout import Networks, open_networks
 from dmsynth.carried import Carried
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.coverage import Coverage
@@ -28,7 +29,7 @@ from dmsynth.errors import DmsynthError
 from dmsynth.machine import best_precision
 from dmsynth.models.face_file import TrainedFace
 from dmsynth.pose import angles_from_matrix, rotation_matrix
-from dmsynth.steering import SteerableFace
+from dmsynth.steering import SteerableFace, read_source, source_consent
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.video import Image, fit, to_rgb
 
@@ -189,7 +190,7 @@ class Steered:
         self.networks, self.tracker, self.name = networks, tracker, name
         self.precision = precision or best_precision()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        for network in (networks.appearance, networks.motion, networks.warping, networks.generator, networks.stitching):
+        for network in networks.parts:
             network.to(self.device)
 
     def encode(self, images: Tensor, code: Tensor | None = None) -> Appearance:
@@ -270,6 +271,15 @@ class Steered:
         return (torch.from_numpy(picture).float() / 255).permute(2, 0, 1)[None].to(self.device)
 
 
+def open_liveportrait(
+    folder: Path, source: str, tracker: Tracker, size: tuple[int, int] | None = None
+) -> SteerableFace:
+    """LivePortrait from its checkout ``folder`` with the ``source`` that a command line names: picture, VIDEO@N or
+    DATASET@N. ``size`` as in ``steerable``; raises as ``open_networks``, ``read_source`` and ``steerable``."""
+    image, consent = read_source(source), source_consent(source)
+    return steerable(open_networks(folder), folder, image, tracker, source, size, consent=consent)
+
+
 def steerable(
     networks: Networks,
     folder: Path,
@@ -278,6 +288,7 @@ def steerable(
     name: str,
     size: tuple[int, int] | None = None,
     precision: str | None = None,
+    consent: str | None = None,
 ) -> SteerableFace:
     """LivePortrait and one source frame as a face like any other: steered, evaluated and reported alike.
 
@@ -286,6 +297,7 @@ def steerable(
         source: grey or RGB uint8; frames are the source with the moved head pasted back.
         name: of the source, for messages.
         size: width, height of the frames; by default the source's, at most 1280 and even.
+        consent: of whom the source shows, as recorded.
 
     Raises:
         DmsynthError: a source without exactly one usable face.
@@ -310,6 +322,8 @@ def steerable(
         sources=frame[None],
         source_codes=SPACE.encode(pose[None]),
         about={
+            "sha256": sha256((networks.sha256 + str(frame.shape)).encode() + frame.tobytes()).hexdigest(),
+            "consent": consent,
             "tracker": tracker.name,
             "dataset": "–",
             "steps": "–",
@@ -325,4 +339,4 @@ def _editable(pose: NDArray[np.float64]) -> Coverage:
     inner = [np.arange(_STEP - most, most - _STEP + 1e-6, _STEP / 2) for most in EDITED]
     poses = pose + np.array(list(product(*inner)))
     control = SPACE.controls[0]
-    return Coverage(SPACE.encode(poses), _STEP / (control.high - control.low))
+    return Coverage(SPACE.encode(poses), _STEP / (control.high - control.low), np.zeros((len(poses), 0), np.float32))

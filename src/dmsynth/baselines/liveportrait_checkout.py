@@ -6,6 +6,7 @@ Only the modules that define networks are imported, so of all that its requireme
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pickle
 import sys
@@ -66,10 +67,22 @@ class Networks:
     trained: bool
 
     @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        return self.appearance, self.motion, self.warping, self.generator, self.stitching
+
+    @property
     def parameters(self) -> int:
         """How many numbers the networks hold."""
-        parts = (self.appearance, self.motion, self.warping, self.generator, self.stitching)
-        return sum(value.numel() for part in parts for value in part.parameters())
+        return sum(value.numel() for part in self.parts for value in part.parameters())
+
+    @property
+    def sha256(self) -> str:
+        """Of all weights, as 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            for name, value in part.state_dict().items():
+                digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def weights_of(folder: Path) -> dict[str, Path]:

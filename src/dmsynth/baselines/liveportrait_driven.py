@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmsynth.baselines.liveportrait import DRIVING_CROP, SEEN, Appearance, Crop, Motion, Steered, square
+from dmsynth.baselines.liveportrait import DRIVING_CROP, SEEN, SPACE, Appearance, Crop, Motion, Steered, square
 from dmsynth.driving import track_video
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import ahead
 from dmsynth.progress import progress
+from dmsynth.provenance import Provenance
 from dmsynth.steering import SteerableFace
 from dmsynth.trackers import Face, Tracker, why_unusable
-from dmsynth.trajectory import write_table
+from dmsynth.trajectory import Trajectory, write_table
 from dmsynth.video import Image, VideoWriter, fit, probe_video, read_video, to_rgb
 
 
@@ -28,6 +29,7 @@ class Driven:
     Its multiplier for expressions is left out: with a source picture and relative motion it is 1.
 
     Attributes:
+        face: LivePortrait with its source.
         table: what the tracker saw the driver do, frame by frame, as ``dmsynth track`` writes it.
     """
 
@@ -49,7 +51,7 @@ class Driven:
                 f"{driving}: frame 0: {self.table['reason'].iloc[0]}; LivePortrait moves the source by what changes "
                 "since the first frame: cut the video so that it begins with one whole face"
             )
-        self._face, self._driving, self.frame_rate = face, driving, info.frame_rate
+        self.face, self._driving, self.frame_rate = face, driving, info.frame_rate
         self._network: Steered = face.trained.network  # type: ignore[assignment]
         centres, sides = zip(*watching.squares, strict=True)
         whole = info.width == info.height
@@ -58,7 +60,13 @@ class Driven:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the frames in pixels."""
-        return self._face.size
+        return self.face.size
+
+    def rows(self, seconds: float | None = None) -> NDArray[np.float64]:
+        """(n, 3), for ``frames``: a row a driving frame, of the first ``seconds`` or all. ``DmsynthError`` if there are
+        not so many seconds."""
+        motion = Trajectory(SPACE.names, self.table["time"].to_numpy(float), np.zeros((len(self.table), SPACE.size)))
+        return (motion.first(seconds, str(self._driving)) if seconds else motion).values
 
     def frames(self, values: NDArray[np.float64], source: Image | None = None) -> Iterator[Image]:
         """One frame for each of the first ``len(values)`` driving frames; what the rows hold, the video knows best.
@@ -70,7 +78,7 @@ class Driven:
                 f"{self._driving}: has {len(self.table)} frames, but {len(values)} are asked for; ask for fewer, "
                 "or give a longer driving video"
             )
-        appearance, _ = self._face.appearance(source)
+        appearance, _ = self.face.appearance(source)
         first: Motion | None = None
         for frame, _ in zip(read_video(self._driving), values, strict=False):
             motion = self._motion(frame.image)
@@ -102,14 +110,16 @@ class _Watching:
         return faces
 
 
-def drive_to_video(driven: Driven, out: Path) -> Path:
-    """Move the source through the whole driving video, and write beside it, as ``OUT.parquet``, what the driver did.
+def drive_to_video(driven: Driven, out: Path, seconds: float | None = None) -> Path:
+    """Move the source through the driving video, or its first ``seconds``, and write beside it, as ``OUT.parquet``,
+    what the driver did, and as ``OUT.provenance.json`` where the video comes from.
 
-    Returns the table's path.
+    Returns the table's path. Raises ``DmsynthError`` if the driving video is shorter.
     """
-    rows = np.zeros((len(driven.table), 3))
+    rows = driven.rows(seconds)
+    origin = Provenance.of(driven.face.path, driven.face.trained, "rendered")
     with (
-        VideoWriter(out, *driven.size, driven.frame_rate) as video,
+        VideoWriter(out, *driven.size, driven.frame_rate, origin.metadata()) as video,
         progress("driving", len(rows)) as advance,
         closing(ahead(driven.frames(rows))) as images,
     ):
@@ -117,5 +127,6 @@ def drive_to_video(driven: Driven, out: Path) -> Path:
             video.write(image)
             advance()
     table_path = out.with_suffix(".parquet")
-    write_table(table_path, driven.table)
+    origin.write_beside(out)
+    write_table(table_path, driven.table[: len(rows)])
     return table_path

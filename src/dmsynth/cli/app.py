@@ -67,10 +67,21 @@ def duration_of(text: str | None) -> timedelta | None:
     return timedelta(seconds=seconds)
 
 
-TrackerName = Annotated[str, typer.Option("--tracker", help="auto, face-landmarker, face-mesh, or one of your own.")]
-TrackerModel = Annotated[
-    Path | None, typer.Option("--tracker-model", help="Face Landmarker's model file (face_landmarker.task).")
+TrackerName = Annotated[
+    str, typer.Option("--tracker", help="auto, face-landmarker, face-mesh, openpilot, or one of your own.")
 ]
+TrackerModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--tracker-model",
+        help="The tracker's model file: Face Landmarker's face_landmarker.task, openpilot's dmonitoring_model.onnx.",
+    ),
+]
+SecondTracker = Annotated[
+    str,
+    typer.Option(help="A second judge: a tracker's name, none, or auto: openpilot where its model is at hand."),
+]
+SecondTrackerModel = Annotated[Path | None, typer.Option(help="The second judge's model file.")]
 OneSource = Annotated[
     bool, typer.Option("--one-source", help="Steer from the face's first source frame only, not from whichever suits.")
 ]
@@ -81,24 +92,36 @@ RendererName = Annotated[
 LivePortraitFolder = Annotated[
     Path | None, typer.Option("--liveportrait", help="LivePortrait's official checkout, with its pretrained_weights.")
 ]
+Consent = Annotated[
+    str | None,
+    typer.Option("--consent", help="Who may be shown, and on what consent; it stands in every result from then on."),
+]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
     table = Table("held-out poses", *metrics["mae"])
+
+    def add(title: str, figures: dict[str, float | None]) -> None:
+        table.add_row(title, *("–" if value is None else f"{value:.2f}" for value in figures.values()))
+
     for key, title in (
         ("mae", "mean error"), ("tracker_floor", "tracker's floor"), ("bias", "bias"), ("gain", "gain"),
         ("correlation", "correlation"),
     ):  # fmt: skip
-        table.add_row(title, *("–" if value is None else f"{value:.2f}" for value in metrics[key].values()))
+        add(title, metrics[key])
     if "command_only" in metrics:
-        errors = metrics["command_only"]["mae"].values()
-        table.add_row("mean error, nothing carried", *("–" if value is None else f"{value:.2f}" for value in errors))
+        add("mean error, nothing carried", metrics["command_only"]["mae"])
     if "trajectory" in metrics:
-        errors = metrics["trajectory"]["mae"].values()
-        table.add_row("mean error, video", *("–" if value is None else f"{value:.2f}" for value in errors))
+        add("mean error, video", metrics["trajectory"]["mae"])
+    judges = metrics.get("judges")
+    if judges:
+        add("mean error, second judge", judges["second_alone"]["mae"])
+        add("judges' correlation, steered", judges["steered"]["correlation"])
     output.print(table)
+    if judges:
+        output.print(f"second judge: {judges['second']}")
     trained = "" if metrics["train_seconds"] is None else f"trained {metrics['train_seconds']:.0f} s; "
     output.print(
         f"{metrics['lost']} of {metrics['frames']} frames lost, PSNR {metrics['psnr']:.1f} dB, sharpness "

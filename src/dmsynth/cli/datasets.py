@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dmsynth.cli.app import Colour, Seed, TrackerModel, TrackerName, app, crop_of, output, size_of
+from dmsynth.cli.app import Colour, Consent, Seed, TrackerModel, TrackerName, app, crop_of, output, size_of
 
 if TYPE_CHECKING:
     from dmsynth.dataset import Dataset
@@ -28,6 +28,7 @@ def dataset_photo(
     roll: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
     seed: Seed = 0,
     colour: Colour = False,
+    consent: Consent = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
@@ -39,7 +40,7 @@ def dataset_photo(
     assert shape is not None
     poses = PoseRange(pitch=pitch, yaw=yaw, roll=roll)
     pool = open_tracker(tracker, tracker_model)
-    dataset = pose_photo(out, image, pool, frames, shape, poses, seed, colour)
+    dataset = pose_photo(out, image, pool, frames, shape, poses, seed, colour, consent)
     print_dataset(dataset)
 
 
@@ -49,7 +50,9 @@ def dataset_recording(
     videos: Annotated[list[Path], typer.Argument(help="Recordings of one person.")],
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT; default: the video's shape at about 320x240.")] = None,
     crop: Annotated[str | None, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT: use only this part of the video.")] = None,
+    widen: Annotated[bool, typer.Option(help="Add frames of the recording, posed, to learn from.")] = True,
     colour: Colour = False,
+    consent: Consent = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
@@ -59,7 +62,7 @@ def dataset_recording(
 
     shape, part = size_of(size), crop_of(crop)
     pool = open_tracker(tracker, tracker_model)
-    print_dataset(import_recordings(out, videos, pool, shape, part, colour))
+    print_dataset(import_recordings(out, videos, pool, shape, part, colour, consent, widen))
 
 
 @dataset_app.command("position")
@@ -113,14 +116,20 @@ def dataset_info(
 
 
 def print_dataset(dataset: Dataset) -> None:
+    from dmsynth.provenance import consent_of
+
     width, height = dataset.size
     manifest = dataset.manifest
+    posed = int(dataset.posed.sum())
     output.print(
-        f"{dataset.path}: {len(dataset)} frames of {width}×{height}, face found by {manifest['recipe']['tracker']}"
+        f"{dataset.path}: {len(dataset) - posed} frames of {width}×{height}"
+        + (f" and {posed} of them posed once more" if posed else "")
+        + f", face found by {manifest['recipe']['tracker']}"
     )
     output.print("splits: " + ", ".join(f"{name} {count}" for name, count in manifest["splits"].items() if count))
     left_out = ", ".join(f"{reason}: {count}" for reason, count in manifest["left_out"].items())
     output.print(f"left out: {left_out or 'none'}")
+    output.print(f"consent: {consent_of(manifest)}", highlight=False)
     space, labels = dataset.about
     table = Table(labels, "lowest", "median", "highest")
     for control in space.controls:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from dmsynth.cli.app import (
     LivePortraitFolder,
     OneSource,
     RendererName,
+    SecondTracker,
+    SecondTrackerModel,
     Seed,
     TrackerModel,
     TrackerName,
@@ -22,10 +24,6 @@ from dmsynth.cli.app import (
     print_metrics,
 )
 from dmsynth.errors import DmsynthError
-
-if TYPE_CHECKING:
-    from dmsynth.steering import SteerableFace
-    from dmsynth.trackers import TrackerPool
 
 RENDERERS = ("face", "liveportrait", "liveportrait-driven")
 
@@ -44,14 +42,6 @@ def _check_renderer(renderer: str, face: Path | None, liveportrait: Path | None,
     elif liveportrait is None or source is None:
         lacks = "--source PICTURE" if liveportrait is not None else "--liveportrait DIR, its official checkout"
         raise DmsynthError(f"--renderer {renderer} needs {lacks}")
-
-
-def _liveportrait(folder: Path, source: str, pool: TrackerPool, size: tuple[int, int] | None = None) -> SteerableFace:
-    from dmsynth.baselines.liveportrait import steerable
-    from dmsynth.baselines.liveportrait_checkout import open_networks
-    from dmsynth.steering import read_source
-
-    return steerable(open_networks(folder), folder, read_source(source), pool, source, size)
 
 
 @app.command()
@@ -87,7 +77,7 @@ def train_command(
         str | None, typer.Option(help="warp, stable, or thesis: Adam, fixed step size; default: the model's own.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="tracked or commanded (posed photos); default: the model's own.")
+        str | None, typer.Option(help="tracked, commanded or calibrated (posed photos); default: the model's own.")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the data (default 1000, as the thesis).")
@@ -101,6 +91,8 @@ def train_command(
     base_channels: Annotated[
         int | None, typer.Option(min=1, help="Maps of the first layer; default: the model's.")
     ] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Images a step; default: the model's own.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that train together.")] = 1,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed (default: what is faster here).")] = None,
 ) -> None:
     """Learn to steer a face."""
@@ -111,6 +103,7 @@ def train_command(
     face = train(
         open_dataset(dataset), out, model, optimization=optimization, labels=labels, epochs=epochs, steps=steps,
         max_time=duration, seed=seed, latent=latent, base_channels=base_channels, precision=precision,
+        batch=batch, devices=devices,
     )  # fmt: skip
     output.print(f"face: {face}")
 
@@ -130,39 +123,69 @@ def steer(
     frame_rate: Annotated[float, typer.Option(min=1, max=240, help="Frames a second.")] = 25,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse poses outside the training coverage.")] = False,
     clip: Annotated[bool, typer.Option("--clip", help="Draw poses outside the coverage to its edge.")] = False,
+    fit: Annotated[bool, typer.Option("--fit", help="Shrink the whole motion until the coverage holds it.")] = False,
+    seconds: Annotated[float | None, typer.Option(min=0.04, help="Only the first so many seconds.")] = None,
+    driving: Annotated[
+        str,
+        typer.Option(
+            help="A driver's pose is the command (absolute), or its movement is added to the source's (relative)."
+        ),
+    ] = "absolute",
+    neutral: Annotated[
+        str, typer.Option(help="The driver's pose that is no movement: in the first frame, or the typical one.")
+    ] = "first",
+    smooth: Annotated[
+        float, typer.Option(min=0, max=2, help="Seconds over which a driver is smoothed, without delay; 0: not at all.")
+    ] = 0.3,
+    longest_gap: Annotated[
+        float, typer.Option(min=0, help="Seconds without a usable face that are bridged; longer ones are refused.")
+    ] = 0.5,
     renderer: RendererName = "face",
     liveportrait: LivePortraitFolder = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
     """Render a face along a trajectory."""
-    from dmsynth.driving import read_trajectory
+    from dmsynth.driving import Driving, fitted, read_trajectory, source_pose
     from dmsynth.steering import keep_inputs, load_face, read_source, steer_to_video
     from dmsynth.trackers import open_tracker
 
-    if strict and clip:
-        raise DmsynthError("--strict and --clip: choose one")
-    if renderer == "liveportrait-driven" and (strict or clip):
-        raise DmsynthError(
-            "--strict and --clip go with commanded poses; --renderer liveportrait-driven follows a video"
-        )
+    if strict + clip + fit > 1:
+        raise DmsynthError("--strict, --clip and --fit: choose one")
     one_of(source, one_source)
     _check_renderer(renderer, face, liveportrait, source)
+    how = Driving(driving, neutral, smooth, longest_gap)
+    if renderer == "liveportrait-driven" and (strict or clip or fit or how != Driving() or frame_rate != 25):
+        raise DmsynthError(
+            "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
+            "poses; --renderer liveportrait-driven follows its video"
+        )
     keep_inputs(out, [trajectory, source])
     if face is not None:
         steerable = load_face(face).from_one_source() if one_source else load_face(face)
     else:
         assert liveportrait is not None and source is not None
+        from dmsynth.baselines.liveportrait import open_liveportrait
+
         pool = open_tracker(tracker, tracker_model)
-        steerable, source = _liveportrait(liveportrait, source, pool), None  # the picture is its own source now
+        steerable, source = open_liveportrait(liveportrait, source, pool), None  # the picture is its own source now
         if renderer == "liveportrait-driven":
             from dmsynth.baselines.liveportrait_driven import Driven, drive_to_video
 
-            output.print(f"video: {out}\ntable: {drive_to_video(Driven(steerable, Path(trajectory), pool), out)}")
+            table = drive_to_video(Driven(steerable, Path(trajectory), pool), out, seconds)
+            output.print(f"video: {out}\ntable: {table}")
             return
-    space = steerable.trained.space
-    motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model))
-    frame = read_source(source) if source else None
+    space, coverage = steerable.trained.space, steerable.trained.coverage
+    begin, frame = space.decode(steerable.trained.source_codes[0][: space.size]), None
+    if source:
+        frame = read_source(source)
+        if space.name == "rotation":
+            begin = source_pose(frame, source, space, coverage, open_tracker(tracker, tracker_model))
+    motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin)
+    motion = motion.first(seconds, trajectory) if seconds else motion
+    if fit:
+        motion, share = fitted(motion, space, coverage)
+        output.print(f"fitted: {share:.0%} of the motion")
     table = steer_to_video(
         steerable, motion, out, frame_rate, frame, "strict" if strict else "clip" if clip else "warn"
     )
@@ -186,14 +209,17 @@ def evaluate_command(
     liveportrait: LivePortraitFolder = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
+    second_tracker: SecondTracker = "auto",
+    second_tracker_model: SecondTrackerModel = None,
 ) -> None:
     """Steer to held-out poses, track the result, and say how far it lies from the target."""
     from dmsynth.dataset import open_dataset
     from dmsynth.evaluation import evaluate
     from dmsynth.files import write_json
+    from dmsynth.judges import with_second_judge
     from dmsynth.report.html import write_report
     from dmsynth.steering import load_face, read_source
-    from dmsynth.trackers import open_tracker
+    from dmsynth.trackers import open_second_tracker, open_tracker
     from dmsynth.trajectory import write_table
 
     one_of(source, one_source)
@@ -204,18 +230,24 @@ def evaluate_command(
         raise DmsynthError("--renderer liveportrait-driven follows a video, not commanded poses; judge liveportrait")
     _check_renderer(renderer, faces[0] if faces else None, liveportrait, source)
     pool = open_tracker(tracker, tracker_model)
+    second = open_second_tracker(pool, second_tracker, second_tracker_model)
     command = ["dmsynth", "evaluate", *map(str, inputs), "--out", str(out), "--frames", str(frames)]
     command += ["--tracker", tracker] + (["--source", source] if source else [])
     command += ["--one-source"] if one_source else []
+    command += ["--second-tracker", second_tracker]
+    for flag, model in (("--tracker-model", tracker_model), ("--second-tracker-model", second_tracker_model)):
+        command += [flag, str(model)] if model else []
+    targets = open_dataset(data)
     if faces:
         steerable = load_face(faces[0]).from_one_source() if one_source else load_face(faces[0])
-        dataset = open_dataset(data)
     else:
         assert liveportrait is not None and source is not None
+        from dmsynth.baselines.liveportrait import open_liveportrait
+
         command += ["--renderer", renderer, "--liveportrait", str(liveportrait)]
-        dataset = open_dataset(data)
-        steerable, source = _liveportrait(liveportrait, source, pool, dataset.size), None
-    result = evaluate(steerable, dataset, pool, read_source(source) if source else None, frames)
+        steerable, source = open_liveportrait(liveportrait, source, pool, targets.size), None
+    result = evaluate(steerable, targets, pool, read_source(source) if source else None, frames)
+    result = with_second_judge(result, steerable.trained.space, targets, second)
     write_json(out / "metrics.json", result.metrics)
     write_table(out / "table.parquet", result.table)
     write_report(out / "report.html", steerable, result, [shlex.join(command)])

@@ -32,7 +32,7 @@ from dmsynth.video import Image, VideoWriter, fit, read_video
 
 SIZE, LARGE = (320, 240), (640, 480)
 SECONDS = 3.0  # each stage is repeated for this long
-RACE = (15.0, 30.0, 60.0, 120.0, 240.0)  # seconds of training
+RACE = (15.0, 30.0, 60.0, 120.0)  # seconds of training
 RACE_FRAMES = 1200
 
 
@@ -126,7 +126,7 @@ def untrained(path: Path, model: str, size: tuple[int, int], channels: int, colo
     shape = {"width": size[0], "height": size[1], "channels": colours, "base_channels": channels}
     shape |= {"latent": 8} if RECIPES[model].latent else {"controls": 3}
     network = RECIPES[model].network(**shape)
-    coverage = Coverage(np.zeros((1, 3), dtype=np.float32), 1.0)
+    coverage = Coverage.of(np.zeros((1, 3), dtype=np.float32))
     source = np.zeros((1, *size[::-1]) if colours == 1 else (1, *size[::-1], colours), dtype=np.uint8)
     code = np.zeros((1, 3), dtype=np.float32)
     rotation = CONTROL_SPACES["rotation"]

@@ -9,8 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dmsynth.evaluation import Evaluation, evaluate, follow, tracking_errors
+from dmsynth.evaluation import evaluate, follow, tracking_errors
 from dmsynth.files import write_json
+from dmsynth.judges import with_second_judge
 from dmsynth.report.html import SteeredRun, write_report
 from dmsynth.sources.photo import PoseRange, posed_dataset
 from dmsynth.steering import load_face, steer_to_video
@@ -37,12 +38,17 @@ class DemoSize:
 
 
 def demo(
-    out: Path, tracker: Tracker, photo: Path | None = None, size: DemoSize | None = None, seed: int = 0
+    out: Path,
+    tracker: Tracker,
+    photo: Path | None = None,
+    size: DemoSize | None = None,
+    seed: int = 0,
+    second: Tracker | None = None,
 ) -> dict[str, Any]:
     """Run the whole pipeline into ``out`` and return the metrics.
 
     ``out`` gets ``metrics.json``, ``report.html``, ``steered.mp4`` (with its table) and ``face.safetensors``. What an
-    interrupted demo had finished is kept.
+    interrupted demo had finished is kept. ``second`` judges beside ``tracker``.
     """
     size = size or DemoSize()
     out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +73,7 @@ def demo(
 
     write_table(out / "tracked.parquet", table)
 
-    evaluation: Evaluation = evaluate(face, dataset, tracker)
+    evaluation = with_second_judge(evaluate(face, dataset, tracker), face.trained.space, dataset, second)
     followed = {"frames": len(table), "lost": int((~table["found"]).sum()), **run.errors}
     metrics = {**evaluation.metrics, "trajectory": followed}
     write_json(out / "metrics.json", metrics)

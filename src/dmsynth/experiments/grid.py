@@ -1,4 +1,4 @@
-"""A grid of independent trainings, on this machine or on a Ray cluster, with equal results.
+"""A grid of independent jobs (trainings, validations), on this machine or on a Ray cluster, with equal results.
 
 A job is data: a name, a cost and arguments. The work is a function of a module, called as ``work(folder, arguments)``
 in a process with one thread; it leaves ``result.json`` in the folder as its last act. A job whose result is there
@@ -35,7 +35,7 @@ _SAY_EVERY = 60.0  # seconds between lines of progress where the output is no te
 
 @dataclass(frozen=True)
 class Job:
-    """One training of a grid. ``cost`` is relative to the other jobs'; ``arguments`` are JSON-like."""
+    """One job of a grid. ``cost`` is relative to the other jobs'; ``arguments`` are JSON-like."""
 
     name: str
     cost: float
@@ -73,7 +73,13 @@ def is_finished(out: Path, job: Job) -> bool:
 
 
 def run_grid(
-    title: str, work: Work, jobs: list[Job], out: Path, engine: Engine, share: Callable[[Path, Job], float]
+    title: str,
+    work: Work,
+    jobs: list[Job],
+    out: Path,
+    engine: Engine,
+    share: Callable[[Path, Job], float],
+    things: str = "trainings",
 ) -> None:
     """Do the jobs that are not finished, the dearest first. One that fails does not stop the others, but one whose
     process is killed (by a lack of memory, say) does.
@@ -81,6 +87,7 @@ def run_grid(
     Args:
         title: for the progress line.
         share: how much (0 to 1) of an unfinished job is done, read off its folder.
+        things: what the jobs are, for people.
 
     Raises:
         DmsynthError: a job failed; said when all others are done, which are kept.
@@ -96,7 +103,7 @@ def run_grid(
         parts = (job.cost * (1.0 if job.name in finished else share(out / job.name, job)) for job in jobs)
         return sum(parts) / total
 
-    with _progress(title, len(jobs), done) as look:
+    with _progress(title, len(jobs), things, done) as look:
         failed: list[str] = []
         for ended in _ENGINES[engine.name](work, open_jobs, out, engine):
             if ended is not None and ended.error is None:
@@ -107,13 +114,13 @@ def run_grid(
             look(len(finished))
     if failed:
         raise DmsynthError(
-            f"{len(failed)} of {len(jobs)} trainings failed ({failed[0]}); the others are kept: mend the cause and run "
+            f"{len(failed)} of {len(jobs)} {things} failed ({failed[0]}); the others are kept: mend the cause and run "
             "the same command again"
         )
 
 
 @contextlib.contextmanager
-def _progress(title: str, jobs: int, done: Callable[[], float]) -> Iterator[Callable[[int], None]]:
+def _progress(title: str, jobs: int, things: str, done: Callable[[], float]) -> Iterator[Callable[[int], None]]:
     """A bar for the whole grid, with the time left at this run's own rate."""
     columns = (TextColumn(title), BarColumn(), TextColumn("{task.percentage:.1f} %"), TimeElapsedColumn())
     first, begun = done(), time.monotonic()
@@ -124,7 +131,7 @@ def _progress(title: str, jobs: int, done: Callable[[], float]) -> Iterator[Call
         def look(finished: int) -> None:
             nonlocal said
             part, seconds = done(), time.monotonic() - begun
-            text = f"{finished} of {jobs} trainings"
+            text = f"{finished} of {jobs} {things}"
             if part > first:  # a resumed training first does again what its last checkpoint did not hold
                 left = timedelta(seconds=round(seconds * (1 - part) / (part - first)))
                 text += f", {3600 * (part - first) * jobs / seconds:.0f}/h, left {left}"
@@ -160,7 +167,7 @@ def _local(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_
                 for future in done:
                     if isinstance(future.exception(), BrokenProcessPool):
                         raise DmsynthError(
-                            f"{out}: a training's process was killed, most likely for lack of memory; run the same "
+                            f"{out}: a job's process was killed, most likely for lack of memory; run the same "
                             "command again with fewer --workers to go on"
                         )
                     yield _Ended(names[future], future.exception())

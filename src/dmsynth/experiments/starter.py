@@ -11,7 +11,7 @@ from dmsynth.training import train
 
 FRAMES = 1200
 SIZE = (320, 240)
-STEPS = 3300  # not a time, so that the same machine gives the same face; four minutes on two cores with bfloat16
+STEPS = 3600  # not a time, so that the same machine gives the same face; four minutes on two cores
 
 
 def make_starter(out: Path, folder: Path, tracker: Tracker) -> Path:

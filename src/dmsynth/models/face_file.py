@@ -1,8 +1,8 @@
 """A trained face as one file: ``face.safetensors``.
 
-Tensors: the network's weights (``network.*``), the training coverage (``coverage.codes``), source frames
-(``sources``) and their control codes (``source_codes``). Everything else is JSON in the file's metadata under
-``dmsynth``. No pickle is ever read.
+Tensors: the network's weights (``network.*``), the training coverage (``coverage.codes``), source frames (``sources``:
+one PNG of all of them, one below the other) and their control codes (``source_codes``). Everything else is JSON in the
+file's metadata under ``dmsynth``. No pickle is ever read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from dmsynth.models import RECIPES, Model
 from dmsynth.models.autoencoder import channels_last
 from dmsynth.video import Image
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class TrainedFace:
 def save_face(path: Path, face: TrainedFace) -> None:
     """Write a face file, whole or not at all."""
     tensors = {f"network.{name}": value.cpu().contiguous() for name, value in face.network.state_dict().items()}
-    tensors["coverage.codes"] = torch.from_numpy(face.coverage.codes)
-    tensors["sources"] = torch.from_numpy(np.ascontiguousarray(face.sources))
+    tensors["coverage.codes"] = torch.from_numpy(np.concatenate([face.coverage.codes, face.coverage.carried], axis=1))
+    tensors["sources"] = torch.from_numpy(_packed(face.sources))
     tensors["source_codes"] = torch.from_numpy(face.source_codes)
     content = {
         "format": FORMAT,
@@ -106,13 +107,15 @@ def read_face(path: Path) -> TrainedFace:
 
 
 def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TrainedFace:
-    if content.get("format") not in (1, FORMAT) or content.get("model") not in RECIPES:
+    if content.get("format") not in (1, 2, FORMAT) or content.get("model") not in RECIPES:
         raise DmsynthError(
             f"{path}: face format {content.get('format')!r}, model {content.get('model')!r} of dmsynth "
             f"{content.get('version', '?')}, but this is dmsynth {dmsynth.__version__} (format {FORMAT}); "
             "train the face again or install that version"
         )
     space = ControlSpace.from_dict(content["control_space"])
+    if content["format"] == FORMAT:
+        tensors["sources"] = torch.from_numpy(_unpacked(tensors["sources"].numpy(), content["shape"]["height"]))
     if content["format"] == 1:  # one source frame, and nothing carried
         tensors |= {"sources": tensors["source"][None], "source_codes": torch.zeros(1, space.size)}
         content |= {"carried": Carried().to_dict()}
@@ -122,14 +125,28 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
         network.load_state_dict(weights)
     except RuntimeError:
         raise DmsynthError(f"{path}: its weights do not fit its description; train the face again") from None
+    seen, carried = np.split(tensors["coverage.codes"].numpy(), [space.size], axis=1)
     return TrainedFace(
         network=channels_last(network).eval(),
         shape=content["shape"],
         model=content["model"],
         space=space,
-        coverage=Coverage(tensors["coverage.codes"].numpy(), float(content["coverage_tolerance"])),
+        coverage=Coverage(seen, float(content["coverage_tolerance"]), carried),
         carried=Carried.from_dict(content["carried"]),
         sources=tensors["sources"].numpy(),
         source_codes=tensors["source_codes"].numpy(),
         about=content["about"],
     )
+
+
+def _packed(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images (s, h, w) or (s, h, w, 3) as the bytes of one PNG."""
+    return cv2.imencode(".png", np.concatenate(list(images)))[1].ravel()
+
+
+def _unpacked(png: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """The inverse of ``_packed``. ``ValueError`` if it is none."""
+    stacked = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
+    if stacked is None:
+        raise ValueError("no picture")
+    return stacked.reshape(-1, height, *stacked.shape[1:])

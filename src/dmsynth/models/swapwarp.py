@@ -4,7 +4,7 @@ The thesis's decoder draws every pixel anew from a short vector, and blurs (5.2)
 frame itself, and decoding moves it. Each frame has a map, drawn from its controls alone: where every point of it lies
 on one face that all frames share. Through the target's map, and back through the source's, leads the flow along which
 the source is fetched; between equal controls it is zero. What a map cannot know, the image's features correct; what the
-source cannot show, a mask takes out and paint fills in; and a last layer refines.
+source cannot show, a mask takes out and the common face, whose picture is learned, fills in; and a last layer refines.
 """
 
 from __future__ import annotations
@@ -78,14 +78,16 @@ class SwapWarp(nn.Module):
         )
         self.to_common = _Map(controls)
         self.scene = _Scene(controls, few)
+        self.common_image = nn.Parameter(torch.zeros(1, channels, height, width))
+        self.common_features = nn.Parameter(0.1 * torch.randn(1, few, height // PATCH, width // PATCH))
         self.command = nn.Sequential(
             nn.Linear(2 * controls, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU()
         )
         self.correct = _Commanded(many + few, many)
         self.correction = nn.Sequential(nn.Conv2d(many, many, 3, padding=1), nn.SiLU())
         self.coarse_flow = nn.Conv2d(many, 2, 3, padding=1)
-        self.detail = _Commanded(few + many, few)
-        self.heads = nn.Conv2d(few, 2 + 1 + patch, 3, padding=1)  # flow, mask, paint
+        self.detail = _Commanded(few + many + few, few)
+        self.heads = nn.Conv2d(few, 2 + 1 + 1 + patch, 3, padding=1)  # flow, mask, memory, paint
         self.refine = nn.Sequential(
             nn.Conv2d(few + patch, many, 3, padding=1), nn.SiLU(), nn.Conv2d(many, patch, 3, padding=1)
         )
@@ -124,15 +126,18 @@ class SwapWarp(nn.Module):
         state = self.correction(self.correct(torch.cat([seen, scene], dim=1), command))
         flow = flow + _GENTLE * self.coarse_flow(state)
 
-        size = appearance.fine.shape[-2:]
-        flow, state = resized(flow, size), resized(state, size)
+        size, full = appearance.fine.shape[-2:], appearance.image.shape[-2:]
+        flow, state, onto_common = (resized(maps, size) for maps in (flow, state, onto_common))
         seen = warp(appearance.fine, flow.detach())
-        state = self.detail(torch.cat([seen, state], dim=1), command)
-        more_flow, mask, paint = self.heads(state).split([2, 1, PATCH**2 * appearance.image.shape[1]], dim=1)
+        known = warp(resized(self.common_features, size).expand(len(code), -1, -1, -1), onto_common)
+        state = self.detail(torch.cat([seen, state, known], dim=1), command)
+        more_flow, mask, memory, paint = self.heads(state).split([2, 1, 1, PATCH**2 * appearance.image.shape[1]], dim=1)
         flow, mask = flow + _GENTLE * more_flow, torch.sigmoid(mask + _OPEN)
 
-        warped = warp(appearance.image, resized(flow, appearance.image.shape[-2:]))
-        shown = mask * F.pixel_unshuffle(warped, PATCH) + (1 - mask) * (paint + 0.5)
+        warped = warp(appearance.image, resized(flow, full))
+        common = warp(resized(self.common_image, full).expand(len(code), -1, -1, -1), resized(onto_common, full))
+        filled = paint + torch.sigmoid(memory) * F.pixel_unshuffle(common, PATCH) + 0.5
+        shown = mask * F.pixel_unshuffle(warped, PATCH) + (1 - mask) * filled
         refined = shown + self.refine(torch.cat([state, shown], dim=1))
         return Drawing(flow, warped, mask, F.pixel_shuffle(refined.float(), PATCH))
 
@@ -214,6 +219,8 @@ def warp(images: Tensor, flow: Tensor) -> Tensor:
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps (n, c, h, w) at another size; bilinear, in full precision."""
+    if maps.shape[-2:] == tuple(size):
+        return maps.float()
     return F.interpolate(maps.float(), list(size), mode="bilinear", align_corners=False)
 
 

@@ -161,6 +161,23 @@ def curves(table: pd.DataFrame, space: ControlSpace, x: str, x_title: str, path:
         save(figure, path)
 
 
+def judges(table: pd.DataFrame, space: ControlSpace, path: Path) -> None:
+    """The second judge's answers over the first one's, on the real and on the steered frames, a panel a control."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, space.size, figsize=(3.1 * space.size, 3.1), squeeze=False)
+        for axis, control in zip(axes[0], space.controls, strict=True):
+            ends = [table[f"target_{control.name}"].min(), table[f"target_{control.name}"].max()]
+            axis.plot(ends, ends, color="#9a9a9a", linewidth=0.8, linestyle="--")
+            for kind, title, colour in (("target", "real frames", "#1f4e79"), ("tracked", "steered frames", "#e4572e")):
+                seen = table[f"{kind}_{control.name}"], table[f"second_{kind}_{control.name}"]
+                axis.scatter(*seen, s=9, color=colour, alpha=0.6, linewidths=0, label=title)
+            axis.set_xlabel(f"{control.name}, first judge ({control.unit})")
+        axes[0, 0].set_ylabel("second judge")
+        axes[0, 0].legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+        figure.tight_layout()
+        save(figure, path)
+
+
 def examples(table: pd.DataFrame, names: Sequence[str], count: int) -> list[int]:
     """Row numbers of ``count`` held-out frames spread evenly over yaw (or the first control)."""
     order = np.argsort(table[f"target_{'yaw' if 'yaw' in names else names[0]}"].to_numpy())

@@ -50,7 +50,8 @@ def write_report(
     run: SteeredRun | None = None,
 ) -> None:
     """Write ``report.html``: figures, curves, pictures, coverage, and how to repeat it. Nothing is loaded from
-    outside, so it can be mailed. ``faces.png`` and ``curves.png`` beside it are its pictures for documents."""
+    outside, so it can be mailed. ``faces.png``, ``curves.png`` and, with two judges, ``judges.png`` beside it are its
+    pictures for documents."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = _figure_text
     template = environment.from_string(files("dmsynth.report").joinpath("report.html.jinja").read_text("utf-8"))
@@ -61,8 +62,12 @@ def write_report(
     held_out = figures.ordered(evaluation.table, names)
     charts.append(("held_out", curves(held_out, names, face, "order", "held-out frame, ordered by target")))
     charts.append(("coverage", coverage(face, evaluation, run)))
+    judges = evaluation.metrics.get("judges")
+    if judges:
+        charts.append(("judges", two_judges(evaluation.table, face)))
     html = template.render(
         metrics=evaluation.metrics,
+        judges=judges,
         names=names,
         units=[control.unit for control in face.trained.space.controls],
         about=face.trained.about,
@@ -81,6 +86,8 @@ def write_report(
         (run.table, "time", "seconds") if run else (held_out, "order", "held-out frame, ordered by target")
     )
     figures.curves(shown, face.trained.space, x, x_title, path.with_name("curves.png"))
+    if judges:
+        figures.judges(evaluation.table, face.trained.space, path.with_name("judges.png"))
 
 
 _CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
@@ -112,6 +119,30 @@ def curves(table: pd.DataFrame, names: Sequence[str], face: SteerableFace, x: st
         figure.update_yaxes(title_text=f"{name} ({unit})", row=row, col=1)
     figure.update_xaxes(title_text=x_title, row=len(names), col=1)
     return _styled(figure, 190 * len(names) + 60)
+
+
+def two_judges(table: pd.DataFrame, face: SteerableFace) -> go.Figure:
+    """The second judge's answer over the first one's, per control, on the real and on the steered frames."""
+    names = face.trained.space.names
+    figure = make_subplots(rows=1, cols=len(names), horizontal_spacing=0.07)
+    for column, name in enumerate(names, start=1):
+        first = column == 1
+        low, high = table[f"target_{name}"].min(), table[f"target_{name}"].max()
+        figure.add_trace(
+            go.Scatter(x=[low, high], y=[low, high], mode="lines", name="the same answer", legendgroup="same",
+                       showlegend=first, line={"color": _LOST, "width": 1, "dash": "dash"}),
+            row=1, col=column,
+        )  # fmt: skip
+        for kind, title, colour in (("target", "real frames", _COMMAND), ("tracked", "steered frames", _TRACKED)):
+            figure.add_trace(
+                go.Scatter(x=table[f"{kind}_{name}"], y=table[f"second_{kind}_{name}"], mode="markers", name=title,
+                           legendgroup=kind, showlegend=first, marker={"color": colour, "size": 5, "opacity": 0.7}),
+                row=1, col=column,
+            )  # fmt: skip
+        unit = face.trained.space.controls[column - 1].unit
+        figure.update_xaxes(title_text=f"{name}, first judge ({unit})", row=1, col=column)
+        figure.update_yaxes(title_text="second judge" if first else None, row=1, col=column)
+    return _styled(figure, 380)
 
 
 def coverage(face: SteerableFace, evaluation: Evaluation, run: SteeredRun | None) -> go.Figure:

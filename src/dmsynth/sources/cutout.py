@@ -14,7 +14,7 @@ from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.progress import progress
 from dmsynth.sources.photo import default_portrait, identity
-from dmsynth.trackers import Tracker, why_unusable
+from dmsynth.trackers import Tracker, check_landmarks, why_unusable
 from dmsynth.video import Image, read_image, to_grey
 
 WALL = (640, 480)  # width, height in pixels (3.1.1)
@@ -105,6 +105,7 @@ def cut_out(picture: Image, tracker: Tracker, name: str) -> Cutout:
     reason = why_unusable(faces, picture)
     if reason:
         raise DmsynthError(f"{name}: {reason}; give a portrait of one person looking at the camera")
+    check_landmarks(tracker, faces[0])
     points = np.ascontiguousarray(faces[0].landmarks[:, :2], dtype=np.float32)
     outline = cv2.convexHull(points)[:, 0].astype(np.float64)
     low, high = outline.min(axis=0), outline.max(axis=0)

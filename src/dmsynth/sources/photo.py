@@ -15,7 +15,7 @@ from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
 from dmsynth.sources.photo_posing import PosedPhoto
-from dmsynth.trackers import Face, Tracker, face_labels, why_unusable
+from dmsynth.trackers import Face, Tracker, check_landmarks, face_labels, why_unusable
 from dmsynth.video import Image, fit, read_image
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
@@ -66,6 +66,7 @@ def pose_photo(
     poses: PoseRange | None = None,
     seed: int = 0,
     colour: bool = False,
+    consent: str | None = None,
 ) -> Dataset:
     """Make a dataset of one portrait in random poses.
 
@@ -80,6 +81,7 @@ def pose_photo(
         size: width, height of the frames, each divisible by 16.
         poses: the range they are drawn from; by default ``PoseRange()``.
         colour: store RGB instead of grey.
+        consent: who may be shown, and on what consent.
 
     Raises:
         DmsynthError: a picture that cannot be read or does not show exactly one whole face.
@@ -91,7 +93,7 @@ def pose_photo(
     large = max(1, math.ceil(_POSED_WIDTH / size[0]))
     posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
     recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
-    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]))
+    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
         pose = poses.draw(seed, number)
@@ -170,6 +172,7 @@ def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, 
         reason = why_unusable(faces, framed)
     if reason:
         raise DmsynthError(f"{name}: {reason}; give a portrait of one person looking at the camera, the head in full")
+    check_landmarks(tracker, faces[0])
     return PosedPhoto(framed, faces[0].landmarks, faces[0].rotation, grey=not colour)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dmsynth.dataset import Dataset, DatasetWriter, split_by_time
 from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
 from dmsynth.parallel import map_ordered
 from dmsynth.progress import progress
+from dmsynth.sources.widening import EACH, MOST, SHARE, posed_frames
 from dmsynth.trackers import Face, Tracker, face_labels, why_unusable
 from dmsynth.video import Image, VideoInfo, check_whole, cut_to_shape, fit, probe_video, read_video
 
@@ -38,6 +40,8 @@ def import_recordings(
     size: tuple[int, int] | None = None,
     crop: tuple[int, int, int, int] | None = None,
     colour: bool = False,
+    consent: str | None = None,
+    widened: bool = True,
 ) -> Dataset:
     """Make a dataset from recordings of one person.
 
@@ -54,6 +58,8 @@ def import_recordings(
             of 320×240. Frames are scaled to cover it and the overhang is cut equally on both sides.
         crop: left, top, width, height in pixels of the upright video: use only this part.
         colour: store RGB instead of grey.
+        consent: who may be shown, and on what consent.
+        widened: add frames of the recording, posed (``sources.widening``), to learn from.
 
     Raises:
         DmsynthError: a video that cannot be read, or too few usable frames.
@@ -72,8 +78,9 @@ def import_recordings(
         "crop": list(crop) if crop else None,
         "colour": colour,
         "tracker": tracker.name,
+        "widened": widened,
     }
-    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]))
+    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
     try:
         samples = _samples(videos, size, crop, colour, skip=writer.done)
         total = sum(info.frames for info in infos)
@@ -89,20 +96,48 @@ def import_recordings(
                         "frame": sample.frame,
                         "time": sample.time,
                     }
-                    writer.keep(sample.image, where | face_labels(faces[0]) | _carried(faces[0]))
+                    labels = face_labels(faces[0]) | _carried(faces[0])
+                    writer.keep(sample.image, where | {"posed": False} | labels)
                 advance()
-        if writer.kept < _FEWEST_FRAMES:
+        filmed = [record for record in writer.records if not record.get("posed", False)]
+        kept = [record for record in filmed if "left_out" not in record]
+        if len(kept) < _FEWEST_FRAMES:
             counts = ", ".join(f"{reason}: {count}" for reason, count in writer.left_out.items()) or "none left out"
             raise DmsynthError(
-                f"{', '.join(map(str, videos))}: only {writer.kept} of {writer.done} frames hold exactly one usable "
+                f"{', '.join(map(str, videos))}: only {len(kept)} of {len(filmed)} frames hold exactly one usable "
                 f"face ({counts}); a recording needs {_FEWEST_FRAMES}: film one person, the whole face in view"
             )
     except DmsynthError:
         writer.abandon()
         raise
-    kept = [record for record in writer.records if "left_out" not in record]
     recordings = np.array([str(record["recording_index"]) for record in kept])
-    return writer.finish(split_by_time(recordings, np.array([record["time"] for record in kept])))
+    splits = split_by_time(recordings, np.array([record["time"] for record in kept]))
+    if widened:
+        _widen(writer, tracker, np.flatnonzero(splits == "train"))
+    return writer.finish(np.concatenate([splits, np.full(writer.kept - len(kept), "train")]))
+
+
+def _widen(writer: DatasetWriter, tracker: Tracker, frames: NDArray[np.int64]) -> None:
+    """Append posed frames (``sources.widening``) of some of the ``frames``, evenly chosen."""
+    groups = min(MOST, round(SHARE * len(frames))) // EACH
+    chosen = frames[np.linspace(0, len(frames) - 1, groups).round().astype(int)]
+    done = sum(record.get("posed", False) for record in writer.records)
+    kept = [record for record in writer.records if "left_out" not in record]
+
+    def pose(group: int) -> tuple[int, list[tuple[Image, Face | str]]]:
+        number = int(chosen[group])
+        return number, list(posed_frames(writer.frame(number), tracker, seed=number))
+
+    with progress("posing its frames", EACH * groups, done) as advance:
+        for number, posed in map_ordered(pose, range(done // EACH, groups)):
+            of = {key: kept[number][key] for key in ("recording", "recording_index", "frame", "time")}
+            for image, face in posed[done % EACH :]:
+                if isinstance(face, Face):
+                    writer.keep(image, of | {"posed": True} | face_labels(face) | _carried(face))
+                else:
+                    writer.leave_out(face, posed=True)
+                advance()
+            done = 0  # only the first group can have been begun
 
 
 def _samples(

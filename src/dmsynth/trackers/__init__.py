@@ -12,10 +12,11 @@ Register it under the entry point group ``dmsynth.trackers`` of your package and
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +31,13 @@ from dmsynth.progress import console
 from dmsynth.video import Frame, Image
 
 ENTRY_POINTS = "dmsynth.trackers"
+BUILT_IN = {
+    "face-landmarker": "dmsynth.trackers.face_landmarker:FaceLandmarker",
+    "face-mesh": "dmsynth.trackers.face_mesh:FaceMesh",
+    "openpilot": "dmsynth.trackers.openpilot:Openpilot",
+}
+"""Trackers that come along: module and class by name."""
+
 _LANDMARKS = 150  # at least so many are kept as labels, of those that a tracker has
 
 
@@ -44,12 +52,15 @@ class Face:
             Empty for trackers that have none.
         expression: what the face does besides turning, by name (blink_left, gaze_x, jaw, …), in any scale. Empty for
             trackers that do not say.
+        reports: what the tracker says of its own seeing (face and eye probabilities, spreads of its angles, …), in its
+            own words and scale. Kept in tracked tables; never steered, so it is no expression.
     """
 
     rotation: NDArray[np.float64]
     box: tuple[float, float, float, float]
     landmarks: NDArray[np.float32]
     expression: dict[str, float] = field(default_factory=dict)
+    reports: dict[str, float] = field(default_factory=dict)
 
     @property
     def pose(self) -> dict[str, float]:
@@ -86,16 +97,22 @@ class Tracker(Protocol):
         ...
 
 
+def _trackers() -> dict[str, EntryPoint]:
+    """Every tracker by name: those that come along, and installed packages'."""
+    built_in = [EntryPoint(name, place, ENTRY_POINTS) for name, place in BUILT_IN.items()]
+    return {entry.name: entry for entry in (*entry_points(group=ENTRY_POINTS), *built_in)}
+
+
 def tracker_names() -> list[str]:
     """Names that ``open_tracker`` knows, installed packages' included."""
-    return sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)})
+    return sorted(_trackers())
 
 
 def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
     """A tracker by name, for any number of threads.
 
     ``auto`` is MediaPipe's Face Landmarker (the thesis's tracker, 4.1) where its model file is at hand or can be
-    downloaded, else the FaceMesh inside the mediapipe wheel. ``model`` names Face Landmarker's file explicitly.
+    downloaded, else the FaceMesh inside the mediapipe wheel. ``model`` names the tracker's model file explicitly.
     Raises ``DmsynthError`` for an unknown name or a tracker that cannot start.
     """
     if name in ("auto", "face-landmarker"):
@@ -106,10 +123,37 @@ def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
             return TrackerPool(lambda: FaceLandmarker(path))
         console.print("Face Landmarker's model is not at hand: tracking with the wheel's FaceMesh", style="yellow")
         name = "face-mesh"
-    matches = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == name]
-    if not matches:
-        raise DmsynthError(f"no tracker named {name!r}; installed: auto, {', '.join(tracker_names())}")
-    return TrackerPool(matches[0].load())
+    known = _trackers()
+    if name not in known:
+        raise DmsynthError(f"no tracker named {name!r}; installed: auto, {', '.join(sorted(known))}")
+    make = known[name].load()
+    if model is None:
+        return TrackerPool(make)
+    if not inspect.signature(make).parameters:
+        raise DmsynthError(f"{model}: the tracker {name} takes no model file; leave it out or choose another tracker")
+    return TrackerPool(lambda: make(model))
+
+
+def open_second_tracker(first: Tracker, name: str = "auto", model: Path | None = None) -> TrackerPool | None:
+    """A second judge beside ``first``, or None for ``none``.
+
+    ``auto`` is openpilot's network where its file is given or at hand (else None), and beside openpilot's the thesis's
+    tracker. Raises ``DmsynthError`` for an unknown name, a tracker that cannot start, or the first one again.
+    """
+    if name == "none":
+        return None
+    if name == "auto":
+        from dmsynth.trackers.openpilot import Openpilot, is_at_hand
+
+        if first.name.startswith(Openpilot.maker):
+            return open_tracker()
+        if model is None and not is_at_hand():
+            return None
+        name = "openpilot"
+    second = open_tracker(name, model)
+    if second.name == first.name:
+        raise DmsynthError(f"--second-tracker {name}: the first judge is {first.name}, too; choose another, or none")
+    return second
 
 
 class TrackerPool:
@@ -139,9 +183,16 @@ def why_unusable(faces: list[Face], image: Image) -> str | None:
     return "face at the border" if faces[0].is_cut_off(image) else None
 
 
+def check_landmarks(tracker: Tracker, face: Face) -> None:
+    """Raise ``DmsynthError`` if the tracker gives no landmarks: to cut out or pose a picture takes them."""
+    if not len(face.landmarks):
+        raise DmsynthError(f"the tracker {tracker.name} gives no landmarks to pose a picture by; use --tracker auto")
+
+
 def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, object]]:
     """Measure frames in order, one row a frame: ``frame``, ``time``, ``found``, and where exactly one usable face
-    is found ``pitch``, ``yaw``, ``roll`` (degrees), ``x``, ``y`` (face centre, pixels) and its box; else ``reason``.
+    is found ``pitch``, ``yaw``, ``roll`` (degrees), ``x``, ``y`` (face centre, pixels), its box, and what the tracker
+    reports besides; else ``reason``.
     """
 
     def measure(frame: Frame) -> dict[str, object]:
@@ -150,7 +201,7 @@ def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, objec
         reason = why_unusable(faces, frame.image)
         if reason:
             return row | {"found": False, "reason": reason}
-        return row | {"found": True, "reason": ""} | face_columns(faces[0])
+        return row | {"found": True, "reason": ""} | face_columns(faces[0]) | faces[0].reports
 
     yield from map_ordered(measure, frames)
 
@@ -173,7 +224,9 @@ def face_labels(face: Face) -> dict[str, float | list[float]]:
 
 
 def track_to_table(tracker: Tracker, frames: Iterable[Frame]) -> pd.DataFrame:
-    """``track`` as a table."""
+    """``track`` as a table; what the tracker reports besides stands in the last columns."""
     columns = ["frame", "time", "found", "reason", "pitch", "yaw", "roll", "x", "y"]
     columns += ["left", "top", "right", "bottom"]
-    return pd.DataFrame(list(track(tracker, frames)), columns=columns)
+    rows = list(track(tracker, frames))
+    columns += [name for name in {name: None for row in rows for name in row} if name not in columns]
+    return pd.DataFrame(rows, columns=columns)

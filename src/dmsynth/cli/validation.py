@@ -1,0 +1,246 @@
+"""Scenarios, DMSs under test, version A against version B, and where a video comes from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from dmsynth.cli.app import TrackerModel, TrackerName, app, output
+from dmsynth.errors import DmsynthError
+
+scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
+app.add_typer(scenario_app, name="scenario")
+
+Face = Annotated[Path, typer.Option(help="face.safetensors of a training, or starter.")]
+Names = Annotated[list[str], typer.Argument(help="all, a group, a name, a .yaml file or a folder of them.")]
+
+
+@scenario_app.command("list")
+def scenario_list() -> None:
+    """The scenarios that come along."""
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    table = Table("name", "group", "km/h", "seconds", "warnings", "title")
+    for scenario in find_scenarios(["all"]):
+        expected = "–" if scenario.warnings == "ignore" else str(len(scenario.windows))
+        numbers = f"{scenario.speed:g}", f"{scenario.seconds:.1f}", expected
+        table.add_row(scenario.name, scenario.group, *numbers, scenario.title)
+    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
+    output.print(table)
+
+
+@scenario_app.command("show")
+def scenario_show(
+    names: Names,
+    out: Annotated[Path | None, typer.Option(help="Folder for a picture of each, NAME.png.")] = None,
+    face: Annotated[Path | None, typer.Option(help="Show what this face does not cover.")] = None,
+) -> None:
+    """Draw scenarios: what is commanded, and when a warning is expected."""
+    from dmsynth.report.scenario_figures import draw_scenario, scenario_in_text
+    from dmsynth.steering import load_face
+    from dmsynth.validation.rendering import covered_frames
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    steerable = load_face(face) if face else None
+    for scenario in find_scenarios(names):
+        output.print(f"[bold]{scenario.name}[/bold]: {scenario.title}", highlight=False)
+        output.print(f"{scenario.speed:g} km/h. {scenario.source}", highlight=False, style="dim")
+        for line in scenario_in_text(scenario):
+            output.print(line, highlight=False, markup=False, soft_wrap=True)
+        covered = covered_frames(scenario, steerable) if steerable else None
+        if covered is not None:
+            output.print(f"{int(covered.sum())} of {len(covered)} frames lie within the coverage of {face}")
+        if out:
+            draw_scenario(scenario, out / f"{scenario.name}.png", covered)
+            output.print(f"picture: {out / scenario.name}.png")
+
+
+@scenario_app.command("check")
+def scenario_check(files: Annotated[list[Path], typer.Argument(help="Scenario files or folders.")]) -> None:
+    """Say whether scenario files are right, and if not, where."""
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    for scenario in find_scenarios([str(file) for file in files]):
+        output.print(f"{scenario.name}: right, {scenario.seconds:g} s", highlight=False)
+
+
+@scenario_app.command("render")
+def scenario_render(
+    names: Names,
+    face: Face,
+    out: Annotated[Path, typer.Option(help="Folder for the videos; those that are there are not rendered again.")],
+) -> None:
+    """Render scenarios as videos of a face."""
+    from dmsynth.progress import progress
+    from dmsynth.steering import load_face
+    from dmsynth.validation.rendering import render
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    scenarios, steerable = find_scenarios(names), load_face(face)
+    made = []
+    with progress("rendering scenarios", len(scenarios)) as advance:
+        for scenario in scenarios:
+            made.append(render(scenario, steerable, out))
+            advance()
+    for rendered in made:
+        outside = int((~rendered.table["covered"]).sum())
+        note = f" ({outside} of {len(rendered.table)} frames outside the face's coverage)" if outside else ""
+        output.print(f"{rendered.video}{note}", highlight=False, soft_wrap=True)
+
+
+@scenario_app.command("schema")
+def scenario_schema() -> None:
+    """Print the JSON schema of scenario files, for editors and other programs."""
+    from dmsynth.validation.scenarios import Scenario
+
+    typer.echo(json.dumps(Scenario.model_json_schema(), indent=2))
+
+
+@app.command("validate")
+def validate_command(
+    scenarios: Names,
+    face: Face,
+    out: Annotated[Path, typer.Option(help="Folder for results and report; interrupted, it goes on.")],
+    dms: Annotated[
+        str,
+        typer.Option(help="reference, one of your own, or a command line with {video} in it."),
+    ] = "reference",
+    dms_log: Annotated[
+        Path | None, typer.Option(help="What the DMS answered elsewhere: a folder of SCENARIO.jsonl, or one file.")
+    ] = None,
+    dms_option: Annotated[
+        list[str] | None, typer.Option(help="A setting of the DMS, NAME=VALUE; may be given several times.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds that a program may take for one video.")] = 300,
+    videos: Annotated[
+        Path | None, typer.Option(help="Where videos are kept, to be reused; default: the folder videos beside OUT.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Scenarios at once; default: one a core.")] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster's HOST:PORT, or auto.")] = None,
+) -> None:
+    """Run a DMS on scenarios and say whether it does its job. Exit code 1 if in one it fails or none can be judged."""
+    from dmsynth.experiments.grid import Engine
+    from dmsynth.experiments.validate import validate
+    from dmsynth.validation.dms import DmsSpec
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    if dms_log is not None and not dms_log.exists():
+        raise DmsynthError(f"--dms-log {dms_log}: no such file or folder; check the path")
+    log = None if dms_log is None else str(dms_log.resolve())
+    options = dict(_setting(text) for text in dms_option or [])
+    spec = DmsSpec(dms=dms, log=log, options=options, time_limit=time_limit)
+    command = ["dmsynth", "validate", *scenarios, "--face", str(face), "--out", str(out)]
+    command += ["--dms-log", str(dms_log)] if dms_log else ["--dms", dms]
+    command += [part for text in dms_option or [] for part in ("--dms-option", text)]
+    results = validate(
+        find_scenarios(scenarios), face, spec, out, shlex.join(command), videos, Engine(engine, workers, address)
+    )
+    _print_results(results)
+    output.print(f"report: {out / 'report.html'}")
+    if results["summary"]["fail"]:
+        raise typer.Exit(1)
+    if not results["summary"]["pass"]:
+        raise DmsynthError(f"nothing could be judged: every scenario is inconclusive; {out / 'report.html'} says why")
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise DmsynthError(f"--dms-option {text}: give NAME=VALUE")
+    return name, value
+
+
+def _print_results(results: dict[str, Any]) -> None:
+    colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+    table = Table("scenario", "verdict", "latency", "why")
+    for scenario in results["scenarios"]:
+        latencies = [warning["latency"] for warning in scenario["warnings"] if warning["latency"] is not None]
+        table.add_row(
+            scenario["name"],
+            f"[{colours[scenario['outcome']]}]{scenario['outcome']}[/]",
+            ", ".join(f"{latency:.2f} s" for latency in latencies),
+            escape("; ".join(scenario["reasons"])),
+        )
+    table.columns[0].no_wrap = True
+    output.print(table)
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in results["summary"].items())
+    output.print(f"{results['dms']['name']}: {summary}", highlight=False, markup=False)
+
+
+@app.command("compare")
+def compare_command(
+    a: Annotated[Path, typer.Argument(help="Folder of the validation of version A, or its results.json.")],
+    b: Annotated[Path, typer.Argument(help="The same of version B.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Is version B of a DMS better than version A? Paired on the same videos, with 95 % intervals."""
+    from dmsynth.files import write_json
+    from dmsynth.validation.compare import compare, read_results
+
+    comparison = compare(read_results(a), read_results(b))
+    output.print(f"A: {comparison.a}\nB: {comparison.b}", highlight=False, markup=False, soft_wrap=True)
+    table = Table("figure", "n", "A", "B", "B − A", "95 % interval", "effect", "p", "corrected", "B is")
+    for row in comparison.differences:
+        interval = "–" if row.interval is None else f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}"
+        table.add_row(
+            row.metric + (f" ({row.unit.strip()})" if row.unit else ""), str(row.scenarios), f"{row.a:.2f}",
+            f"{row.b:.2f}", f"{row.difference:+.2f}", interval, "–" if row.effect is None else f"{row.effect:+.2f}",
+            f"{row.p:.4f}", f"{row.p_corrected:.4f}", row.verdict,
+        )  # fmt: skip
+    output.print(table)
+    for sentence in (comparison.in_words(), *(row.in_words() for row in comparison.differences)):
+        output.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    if comparison.left_out:
+        output.print(f"in one of them only, left out: {', '.join(comparison.left_out)}", style="yellow")
+    if out:
+        write_json(out, comparison.to_dict())
+
+
+@app.command("edit")
+def edit_command(
+    drive: Annotated[Path, typer.Argument(help="A recorded drive that shows one driver.")],
+    face: Annotated[Path, typer.Option(help="A face trained on this driver.")],
+    scenario: Annotated[str, typer.Option(help="What the driver does instead: a name or a .yaml file.")],
+    begin: Annotated[float, typer.Option("--from", min=0, help="Seconds at which the edit begins …")],
+    end: Annotated[float, typer.Option("--to", min=0, help="… and ends.")],
+    out: Annotated[Path, typer.Option(help="Video to write, .mp4; its table goes beside it.")],
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+) -> None:
+    """Make the driver of a recording look away inside a window of time; frames outside it stay bit-identical."""
+    from dmsynth.editing import edit_video
+    from dmsynth.steering import keep_inputs, load_face
+    from dmsynth.trackers import open_tracker
+    from dmsynth.validation.scenario_files import find_scenarios
+
+    keep_inputs(out, [str(drive), scenario])
+    motions = find_scenarios([scenario])
+    if len(motions) != 1:
+        raise DmsynthError(f"--scenario {scenario}: names {len(motions)} scenarios; give one")
+    pool = open_tracker(tracker, tracker_model)
+    table = edit_video(drive, load_face(face), motions[0].trajectory(), begin, end, out, pool)
+    edited = table[table["edited"]]
+    outside = int((~edited["covered"].astype(bool)).sum())
+    output.print(f"video: {out}\ntable: {out.with_suffix('.parquet')}", highlight=False, soft_wrap=True)
+    output.print(f"{len(edited)} of {len(table)} frames edited", highlight=False)
+    if outside:
+        output.print(f"{outside} of them command poses outside what the face was trained on", style="yellow")
+
+
+@app.command("provenance")
+def provenance_command(video: Annotated[Path, typer.Argument(help="A video.")]) -> None:
+    """Where a synthetic video comes from, as it says itself."""
+    from dmsynth.provenance import read_provenance
+
+    found = read_provenance(video)
+    output.print(f"{video}: {found.provenance.in_words()}", highlight=False, soft_wrap=True)
+    output.print(f"said in: {' and '.join(found.where)}", highlight=False)
+    for doubt in found.doubts:
+        output.print(f"but {doubt}", style="yellow", highlight=False, soft_wrap=True)

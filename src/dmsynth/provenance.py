@@ -1,0 +1,133 @@
+"""Where a synthetic video comes from: its metadata and a file beside it say it, lest anybody take it for real."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import dmsynth
+from dmsynth.errors import DmsynthError
+from dmsynth.files import read_json, sha256_of, write_json
+from dmsynth.models.face_file import TrainedFace
+from dmsynth.video import read_metadata
+
+NO_CONSENT = "none recorded"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a synthetic video comes from.
+
+    Attributes:
+        kind: ``rendered`` (every frame is synthetic) or ``edited`` (a recording, in parts).
+        made_by: program and version.
+        face: name of the face's file, or of the folder of LivePortrait; ``face_sha256`` as the function says.
+        dataset_sha256: of the frames that it learned from.
+        consent: who may be shown and on what consent, as recorded at import.
+        synthetic: always true.
+    """
+
+    kind: str
+    made_by: str
+    face: str
+    face_sha256: str
+    dataset_sha256: str
+    consent: str = NO_CONSENT
+    synthetic: bool = True
+
+    @staticmethod
+    def of(path: Path, face: TrainedFace, kind: str) -> Provenance:
+        """Of what the face at ``path`` renders."""
+        return Provenance(
+            kind=kind,
+            made_by=f"dmsynth {dmsynth.__version__}",
+            face=path.resolve().name,
+            face_sha256=face_sha256(path, face),
+            dataset_sha256=str(face.about.get("settings", {}).get("dataset_sha256") or "unknown"),
+            consent=consent_of(face.about),
+        )
+
+    def in_words(self) -> str:
+        return (
+            f"Synthetic video, {self.kind} by {self.made_by} from the face {self.face} ({self.face_sha256[:16]}); "
+            f"consent: {self.consent}"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        """For a video file: to people in ``title`` and ``comment``, to programs in ``description``."""
+        return {
+            "title": "Synthetic video, no recording",
+            "comment": self.in_words(),
+            "description": json.dumps({"dmsynth": asdict(self)}, ensure_ascii=False),
+        }
+
+    def write_beside(self, video: Path) -> None:
+        """The same as ``VIDEO.provenance.json``, with the video's hash."""
+        write_json(sidecar_of(video), asdict(self) | {"video": video.name, "video_sha256": sha256_of(video)})
+
+
+@dataclass(frozen=True)
+class Found:
+    """What ``read_provenance`` found, and what speaks against it."""
+
+    provenance: Provenance
+    where: list[str]
+    doubts: list[str]
+
+
+def face_sha256(path: Path, face: TrainedFace) -> str:
+    """What renders, as a hash: of the face's file; where it comes from no such file, what it says of itself (of
+    LivePortrait's weights and its source picture)."""
+    return str(face.about.get("sha256") or sha256_of(path))
+
+
+def consent_of(about: dict[str, Any]) -> str:
+    """What a face's or a dataset's description says of consent."""
+    return str(about.get("consent") or NO_CONSENT)
+
+
+def sidecar_of(video: Path) -> Path:
+    return video.with_suffix(".provenance.json")
+
+
+def read_provenance(video: Path) -> Found:
+    """Where a video says that it comes from, in its metadata and beside it.
+
+    Raises ``DmsynthError`` if it says nothing, which does not mean that it is real.
+    """
+    inside = _inside(read_metadata(video))
+    sidecar = sidecar_of(video)
+    beside = read_json(sidecar) if sidecar.is_file() else None
+    told = _provenance(beside) if isinstance(beside, dict) else None
+    found = inside or told
+    if found is None:
+        raise DmsynthError(
+            f"{video}: neither its metadata nor a {sidecar.name} says where it comes from; that does not make it real"
+        )
+    doubts = []
+    if inside is None:
+        doubts.append("its metadata say nothing: it was encoded again, or they were removed")
+    if told is not None and isinstance(beside, dict) and beside.get("video_sha256") != sha256_of(video):
+        doubts.append(f"it is not the video that {sidecar.name} describes: it was changed or replaced")
+    if inside and told and inside != told:
+        doubts.append(f"its metadata and {sidecar.name} disagree")
+    where = (["metadata"] if inside else []) + ([sidecar.name] if told else [])
+    return Found(found, where, doubts)
+
+
+def _inside(metadata: dict[str, str]) -> Provenance | None:
+    try:
+        content = json.loads(metadata.get("description", ""))["dmsynth"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return _provenance(content) if isinstance(content, dict) else None
+
+
+def _provenance(content: dict[str, Any]) -> Provenance | None:
+    """None if something is missing."""
+    try:
+        return Provenance(**{f.name: content[f.name] for f in fields(Provenance)})
+    except KeyError:
+        return None

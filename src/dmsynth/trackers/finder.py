@@ -1,0 +1,78 @@
+"""Where in a picture there are faces: MediaPipe's detector from the wheel, for trackers that need to be pointed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmsynth.trackers.quiet import first_face, quiet
+from dmsynth.video import Image, to_rgb
+
+Box = tuple[float, float, float, float]
+_MOST = 2
+_SURE = 0.5  # the detector's own default
+_SMALLEST_TILE = 64  # pixels
+
+
+class FaceFinder:
+    """Boxes of at most two faces, the clearest first.
+
+    The detector sees the picture at 128×128 and so overlooks a driver in a wide cabin. Where it finds nobody in the
+    whole, it looks at squares of the picture's height, then of half of it, each half over the next.
+    """
+
+    def __init__(self) -> None:
+        with quiet():
+            from mediapipe.python.solutions import face_detection
+
+            self._detector = face_detection.FaceDetection(model_selection=0, min_detection_confidence=_SURE)
+            self(first_face())
+
+    def __call__(self, image: Image) -> list[Box]:
+        """Left, top, right, bottom in pixels, from the brows to the chin and about as wide as the face."""
+        rgb = np.ascontiguousarray(to_rgb(image))
+        found = self._look(rgb, 0, 0)
+        side = min(rgb.shape[:2])
+        while not found and side >= max(_SMALLEST_TILE, min(rgb.shape[:2]) // 2):
+            found = [box for x, y, tile in _tiles(rgb, side) for box in self._look(tile, x, y)]
+            side //= 2
+        clearest: list[Box] = []
+        for _, box in sorted(found, reverse=True):
+            if not any(same_face(box, kept) for kept in clearest):
+                clearest.append(box)
+        return clearest[:_MOST]
+
+    def _look(self, rgb: NDArray[np.uint8], x: int, y: int) -> list[tuple[float, Box]]:
+        """Score and box of each face in a part of a picture that begins at ``x``, ``y``."""
+        height, width = rgb.shape[:2]
+        found = []
+        for detection in self._detector.process(rgb).detections or []:
+            box = detection.location_data.relative_bounding_box
+            left, top = x + box.xmin * width, y + box.ymin * height
+            found.append((float(detection.score[0]), (left, top, left + box.width * width, top + box.height * height)))
+        return found
+
+
+def _tiles(rgb: NDArray[np.uint8], side: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+    """x, y and content of squares that cover the picture, each at least half over the next."""
+    height, width = rgb.shape[:2]
+
+    def starts(length: int) -> list[int]:
+        return [round(s) for s in np.linspace(0, length - side, math.ceil((length - side) / (side / 2)) + 1)]
+
+    for y in starts(height):
+        for x in starts(width):
+            yield x, y, np.ascontiguousarray(rgb[y : y + side, x : x + side])
+
+
+def same_face(a: Box, b: Box) -> bool:
+    """Whether two boxes are about one face: the centre of one lies in the other."""
+
+    def holds(outer: Box, inner: Box) -> bool:
+        x, y = (inner[0] + inner[2]) / 2, (inner[1] + inner[3]) / 2
+        return outer[0] < x < outer[2] and outer[1] < y < outer[3]
+
+    return holds(a, b) or holds(b, a)

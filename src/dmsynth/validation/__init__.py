@@ -1,0 +1,1 @@
+"""Scenarios, DMSs under test, verdicts, and version A against version B."""

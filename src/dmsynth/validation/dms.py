@@ -1,0 +1,243 @@
+"""The DMS under test: anything that watches a video and says when it would warn.
+
+A DMS is any callable object with a ``name`` that takes a video and the vehicle's speed and gives answers:
+
+    class MyDms:
+        name = "my-dms 2.1"
+        def __call__(self, video, speed): ...   # → answers in order of time
+
+It is named by one word: one of ``BUILT_IN``, or an entry point of the group ``dmsynth.dms`` of your package, which is
+run in a process of its own; or it is a command line with ``{video}`` in it; or a log of what it answered elsewhere
+(``docs/validate-a-dms.md``). Angles follow ``dmsynth.pose``; converting to it is the adapter's work.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from dmsynth.errors import DmsynthError
+from dmsynth.files import sha256_of
+
+ENTRY_POINTS = "dmsynth.dms"
+TIME_LIMIT = 300.0  # seconds a video
+_NUMBERS = ("pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw")
+_SHOWN = 60  # characters of a wrong line
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a DMS says of one moment.
+
+    Attributes:
+        time: seconds after the video's first frame.
+        pitch, yaw, roll: the head's rotation in degrees (``dmsynth.pose``); None where it does not say.
+        gaze_pitch, gaze_yaw: the gaze, likewise.
+        warning: whether the driver is being warned at this moment. A warning begins where it turns true.
+    """
+
+    time: float
+    pitch: float | None = None
+    yaw: float | None = None
+    roll: float | None = None
+    gaze_pitch: float | None = None
+    gaze_yaw: float | None = None
+    warning: bool = False
+
+    def to_json(self) -> str:
+        """One line of the protocol."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
+
+class DmsFailedError(DmsynthError):
+    """The DMS under test broke down. Not the user's mistake: it becomes part of the verdict."""
+
+
+class NotTestedError(DmsFailedError):
+    """There is nothing to judge the DMS by: no log of this scenario, say."""
+
+
+class Dms(Protocol):
+    """A driver monitoring system under test.
+
+    What it answers before it raises counts; the exception becomes part of the verdict (``run_dms``).
+    """
+
+    @property
+    def name(self) -> str:
+        """Name and version, for reports. A plain attribute will do."""
+        ...
+
+    def __call__(self, video: Path, speed: float) -> Iterable[Answer]:
+        """Answers about ``video``, in order of time. ``speed`` is the vehicle's, in km/h."""
+        ...
+
+
+@dataclass(frozen=True)
+class DmsSpec:
+    """Which DMS, as data that a job carries to another process or machine.
+
+    Attributes:
+        dms: a name, or a command line with ``{video}`` and perhaps ``{speed}`` (km/h).
+        log: instead of running anything: a folder with one ``SCENARIO.jsonl`` a scenario, or one such file.
+        options: settings of a DMS that has some.
+        time_limit: seconds a program may take for one video.
+    """
+
+    dms: str = "reference"
+    log: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    time_limit: float = TIME_LIMIT
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the answers depend on: this, and the content of every file that it names."""
+        named = [Path(self.log)] if self.log else [Path(part) for part in split_command(self.dms)]
+        named += [Path(value) for value in self.options.values()]
+        found = [path for name in named for path in ([name] if name.is_file() else sorted(name.glob("*.jsonl")))]
+        return asdict(self) | {"files": {str(path): sha256_of(path) for path in found}}
+
+
+@dataclass(frozen=True)
+class DmsRun:
+    """What a DMS answered about one video, and what went wrong (None: nothing). ``tested``: whether it ran at all."""
+
+    answers: list[Answer]
+    problem: str | None = None
+    tested: bool = True
+
+
+def run_dms(dms: Dms, video: Path, speed: float, seconds: float) -> DmsRun:
+    """Run a DMS on a video of ``seconds`` length. Whatever it does, there is a result.
+
+    Its answers must be about times that the video has, in order.
+    """
+    answers: list[Answer] = []
+    try:
+        for answer in dms(video, speed):
+            if not -1e-6 <= answer.time <= seconds + 0.05:
+                raise DmsFailedError(
+                    f"answers about {answer.time:g} s, but the video runs from 0 to {seconds:g} s: no such frame"
+                )
+            if answers and answer.time < answers[-1].time:
+                raise DmsFailedError(f"answers about {answer.time:g} s after {answers[-1].time:g} s: time goes back")
+            answers.append(answer)
+    except NotTestedError as error:
+        return DmsRun([], str(error), tested=False)
+    except DmsFailedError as failure:
+        return DmsRun(answers, f"{failure} (after {len(answers)} answers)")
+    except DmsynthError:  # a video that cannot be read, a model that is missing: not the DMS's fault
+        raise
+    except Exception as error:  # third-party code may raise anything
+        return DmsRun(answers, f"raised {type(error).__name__}: {error} (after {len(answers)} answers)")
+    return DmsRun(answers, None if answers else "gave no answer")
+
+
+def read_answers(lines: Iterable[str], where: str) -> Iterator[Answer]:
+    """Answers from JSON Lines. ``DmsFailedError`` naming ``where`` and the line if one is not of the protocol."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield _answer(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            shown = line.strip()[:_SHOWN]
+            why = "is no JSON" if isinstance(error, json.JSONDecodeError | RecursionError) else str(error)
+            raise DmsFailedError(
+                f"{where}, line {number}: {why}: {shown!r}; a line is an object such as "
+                '{"time": 1.28, "yaw": -31.5, "warning": true}'
+            ) from None
+
+
+def _answer(content: Any) -> Answer:
+    """``ValueError`` saying what is wrong with a line's content."""
+    if not isinstance(content, dict):
+        raise ValueError("is no JSON object")
+    values = {name: _number(content[name], name) for name in _NUMBERS if content.get(name) is not None}
+    if content.get("time") is None:
+        raise ValueError("has no time")
+    warning = content.get("warning") or False
+    if not isinstance(warning, bool):
+        raise ValueError("its warning is neither true nor false")
+    return Answer(time=_number(content["time"], "time"), warning=warning, **values)
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"its {name} is no number")
+    return float(value)
+
+
+# --- opening one by its name ---------------------------------------------------------------------------------------
+
+
+def _reference(options: Mapping[str, str]) -> Dms:
+    from dmsynth.validation.reference_dms import ReferenceDms
+
+    return ReferenceDms.from_options(options)
+
+
+def _openpilot(options: Mapping[str, str]) -> Dms:
+    from dmsynth.validation.openpilot_dms import OpenpilotDms
+
+    return OpenpilotDms.from_options(options)
+
+
+BUILT_IN: dict[str, Callable[[Mapping[str, str]], Dms]] = {
+    "openpilot": _openpilot,
+    "reference": _reference,
+}
+"""DMSs that come along: from their options to the DMS. They run in the job's own process."""
+
+
+def dms_names() -> list[str]:
+    """Names that ``open_dms`` knows, installed packages' included."""
+    return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
+
+
+def open_dms(spec: DmsSpec, scenario: str) -> Dms:
+    """The DMS that ``spec`` names, ready for the scenario of this name.
+
+    Raises:
+        DmsynthError: no such DMS, program or log; an option that it does not have.
+    """
+    from dmsynth.validation.programs import Log, Program
+
+    if spec.log is not None:
+        return Log(Path(spec.log), scenario)
+    if "{video}" in spec.dms:
+        _no_options(spec)
+        arguments = split_command(spec.dms)
+        if shutil.which(arguments[0]) is None:  # before anything is rendered
+            raise DmsynthError(f"--dms {spec.dms}: no program {arguments[0]}; check its path and that it is executable")
+        return Program(spec.dms, arguments, spec.time_limit)
+    if spec.dms in BUILT_IN:
+        return BUILT_IN[spec.dms](spec.options)
+    if spec.dms not in dms_names():
+        raise DmsynthError(
+            f"--dms {spec.dms}: no such DMS; give one of {', '.join(dms_names())}, or a command line with {{video}}"
+        )
+    _no_options(spec)
+    # In a process of its own, so that one which hangs or crashes cannot take the run with it.
+    arguments = [sys.executable, "-m", "dmsynth.validation.programs", spec.dms, "{video}", "{speed}"]
+    return Program(spec.dms, arguments, spec.time_limit)
+
+
+def split_command(text: str) -> list[str]:
+    """A command line as its arguments. No shell ever sees it. ``DmsynthError`` for an unclosed quote."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise DmsynthError(f"--dms {text}: cannot be split into arguments ({error}); close the quotes") from None
+
+
+def _no_options(spec: DmsSpec) -> None:
+    if spec.options:
+        raise DmsynthError(f"--dms {spec.dms} has no options ({', '.join(spec.options)}); put them into the command")

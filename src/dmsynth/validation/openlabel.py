@@ -1,0 +1,101 @@
+"""The ground truth of a rendered scenario as ASAM OpenLABEL 1.0.0 JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import dmsynth
+from dmsynth.files import write_json
+from dmsynth.pose import rotation_matrix
+from dmsynth.validation.rendering import Rendered
+from dmsynth.validation.scenarios import Scenario
+
+_AWAY = 12.0  # degrees of yaw or pitch off the road, from which the action "looks away" is noted
+
+
+def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
+    """Head pose frame by frame, and as actions the looks away and the windows in which a warning has to begin.
+
+    The angles are those of ``dmsynth.pose``, in degrees, as numbers of the object "driver"; the same rotation stands
+    beside them as a 3×3 matrix. ``covered`` says whether the face's training covers the pose.
+    """
+    table = rendered.table
+    angles = table[["pitch", "yaw", "roll"]].to_numpy(dtype=float)
+    matrices = rotation_matrix(angles[:, 0], angles[:, 1], angles[:, 2])
+    last = len(table) - 1
+    whole = [{"frame_start": 0, "frame_end": last}]
+    actions = _actions(scenario, _runs((np.abs(angles[:, :2]) > _AWAY).any(axis=1)), last)
+    frames = {}
+    for number in range(len(table)):
+        numbers = [
+            {"name": f"head_{name}", "val": round(float(value), 4)}
+            for name, value in zip(("pitch", "yaw", "roll"), angles[number], strict=True)
+        ]
+        matrix = [round(float(value), 6) for value in matrices[number].ravel()]
+        data = {
+            "num": numbers,
+            "mat": [
+                {"name": "head_rotation", "val": matrix, "width": 3, "height": 3, "channels": 1, "data_type": "float64"}
+            ],
+            "boolean": [{"name": "covered", "val": bool(table["covered"].iloc[number])}],
+        }
+        now: dict[str, Any] = {
+            uid: {} for uid, (_, runs) in actions.items() if any(begin <= number <= end for begin, end in runs)
+        }
+        frames[str(number)] = {
+            "frame_properties": {"timestamp": round(float(table["time"].iloc[number]), 4)},
+            "objects": {"0": {"object_data": data}},
+            **({"actions": now} if now else {}),
+        }
+    content: dict[str, Any] = {
+        "metadata": {
+            "schema_version": "1.0.0",
+            "tagged_file": rendered.video.name,
+            "annotator": f"dmsynth {dmsynth.__version__}",
+            "name": scenario.name,
+            "comment": f"Synthetic video. {scenario.title}. Source: {scenario.source}",
+        },
+        "streams": {"camera": {"type": "camera", "uri": rendered.video.name, "description": "Driver's camera"}},
+        "frame_intervals": whole,
+        "objects": {"0": {"name": "driver", "type": "Person", "frame_intervals": whole}},
+        "frames": frames,
+    }
+    if actions:
+        content["actions"] = {uid: action for uid, (action, _) in actions.items()}
+    return {"openlabel": content}
+
+
+def _actions(
+    scenario: Scenario, away: list[tuple[int, int]], last: int
+) -> dict[str, tuple[dict[str, Any], list[tuple[int, int]]]]:
+    """The actions by their number, each with its first and last frames."""
+    named = [("looks away", "LooksAway", away)] if away else []
+    for number, window in enumerate(scenario.windows, start=1):
+        since = scenario.marks[window.since]
+        edges = [round((since + edge) * scenario.frame_rate) for edge in (window.earliest, window.latest)]
+        named.append((f"warning expected {number}", "WarningExpected", [(edges[0], min(edges[1], last))]))
+    return {
+        str(uid): (
+            {
+                "name": name,
+                "type": kind,
+                "frame_intervals": [{"frame_start": begin, "frame_end": end} for begin, end in runs],
+            },
+            runs,
+        )
+        for uid, (name, kind, runs) in enumerate(named)
+    }
+
+
+def write_openlabel(path: Path, scenario: Scenario, rendered: Rendered) -> None:
+    write_json(path, openlabel(scenario, rendered))
+
+
+def _runs(here: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last number of every run of true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], here, [False]]).astype(int)))
+    return [(int(begin), int(end) - 1) for begin, end in edges.reshape(-1, 2)]

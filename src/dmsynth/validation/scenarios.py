@@ -1,0 +1,261 @@
+"""Scenarios: what the driver does, and what a DMS is expected to do about it, as YAML (``docs/scenarios.md``).
+
+A scenario is a file of data: where it comes from, its numbers, its moves, its expectations. ``scenario_files.py`` reads
+them and tells every mistake with its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from dmsynth.controls import CONTROL_SPACES
+from dmsynth.trajectory import MotionPath, Trajectory
+
+_LONGEST = 600.0  # seconds
+_PEAK_OVER_MEAN = 1.875  # of a minimum-jerk move's speed (Flash and Hogan 1985)
+_SWAY_WAVES = 12
+_SWAY_BAND = (0.05, 0.6)  # Hz: slow shifts of the trunk to the rhythm of breathing
+
+Angle = Annotated[float, Field(ge=-90, le=90)]
+Seconds = Annotated[float, Field(ge=0.04, le=600)]
+Mark = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
+class PlacedError(ValueError):
+    """A mistake in the part of a scenario that ``place`` leads to."""
+
+    def __init__(self, message: str, *place: int | str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class _Strict(BaseModel):
+    """Unknown names are mistakes, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class Pose(_Strict):
+    """A head rotation in degrees; an angle that is not named keeps its value."""
+
+    pitch: Angle | None = None
+    yaw: Angle | None = None
+    roll: Angle | None = None
+
+    @property
+    def named(self) -> dict[str, float]:
+        return {name: value for name, value in self if value is not None}
+
+
+class _Timed(_Strict):
+    """Either how long it takes or how fast it gets."""
+
+    seconds: Seconds | None = Field(default=None, description="How long it takes.")
+    peak_speed: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        default=None, description="Highest speed of the widest angle, in degrees a second."
+    )
+    mark: Mark | None = Field(default=None, description="A name for the moment at which it begins.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> _Timed:
+        if (self.seconds is None) == (self.peak_speed is None):
+            raise ValueError("give either seconds or peak_speed")
+        return self
+
+
+class Hold(_Strict):
+    """Stay."""
+
+    hold: Seconds
+    mark: Mark | None = None
+
+
+class Move(_Timed):
+    """Turn to a pose as a head does: minimum jerk."""
+
+    move: Pose
+
+
+class Sweep(_Timed):
+    """Turn to a pose at constant speed."""
+
+    sweep: Pose
+
+
+class Repeat(_Strict):
+    """Do ``moves`` so many times. The marks of the second time are called ``NAME.2``, and so on."""
+
+    repeat: Annotated[int, Field(ge=1, le=100)]
+    moves: Annotated[list[Step], Field(min_length=1)]
+
+
+def _kind(step: Any) -> str | None:
+    names = step if isinstance(step, dict) else type(step).model_fields if isinstance(step, BaseModel) else ()
+    return next((f"({kind})" for kind in ("hold", "move", "sweep", "repeat") if kind in names), None)
+
+
+Step = Annotated[
+    Annotated[Hold, Tag("(hold)")]
+    | Annotated[Move, Tag("(move)")]
+    | Annotated[Sweep, Tag("(sweep)")]
+    | Annotated[Repeat, Tag("(repeat)")],
+    Discriminator(
+        _kind,
+        custom_error_type="no_step",
+        custom_error_message="a step holds one of hold, move, sweep and repeat",
+    ),
+]
+
+
+class Sway(_Strict):
+    """Natural sway: slow irregular movement added to every angle, the same for the same seed."""
+
+    pitch: Annotated[float, Field(ge=0, le=10)] = Field(default=0.0, description="Root mean square, degrees.")
+    yaw: Annotated[float, Field(ge=0, le=10)] = 0.0
+    roll: Annotated[float, Field(ge=0, le=10)] = 0.0
+    seed: int = 0
+
+
+class Window(_Strict):
+    """A warning that has to come. Times are seconds after the mark ``since``."""
+
+    since: str = Field(description="A mark. Latency is counted from it.")
+    earliest: Annotated[float, Field(ge=-600, le=600)] = Field(
+        default=0.0, description="A warning before is a false alarm."
+    )
+    latest: Annotated[float, Field(gt=0, le=600)] = Field(description="A warning must have begun by then.")
+    until: str | None = Field(
+        default=None, description="A mark; up to it the warning may go on or come again. Default: the end of the video."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Window:
+        if self.latest <= self.earliest:
+            raise ValueError(f"latest ({self.latest:g}) must come after earliest ({self.earliest:g})")
+        return self
+
+
+class Requirements(_Strict):
+    """What the DMS must be able to do besides warning. Only what is named is judged."""
+
+    availability: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Smallest share of the time for which it answers."
+    )
+    mean_error: dict[Literal["pitch", "yaw", "roll"], Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Largest mean absolute difference of its head pose from the command, degrees."
+    )
+    lag: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Longest lag behind the command, seconds."
+    )
+
+
+class Scenario(_Strict):
+    """What the driver does and what a DMS is expected to do about it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60, description="The file's name.")]
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    group: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "own"
+    source: Annotated[str, Field(min_length=1, description="Where the scenario and its numbers come from.")]
+    speed: Annotated[float, Field(ge=0, le=300)] = Field(description="Of the vehicle, km/h.")
+    frame_rate: Annotated[float, Field(ge=5, le=120)] = 25
+    start: Pose = Pose()
+    sway: Sway = Sway()
+    moves: Annotated[list[Step], Field(min_length=1)]
+    warnings: Annotated[
+        Annotated[Literal["ignore"], Tag("(word)")] | Annotated[list[Window], Tag("(windows)")],
+        Discriminator(lambda value: "(windows)" if isinstance(value, list | tuple) else "(word)"),
+    ] = Field(
+        default_factory=list, description="The warnings that have to come; any other is a false alarm. Or: ignore."
+    )
+    require: Requirements = Requirements()
+
+    @model_validator(mode="after")
+    def _marks_exist(self) -> Scenario:
+        path, marks = self._path()
+        if path.seconds > _LONGEST:
+            raise ValueError(f"lasts {path.seconds:g} s; at most {_LONGEST:g} s are rendered")
+        for number, window in enumerate(self.windows):
+            for field, name in (("since", window.since), ("until", window.until)):
+                if name is not None and name not in marks:
+                    known = ", ".join(marks) or "no step has one"
+                    raise PlacedError(f"no mark {name!r}; there is: {known}", "warnings", number, field)
+            if marks[window.since] + window.latest > path.seconds + 1e-6:
+                raise PlacedError(
+                    f"the warning may come after the end of the scenario ({path.seconds:g} s)",
+                    "warnings",
+                    number,
+                    "latest",
+                )
+        return self
+
+    @property
+    def windows(self) -> list[Window]:
+        return [] if self.warnings == "ignore" else self.warnings
+
+    @property
+    def marks(self) -> dict[str, float]:
+        """Time of every mark in seconds."""
+        return self._path()[1]
+
+    @property
+    def seconds(self) -> float:
+        return self._path()[0].seconds
+
+    def trajectory(self) -> Trajectory:
+        """What is commanded, frame by frame: ``pitch``, ``yaw``, ``roll`` in degrees, sway included."""
+        motion = self._path()[0].trajectory()
+        swaying = np.stack(
+            [_wave(motion.times, getattr(self.sway, name), (self.sway.seed, i)) for i, name in enumerate(motion.names)],
+            axis=1,
+        )
+        return Trajectory(motion.names, motion.times, motion.values + swaying)
+
+    def _path(self) -> tuple[MotionPath, dict[str, float]]:
+        path = MotionPath(CONTROL_SPACES["rotation"].names, self.frame_rate, self.start.named)
+        marks: dict[str, float] = {}
+        _follow(self.moves, path, marks)
+        return path, marks
+
+
+def _follow(steps: Sequence[Hold | Move | Sweep | Repeat], path: MotionPath, marks: dict[str, float]) -> None:
+    """Append ``steps`` to ``path`` and note when their marks are."""
+    for step in steps:
+        if isinstance(step, Repeat):
+            for _ in range(step.repeat):
+                _follow(step.moves, path, marks)
+                if path.seconds > _LONGEST:
+                    return
+            continue
+        if step.mark is not None:
+            times = sum(re.fullmatch(rf"{step.mark}(\.\d+)?", known) is not None for known in marks)
+            marks[f"{step.mark}.{times + 1}" if times else step.mark] = path.seconds
+        if isinstance(step, Hold):
+            path.add("hold", step.hold, {}, {})
+            continue
+        kind, pose = ("move", step.move) if isinstance(step, Move) else ("sweep", step.sweep)
+        path.add(kind, _duration(step, pose.named, path), {}, pose.named)
+
+
+def _duration(step: _Timed, pose: dict[str, float], path: MotionPath) -> float:
+    if step.seconds is not None:
+        return step.seconds
+    assert step.peak_speed is not None
+    now = dict(zip(path.names, path.end, strict=True))
+    widest = max((abs(value - now[name]) for name, value in pose.items()), default=0.0)
+    mean_speed = step.peak_speed / (_PEAK_OVER_MEAN if isinstance(step, Move) else 1)
+    return max(1 / path.frame_rate, widest / mean_speed)
+
+
+def _wave(times: NDArray[np.float64], size: float, seed: tuple[int, int]) -> NDArray[np.float64]:
+    """A sum of slow sines with root mean square ``size``; (n,)."""
+    random = np.random.default_rng(seed)
+    frequencies = random.uniform(*_SWAY_BAND, _SWAY_WAVES)
+    phases = random.uniform(0, 2 * np.pi, _SWAY_WAVES)
+    waves = np.sin(2 * np.pi * frequencies * times[:, None] + phases).sum(axis=1)
+    return np.asarray(size * waves * np.sqrt(2 / _SWAY_WAVES))

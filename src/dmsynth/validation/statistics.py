@@ -1,0 +1,102 @@
+"""Paired statistics: is B different from A on the same scenarios, by how much, and what could have been seen?
+
+The tests assume nothing but that under "no difference" a scenario's difference is as likely to come out negative as
+positive. All take many comparisons at once along the first axis, so that they can be checked by simulation.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.05  # of every test; intervals are at 1 − LEVEL
+POWER = 0.8
+_FLIPS = 5000
+_ALL_FLIPS = 12  # up to so many scenarios all sign patterns are tried
+_RESAMPLES = 9999
+_AT_ONCE = 500
+
+
+def sign_flip_p(differences: Floats, seed: int = 0) -> Floats:
+    """Two-sided p (m,) of the paired permutation test (Fisher 1935) for differences (m, n): how often random signs give
+    a mean at least as far from zero. Without differences p is 1."""
+    m, n = differences.shape
+    if n == 0:
+        return np.ones(m)
+    exact = n <= _ALL_FLIPS
+    if exact:
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=n)))
+    else:
+        signs = np.random.default_rng(seed).choice((-1.0, 1.0), (_FLIPS, n))
+    result = np.empty(m)
+    for begin in range(0, m, _AT_ONCE):
+        part = differences[begin : begin + _AT_ONCE]
+        observed = np.abs(part.sum(axis=1, keepdims=True))
+        tolerance = 1e-9 * np.abs(part).sum(axis=1, keepdims=True)
+        as_far = (np.abs(part @ signs.T) >= observed - tolerance).sum(axis=1)
+        result[begin : begin + _AT_ONCE] = as_far / len(signs) if exact else (1 + as_far) / (1 + len(signs))
+    return result
+
+
+def mcnemar_p(passed_a: NDArray[np.bool_], passed_b: NDArray[np.bool_]) -> Floats:
+    """Two-sided p (m,) of McNemar's exact test for passes (m, n): only where A and B differ, something is said."""
+    only_a, only_b = (passed_a & ~passed_b).sum(axis=1), (passed_b & ~passed_a).sum(axis=1)
+    return np.asarray(np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(only_a, only_b), only_a + only_b, 0.5)))
+
+
+def holm(p: Floats) -> Floats:
+    """p (k, m) of k tests of one comparison, corrected for there being k of them (Holm 1979)."""
+    k = len(p)
+    order = np.argsort(p, axis=0)
+    factors = (k - np.arange(k))[:, None]
+    stepped = np.maximum.accumulate(np.minimum(1.0, np.take_along_axis(p, order, axis=0) * factors), axis=0)
+    result = np.empty_like(p)
+    np.put_along_axis(result, order, stepped, axis=0)
+    return result
+
+
+def bootstrap_interval(differences: Floats, seed: int = 0) -> tuple[float, float] | None:
+    """95 % interval of the mean of differences (n,), by paired bootstrap over scenarios (BCa; Efron 1987).
+
+    None for fewer than two. Where all are equal the interval is that value.
+    """
+    if len(differences) < 2:
+        return None
+    if np.ptp(differences) < 1e-12:
+        return float(differences[0]), float(differences[0])
+    found = stats.bootstrap(
+        (differences,), np.mean, n_resamples=_RESAMPLES, confidence_level=1 - LEVEL, method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)
+
+
+def power(difference: float, spread: float, n: int, level: float = LEVEL) -> float:
+    """How often a true mean difference is found by a two-sided paired test at ``level`` with ``n`` scenarios whose
+    differences have the standard deviation ``spread`` (noncentral t)."""
+    critical = stats.t.ppf(1 - level / 2, n - 1)
+    shift = difference / spread * np.sqrt(n)
+    other_side = np.nan_to_num(stats.nct.cdf(-critical, n - 1, shift))  # scipy gives NaN where it is zero
+    return float(stats.nct.sf(critical, n - 1, shift) + other_side)
+
+
+def detectable(spread: float, n: int, level: float = LEVEL) -> float | None:
+    """The smallest mean difference that is found with probability ``POWER``; None for fewer than two scenarios, or so
+    few that no outcome would be significant."""
+    if n < 2 or 2 * 0.5**n > level:
+        return None
+    if spread < 1e-12:
+        return 0.0
+    widest = spread * (1.5 * stats.t.ppf(1 - level / 2, n - 1) + 8) / np.sqrt(n)  # surely enough
+    return float(optimize.brentq(lambda d: power(d, spread, n, level) - POWER, 1e-9 * spread, widest))
+
+
+def detectable_passes(n: int, level: float = LEVEL) -> float | None:
+    """The smallest difference of pass rates that McNemar's test can call different, if A and B differ one way only."""
+    needed = int(np.ceil(1 - np.log2(level)))
+    return needed / n if needed <= n else None

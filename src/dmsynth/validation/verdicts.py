@@ -1,0 +1,316 @@
+"""Verdicts: what a DMS answered about a scenario, against what was commanded and what was expected.
+
+What was rendered outside the face's trusted coverage never counts against a DMS, and never for it: there the verdict
+is *inconclusive*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.pose import angle_difference
+from dmsynth.validation.dms import Answer, DmsRun
+from dmsynth.validation.scenarios import Scenario, Window
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+AXES = ("pitch", "yaw", "roll")
+BANDS = ((0.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 90.0))
+"""Angle bands: |command| in degrees from, to."""
+
+_LOOKS_BACK = 30.0  # seconds: the longest that a warning rests on, Euro NCAP's window for repeated short glances
+_ENOUGH = 0.5  # share of frames that must be trusted for a measurement to be judged at all
+_LAGS = np.arange(-0.2, 1.5, 0.01)  # seconds that are tried
+_RAMP = 0.99  # correlation of a motion with itself half a second later; above it no lag can be told
+_MOVES = 10.0  # degrees that an axis must move for a lag to be measured on it
+
+
+@dataclass(frozen=True)
+class WarningResult:
+    """What became of an expected warning. Times are seconds in the video.
+
+    Attributes:
+        since, opens, closes: when the latency's clock begins, and the window in which the warning had to begin.
+        onset: when it began; None if it never did.
+        latency: onset − since.
+        outcome: ``in time``, ``early``, ``late`` or ``missed``.
+        trusted: whether everything that was seen up to then lies within the face's coverage.
+    """
+
+    since: float
+    opens: float
+    closes: float
+    onset: float | None
+    latency: float | None
+    outcome: Literal["in time", "early", "late", "missed"]
+    trusted: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one scenario, with everything that it rests on.
+
+    Attributes:
+        outcome: a definite failure is ``fail``; else what could not be judged makes it ``inconclusive``; else ``pass``.
+        reasons: why it is no ``pass``, in words.
+        problem: how the DMS broke down, if it did.
+        warnings: one for each expected window.
+        false_alarms: when warnings began that nobody expected.
+        doubtful_alarms: the same, resting on untrusted frames: not counted.
+        errors: head-pose error against the command by axis, over trusted frames: ``mae``, ``bias``, ``rms``,
+            ``frames``, and ``bands`` with the same by |command|.
+        availability: share of the trusted frames for which there is an answer, with a head pose if it ever gives one.
+        lag: seconds by which its head pose follows the command best; None where nothing moves enough.
+        trusted: share of the frames within the face's coverage.
+    """
+
+    outcome: Outcome
+    reasons: list[str]
+    problem: str | None = None
+    warnings: list[WarningResult] = field(default_factory=list)
+    false_alarms: list[float] = field(default_factory=list)
+    doubtful_alarms: list[float] = field(default_factory=list)
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    availability: float | None = None
+    lag: float | None = None
+    trusted: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Findings:
+    """Collects what speaks against a pass."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.doubts: list[str] = []
+
+    @property
+    def outcome(self) -> Outcome:
+        return "fail" if self.failures else "inconclusive" if self.doubts else "pass"
+
+
+def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
+    """Judge a DMS's answers about a scenario.
+
+    Args:
+        table: what was commanded, frame by frame: ``time``, ``pitch``, ``yaw``, ``roll`` and ``covered``, as
+            ``steer_to_video`` writes it.
+        run: what the DMS answered.
+    """
+    found = _Findings()
+    if run.problem and not run.tested:
+        return Verdict("inconclusive", [run.problem], run.problem, trusted=float(table["covered"].mean()))
+    if run.problem:
+        found.failures.append(f"the DMS {run.problem}")
+    covered = table["covered"].to_numpy(dtype=bool)
+    poses = align(table["time"].to_numpy(dtype=float), run.answers)
+    errors = {axis: error for axis in AXES if (error := _errors(table, poses, axis, covered)) is not None}
+    availability = float(poses["answered"].to_numpy(dtype=bool)[covered].mean()) if covered.any() else None
+    lag = measure_lag(table, poses, covered)
+    warnings: list[WarningResult] = []
+    alarms: list[float] = []
+    doubtful: list[float] = []
+    if scenario.warnings != "ignore":
+        warnings, alarms, doubtful = _judge_warnings(scenario, table, run.answers, found)
+        if not scenario.windows and not covered.all():
+            found.doubts.append(
+                f"{int((~covered).sum())} of {len(covered)} frames lie outside the face's coverage: silence there says "
+                "nothing"
+            )
+    _judge_requirements(scenario, covered, errors, availability, lag, found)
+    return Verdict(
+        found.outcome, found.failures + found.doubts, run.problem, warnings, alarms, doubtful, errors, availability,
+        lag, float(covered.mean()),
+    )  # fmt: skip
+
+
+# --- warnings ------------------------------------------------------------------------------------------------------
+
+
+def warning_onsets(answers: Sequence[Answer]) -> list[tuple[float, float]]:
+    """Begin and end of every warning in seconds; one that is still on ends at infinity."""
+    stretches: list[tuple[float, float]] = []
+    begun: float | None = None
+    for answer in answers:
+        if answer.warning and begun is None:
+            begun = answer.time
+        elif not answer.warning and begun is not None:
+            stretches.append((begun, answer.time))
+            begun = None
+    return stretches + ([(begun, np.inf)] if begun is not None else [])
+
+
+def _judge_warnings(
+    scenario: Scenario, table: pd.DataFrame, answers: Sequence[Answer], found: _Findings
+) -> tuple[list[WarningResult], list[float], list[float]]:
+    stretches = warning_onsets(answers)
+    times, covered = table["time"].to_numpy(dtype=float), table["covered"].to_numpy(dtype=bool)
+    half_frame = 0.5 / scenario.frame_rate
+    marks = scenario.marks
+
+    def trusted(begin: float, end: float) -> bool:
+        return bool(covered[(times >= begin - half_frame) & (times <= end + half_frame)].all())
+
+    results, taken = [], set()
+    for window in scenario.windows:
+        until = marks[window.until] if window.until else scenario.seconds
+        result, own = _judge_window(window, marks[window.since], until, stretches, half_frame, trusted)
+        results.append(result)
+        taken |= own
+        told = f"the warning due {window.latest:g} s after {result.since:.2f} s"
+        if not result.trusted:
+            found.doubts.append(f"{told} cannot be judged: frames outside the face's coverage lead up to it")
+        elif result.outcome == "missed":
+            found.failures.append(f"{told} never came")
+        elif result.outcome == "late":
+            found.failures.append(f"{told} came after {result.latency:.2f} s")
+        elif result.outcome == "early":
+            found.failures.append(f"{told} came after {result.latency:.2f} s, too early")
+    others = [begin for begin, _ in stretches if begin not in taken]
+    alarms = [begin for begin in others if trusted(begin - _LOOKS_BACK, begin)]
+    doubtful = [begin for begin in others if begin not in alarms]
+    if alarms:
+        found.failures.append(f"false alarm at {', '.join(f'{time:.2f} s' for time in alarms)}")
+    if doubtful:
+        found.doubts.append(
+            f"the alarm at {', '.join(f'{time:.2f} s' for time in doubtful)} is not counted: frames outside the face's "
+            "coverage came before it"
+        )
+    return results, alarms, doubtful
+
+
+def _judge_window(
+    window: Window,
+    since: float,
+    until: float,
+    stretches: Sequence[tuple[float, float]],
+    half_frame: float,
+    trusted: Callable[[float, float], bool],
+) -> tuple[WarningResult, set[float]]:
+    """The result, and the onsets that belong to this window."""
+    opens, closes = since + window.earliest, since + window.latest
+    inside = [begin for begin, _ in stretches if opens - half_frame <= begin <= max(closes, until) + half_frame]
+    early = [begin for begin, end in stretches if begin < opens - half_frame and end > opens and begin >= since - 1]
+    outcome: Literal["in time", "early", "late", "missed"]
+    if early:
+        onset, outcome = early[-1], "early"
+    elif inside:
+        onset, outcome = inside[0], "in time" if inside[0] <= closes + half_frame else "late"
+    else:
+        onset, outcome = None, "missed"
+    result = WarningResult(
+        since, opens, closes, onset, None if onset is None else onset - since, outcome,
+        trusted(since - 1, closes if onset is None else min(onset, closes)),
+    )  # fmt: skip
+    return result, {*inside, *early}
+
+
+# --- head pose -----------------------------------------------------------------------------------------------------
+
+
+def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame:
+    """The answer nearest to each of ``times`` (n,): columns ``answered``, ``pitch``, ``yaw``, ``roll``, ``warning``.
+
+    An answer counts for as long as usually lies between two of this DMS's answers, so that a DMS that answers ten
+    times a second is available all the time, and one that leaves out answers is not.
+    """
+    empty = pd.DataFrame(
+        {"answered": np.zeros(len(times), dtype=bool), **dict.fromkeys(AXES, np.nan), "warning": False}
+    )
+    if not answers or not len(times):
+        return empty
+    when = np.array([answer.time for answer in answers])
+    usual = float(np.median(np.diff(when))) if len(when) > 1 else 0.0
+    frame = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
+    right = np.clip(np.searchsorted(when, times), 1, len(when) - 1) if len(when) > 1 else np.zeros(len(times), int)
+    nearest = np.where(np.abs(when[right] - times) < np.abs(when[right - 1] - times), right, np.maximum(right - 1, 0))
+    near = np.abs(when[nearest] - times) <= max(usual, frame) / 2 + 1e-6
+    poses = {
+        axis: np.array([np.nan if (value := getattr(answer, axis)) is None else value for answer in answers])
+        for axis in AXES
+    }
+    gives_pose = any(np.isfinite(values).any() for values in poses.values())
+    result = pd.DataFrame({axis: np.where(near, values[nearest], np.nan) for axis, values in poses.items()})
+    result["warning"] = np.array([answer.warning for answer in answers])[nearest] & near
+    has_pose = result[list(AXES)].notna().any(axis=1).to_numpy()
+    result["answered"] = near & (has_pose | (not gives_pose))
+    return result
+
+
+def _errors(table: pd.DataFrame, poses: pd.DataFrame, axis: str, covered: NDArray[np.bool_]) -> dict[str, Any] | None:
+    """Error figures of an axis; None if the DMS says nothing of it."""
+    command, answer = table[axis].to_numpy(dtype=float), poses[axis].to_numpy(dtype=float)
+    usable = covered & np.isfinite(answer)
+    if not usable.any():
+        return None
+    error = angle_difference(answer[usable], command[usable])
+    size = np.abs(command[usable])
+    bands = [
+        {"from": low, "to": high} | _figures(error[(size >= low) & (size < high)])
+        for low, high in BANDS
+        if ((size >= low) & (size < high)).any()
+    ]
+    return _figures(error) | {"bands": bands}
+
+
+def _figures(error: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        "mae": float(np.abs(error).mean()),
+        "bias": float(error.mean()),
+        "rms": float(np.sqrt(np.square(error).mean())),
+        "frames": len(error),
+    }
+
+
+def measure_lag(table: pd.DataFrame, poses: pd.DataFrame, covered: NDArray[np.bool_]) -> float | None:
+    """By how many seconds the answered head pose follows the command: where they correlate best, on the axis that moves
+    most. None if none moves enough, if it moves on and on, or if too little of it is answered."""
+    times = table["time"].to_numpy(dtype=float)
+    axis = max(AXES, key=lambda name: float(np.ptp(table[name].to_numpy(dtype=float))))
+    command, answer = table[axis].to_numpy(dtype=float), poses[axis].to_numpy(dtype=float)
+    usable = covered & np.isfinite(answer)
+    if np.ptp(command) < _MOVES or usable.sum() < 20 or np.ptp(answer[usable]) < 1e-6:
+        return None
+    at, said = times[usable], answer[usable]
+    if np.corrcoef(command[usable], np.interp(at - 0.5, times, command))[0, 1] > _RAMP:
+        return None
+    matches = []
+    for lag in _LAGS:
+        shifted = np.interp(at - lag, times, command)
+        matches.append(abs(np.corrcoef(shifted, said)[0, 1]) if np.ptp(shifted) > 1e-6 else 0.0)
+    return round(float(_LAGS[int(np.argmax(matches))]), 3)
+
+
+def _judge_requirements(
+    scenario: Scenario,
+    covered: NDArray[np.bool_],
+    errors: dict[str, dict[str, Any]],
+    availability: float | None,
+    lag: float | None,
+    found: _Findings,
+) -> None:
+    require = scenario.require
+    if not (require.availability or require.mean_error or require.lag):
+        return
+    if covered.mean() < _ENOUGH:
+        found.doubts.append(f"only {100 * covered.mean():.0f} % of the frames lie within the face's coverage")
+        return
+    if not covered.all():
+        found.doubts.append(f"{100 * (1 - covered.mean()):.0f} % of the frames lie outside the face's coverage")
+    if require.availability and (availability or 0.0) < require.availability:
+        share = 100 * (availability or 0.0)
+        found.failures.append(f"answers for {share:.1f} % of the time; {100 * require.availability:g} % are required")
+    for axis, most in require.mean_error.items():
+        if axis not in errors:
+            found.doubts.append(f"it says nothing of {axis}")
+        elif errors[axis]["mae"] > most:
+            found.failures.append(f"{axis} is off by {errors[axis]['mae']:.1f}° on average; {most:g}° are allowed")
+    if require.lag and lag is not None and lag > require.lag:
+        found.failures.append(f"its head pose lags by {lag:.2f} s; {require.lag:g} s are allowed")

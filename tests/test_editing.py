@@ -1,0 +1,145 @@
+"""Editing a recorded drive: identical outside the window, the command followed inside, no jump between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from dmsynth.editing import edit_video
+from dmsynth.errors import DmsynthError
+from dmsynth.provenance import read_provenance
+from dmsynth.sources.photo import PoseRange, pose_photo, prepare
+from dmsynth.steering import load_face
+from dmsynth.trackers import Tracker
+from dmsynth.training import train
+from dmsynth.trajectory import Trajectory, parse_motions, read_table
+from dmsynth.video import Image, VideoWriter
+
+BEGIN, END = 0.6, 3.4
+MOTION = "hold 0.1; move yaw=-22 0.4; hold 0.3; move yaw=0 0.4"
+
+
+@dataclass(frozen=True)
+class Edit:
+    drive: Path
+    out: Path
+    table: pd.DataFrame
+    before: list[Any]
+    after: list[Any]
+
+
+def frames(path: Path) -> list[Any]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def planes(frame: Any) -> list[bytes]:
+    return [bytes(plane) for plane in frame.planes]
+
+
+def luma(frame: Any) -> NDArray[np.float64]:
+    return np.asarray(frame.to_ndarray(format="gray"), dtype=float)
+
+
+def motion() -> Trajectory:
+    return parse_motions(MOTION, ("pitch", "yaw", "roll"), 25)
+
+
+@pytest.fixture(scope="module")
+def edit(tmp_path_factory: pytest.TempPathFactory, tracker: Tracker, portrait: Image) -> Edit:
+    """The portrait of the starter face, driving in colour for four seconds with a little sway; then edited."""
+    folder = tmp_path_factory.mktemp("edit")
+    posed = prepare(portrait, tracker, (320, 240), "astronaut")
+    with VideoWriter(folder / "drive.mp4", 320, 240, 25) as video:
+        for time in np.arange(100) / 25:
+            video.write(posed.pose(pitch=3 * np.sin(time), yaw=4 * np.sin(0.7 * time + 1), roll=2 * np.sin(1.1 * time)))
+    face = load_face(Path("starter"))
+    table = edit_video(folder / "drive.mp4", face, motion(), BEGIN, END, folder / "edited.mp4", tracker)
+    drive, out = folder / "drive.mp4", folder / "edited.mp4"
+    return Edit(drive, out, table, frames(drive), frames(out))
+
+
+def test_outside_the_window_every_frame_is_the_same(edit: Edit) -> None:
+    assert len(edit.before) == len(edit.after) == len(edit.table) == 100
+    for before, after, edited in zip(edit.before, edit.after, edit.table["edited"], strict=True):
+        assert edited == (BEGIN <= float(before.time) <= END)
+        assert float(before.time) == pytest.approx(float(after.time), abs=1e-4)
+        if not edited:
+            assert planes(before) == planes(after)
+
+
+def test_inside_it_the_head_follows_and_the_cabin_stays(edit: Edit, tracker: Tracker) -> None:
+    inside = edit.table[edit.table["edited"]]
+    errors = []
+    for number, row in zip(inside["frame"], inside.to_dict("records"), strict=True):
+        faces = tracker(edit.after[number].to_ndarray(format="rgb24"))
+        assert len(faces) == 1
+        errors.append([faces[0].pose[name] - row[name] for name in ("pitch", "yaw", "roll")])
+        before, after = luma(edit.before[number]), luma(edit.after[number])
+        corners = np.s_[-40:, :40], np.s_[-40:, -40:]
+        assert all(np.array_equal(before[corner], after[corner]) for corner in corners)
+    assert (np.abs(errors).mean(axis=0) < 1).all() and np.quantile(np.abs(errors), 0.9) < 2
+    assert inside["yaw"].min() == pytest.approx(-22, abs=0.1) and inside["covered"].all()
+    assert inside["recorded_yaw"].abs().max() < 7
+
+
+def test_nothing_jumps_where_the_edit_begins_and_ends(edit: Edit) -> None:
+    changes = {
+        name: np.array([np.abs(luma(b) - luma(a)).mean() for a, b in pairwise(shown)])
+        for name, shown in (("before", edit.before), ("after", edit.after))
+    }
+    numbers = np.flatnonzero(edit.table["edited"])
+    for edge in (numbers[0], numbers[-1] + 1):
+        near = np.s_[edge - 4 : edge + 4]
+        assert changes["after"][near].max() < 1.5 * changes["before"][near].max() + 0.1
+    bright = np.array([luma(frame).mean() for frame in edit.after])
+    assert np.abs(np.diff(bright)).max() < 1.5  # grey levels of the whole frame, even while the head turns quickest
+    poses = edit.table.loc[numbers, ["pitch", "yaw", "roll"]].to_numpy(dtype=float)
+    recorded = edit.table.loc[numbers, ["recorded_pitch", "recorded_yaw", "recorded_roll"]].to_numpy(dtype=float)
+    assert np.array_equal(poses[0], recorded[0]) and np.abs(poses[-1] - recorded[-1]).max() < 0.1
+    assert np.abs(np.diff(poses, axis=0)).max() < 5
+
+
+def test_it_says_that_it_was_edited(edit: Edit) -> None:
+    found = read_provenance(edit.out)
+    assert found.provenance.kind == "edited" and not found.doubts
+    assert read_table(edit.out.with_suffix(".parquet"))["edited"].sum() == edit.table["edited"].sum()
+
+
+def test_a_colour_face_of_another_size_and_shape_edits_too(edit: Edit, tracker: Tracker, tmp_path: Path) -> None:
+    """One that learned for a moment: what matters is what is touched, not how it looks."""
+    poses = PoseRange(pitch=5, yaw=10, roll=5)
+    dataset = pose_photo(tmp_path / "data", None, tracker, 40, (96, 96), poses, colour=True)
+    face = load_face(train(dataset, tmp_path / "run", base_channels=4, steps=3))
+    table = edit_video(edit.drive, face, motion(), BEGIN, END, tmp_path / "edited.mp4", tracker)
+    touched = np.zeros((240, 320), dtype=bool)
+    for before, after, edited in zip(edit.before, frames(tmp_path / "edited.mp4"), table["edited"], strict=True):
+        assert edited or planes(before) == planes(after)
+        touched |= luma(before) != luma(after)
+    assert touched[:, 40:280].any() and not touched[:, :40].any() and not touched[:, 280:].any()  # the middle square
+
+
+def test_mistakes_are_told(edit: Edit, tmp_path: Path, tracker: Tracker) -> None:
+    starter, out = load_face(Path("starter")), tmp_path / "out.mp4"
+    for begin, end, said in ((1.0, 2.0, "too short for 1.2 s of scenario"), (1.0, 9.0, "drive.mp4 ends at 4.00 s")):
+        with pytest.raises(DmsynthError, match=said):
+            edit_video(edit.drive, starter, motion(), begin, end, out, tracker)
+    empty = tmp_path / "empty.mp4"
+    with VideoWriter(empty, 320, 240, 25) as video:
+        for _ in range(100):
+            video.write(np.full((240, 320), 128, dtype=np.uint8))
+    with pytest.raises(DmsynthError, match=r"empty\.mp4, frame 15: no face; choose a window"):
+        edit_video(empty, starter, motion(), BEGIN, END, out, tracker)
+    with pytest.raises(DmsynthError, match="no such video"):
+        edit_video(tmp_path / "absent.mp4", starter, motion(), BEGIN, END, out, tracker)
+    with pytest.raises(DmsynthError, match=r"written as \.mp4"):
+        edit_video(edit.drive, starter, motion(), BEGIN, END, tmp_path / "out.avi", tracker)
+    assert not list(tmp_path.glob("*out*"))

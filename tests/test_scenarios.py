@@ -1,0 +1,141 @@
+"""Scenarios: what is shipped, what they command, and every mistake with its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import yaml
+
+from dmsynth.errors import DmsynthError
+from dmsynth.validation.scenario_files import find_scenarios, library, parse_scenario, read_scenario
+from dmsynth.validation.scenarios import Scenario
+
+HEAD = "name: x-y\ntitle: a\nsource: b\nspeed: 40\n"
+
+
+def test_the_library_is_whole() -> None:
+    scenarios = find_scenarios(["all"])
+    assert len(scenarios) == len(library()) >= 25
+    assert {scenario.group for scenario in scenarios} == {"thesis", "pose", "addw", "euro-ncap", "nominal"}
+    assert find_scenarios(["addw", "addw-50-down"]) == [s for s in scenarios if s.group == "addw"]
+    for scenario in scenarios:
+        angles = scenario.trajectory()
+        assert len(scenario.source) > 20 and np.abs(angles.values).max() < 60
+        assert scenario.group != "nominal" or scenario.warnings == []
+        assert scenario.group != "addw" or "2023/2590" in scenario.source
+
+
+def test_the_limits_of_the_regulation_are_in_the_scenarios() -> None:
+    for scenario in find_scenarios(["addw"]):
+        for window in scenario.windows:
+            assert window.latest == (3.5 if scenario.speed >= 50 else 6)
+
+
+def test_the_schema_accepts_the_library_and_refuses_mistakes() -> None:
+    schema = json.loads(json.dumps(Scenario.model_json_schema()))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    published = Path(__file__).parents[1] / "docs" / "scenario.schema.json"
+    assert json.loads(published.read_text("utf-8")) == schema  # dmsynth scenario schema > docs/scenario.schema.json
+    for path in library():
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(library()[0].read_text()) | {"speed": 900}, schema)
+
+
+def test_moves_marks_and_speeds() -> None:
+    scenario = parse_scenario(
+        HEAD + "frame_rate: 100\nstart: {yaw: -10}\nmoves:\n  - hold: 1\n  - repeat: 2\n    moves:\n"
+        "      - move: {yaw: 20}\n        peak_speed: 75\n        mark: away\n"
+        "      - sweep: {yaw: -10, pitch: 5}\n        peak_speed: 30\n",
+        "f.yaml",
+    )
+    assert scenario.marks == pytest.approx({"away": 1, "away.2": 2.75})
+    motion = scenario.trajectory()
+    speeds = np.abs(np.diff(motion["yaw"])) * 100
+    assert speeds[100:175].max() == pytest.approx(75, rel=1e-3)  # the move
+    assert speeds[180:270] == pytest.approx(30)  # the sweep
+    assert motion["yaw"][0] == -10 and motion["yaw"][175] == pytest.approx(20) and motion["pitch"][-1] == 5
+
+
+def test_sway_has_the_size_it_says_and_is_the_same_each_time() -> None:
+    text = HEAD + "sway: {yaw: 2, seed: 3}\nmoves:\n  - hold: 300\n"
+    motion = parse_scenario(text, "f.yaml").trajectory()
+    assert motion["yaw"].std() == pytest.approx(2, rel=0.1) and not motion["pitch"].any()
+    assert np.array_equal(motion.values, parse_scenario(text, "f.yaml").trajectory().values)
+    assert np.abs(np.diff(motion["yaw"])).max() * 25 < 15  # degrees a second: no twitching
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x\nmoves: [", "line 2: not valid YAML"),
+        (HEAD.replace("40", "fast") + "moves:\n  - hold: 1\n", "line 4: speed: .*valid number"),
+        (HEAD + "moves:\n  - hold: 1\n  - move: {yaw: 100}\n    seconds: 1\n", "line 7: moves.1.move.yaw: .*90"),
+        (HEAD + "moves:\n  - hold: 1\n  - move: {yaw: 10}\n", "line 7: moves.1.*: give either seconds or peak_speed"),
+        (HEAD + "moves:\n  - hold: 1\n  - wait: 3\n", "line 7: moves.1: a step holds one of hold, move"),
+        (HEAD + "moves:\n  - repeat: 2\n    moves:\n      - hold: -1\n", "line 8: moves.0.moves.0.hold"),
+        (HEAD + "moves:\n  - hold: 9\nwarnings:\n  - {since: b, latest: 3}\n", "line 8: warnings.0.since: no mark 'b'"),
+        (
+            HEAD + "moves:\n  - hold: 1\n    mark: b\nwarnings:\n  - {since: b,\n     latest: 3}\n",
+            "line 10: warnings.0.latest: .*after the end of the scenario .1 s",
+        ),
+        (HEAD + "moves:\n  - hold: 1\nwarnings:\n  - {since: b, latest: 3, foo: 3}\n", "line 8: warnings.0.foo: Extra"),
+        (HEAD + "moves:\n  - hold: 1\nwarnings: never\n", "line 7: warnings: Input should be 'ignore'"),
+        (HEAD + "moves:\n  - repeat: 100\n    moves:\n      - hold: 600\n", "lasts .* at most 600 s"),
+        (HEAD, "line 1: moves: Field required"),
+        (HEAD + "moves: []\n", "line 5: moves: List should have at least 1"),
+        ("a: &x 1\nb: *x\n", "line 2: aliases"),
+        (HEAD + "speed: 50\nmoves:\n  - hold: 1\n", "line 5: speed is given twice"),
+        ("- 1\n", "holds no scenario"),
+        ("", "holds no scenario"),
+        ("a: !!python/object/apply:os.system [ls]\n", "line 1: not valid YAML"),
+        ("a: " + "[" * 50_000, "more than 30 deep"),
+        (HEAD + "moves:\n  - hold: .nan\n", "line 6: moves.0.hold"),
+    ],
+)
+def test_mistakes_are_told_with_their_line(text: str, said: str) -> None:
+    with pytest.raises(DmsynthError, match=said) as refused:
+        parse_scenario(text, "f.yaml")
+    assert "\n" not in str(refused.value) or "YAML" in str(refused.value)
+
+
+def test_repeats_in_repeats_end() -> None:
+    text = HEAD + "moves:\n"
+    for depth in range(6):
+        text += f"{'  ' * (2 * depth + 1)}- repeat: 100\n{'  ' * (2 * depth + 2)}moves:\n"
+    with pytest.raises(DmsynthError, match="at most 600 s"):
+        parse_scenario(text + "  " * 13 + "- hold: 0.04\n", "f.yaml")
+
+
+def test_files_and_folders(tmp_path: Path) -> None:
+    own = tmp_path / "x-y.yaml"
+    own.write_text(HEAD + "moves:\n  - hold: 1\n")
+    assert find_scenarios([str(tmp_path), "nominal-sway"])[0].name == "x-y"
+    other = tmp_path / "other" / "x-y.yaml"
+    other.parent.mkdir()
+    other.write_text(own.read_text())
+    with pytest.raises(DmsynthError, match="another scenario of this name"):
+        find_scenarios([str(own), str(other)])
+    with pytest.raises(DmsynthError, match="give all, a group or a name"):
+        find_scenarios(["nothing-like-it"])
+    (tmp_path / "z.yaml").write_text(own.read_text())
+    with pytest.raises(DmsynthError, match=r"name the file x-y\.yaml"):
+        read_scenario(tmp_path / "z.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DmsynthError, match="is no text"):
+        read_scenario(tmp_path / "b.yaml")
+    with pytest.raises(DmsynthError, match="no such scenario"):
+        read_scenario(tmp_path / "absent.yaml")
+
+
+def test_the_documented_scenario_is_the_shipped_one() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "scenarios.md").read_text("utf-8")
+    documented = parse_scenario(text.partition("```yaml\n")[2].partition("```")[0], "docs/scenarios.md")
+    shipped = next(scenario for scenario in find_scenarios(["thesis"]) if scenario.name == documented.name)
+    assert documented.moves == shipped.moves and documented.warnings == shipped.warnings
+    for scenario in find_scenarios(["all"]):
+        assert f"| `{scenario.group}` |" in text

@@ -1,0 +1,169 @@
+"""Verdicts: right for a DMS that works, and each broken one is caught by the scenario that should catch it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmsynth.validation.dms import Answer, DmsRun
+from dmsynth.validation.reference_dms import Seen, Timers, warn
+from dmsynth.validation.scenario_files import find_scenarios, parse_scenario
+from dmsynth.validation.scenarios import Scenario
+from dmsynth.validation.verdicts import Verdict, align, judge
+
+SCENARIOS = {scenario.name: scenario for scenario in find_scenarios(["all"])}
+
+
+@lru_cache
+def commanded(name: str) -> pd.DataFrame:
+    """A scenario's command as a table, all of it covered."""
+    return SCENARIOS[name].trajectory().table().assign(covered=True)
+
+
+def good(scenario: Scenario, table: pd.DataFrame, timers: Timers | None = None) -> list[Answer]:
+    """The reference policy on a tracker that is right to about a degree."""
+    noise = np.random.default_rng(len(table)).normal(0, 1, (len(table), 3))
+    poses = table[["pitch", "yaw", "roll"]].to_numpy() + noise
+    seen = [Seen(float(t), (float(p[0]), float(p[1]), float(p[2]))) for t, p in zip(table["time"], poses, strict=True)]
+    return list(warn(seen, scenario.speed, timers or Timers()))
+
+
+def late(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    return good(scenario, table, Timers(delay=1.5))
+
+
+def mirrored(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    return [replace(answer, yaw=-(answer.yaw or 0)) for answer in good(scenario, table)]
+
+
+def dead(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    return [Answer(float(time)) for time in table["time"]]
+
+
+def dropping(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    keep = np.random.default_rng(1).random(len(table)) >= 0.1
+    return [answer for answer, kept in zip(good(scenario, table), keep, strict=True) if kept]
+
+
+def silent(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    return [replace(answer, warning=False) for answer in good(scenario, table)]
+
+
+def nervous(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    return good(scenario, table, Timers(limits=((0, 1.0),), margin=0))
+
+
+def laggy(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    answers = good(scenario, table)
+    return [replace(answers[max(0, i - 20)], time=answer.time) for i, answer in enumerate(answers)]
+
+
+def verdicts(dms: Callable[[Scenario, pd.DataFrame], list[Answer]]) -> dict[str, Verdict]:
+    return {name: judge(each, commanded(name), DmsRun(dms(each, commanded(name)))) for name, each in SCENARIOS.items()}
+
+
+def test_a_dms_that_works_passes_everything() -> None:
+    for name, verdict in verdicts(good).items():
+        assert verdict.outcome == "pass", (name, verdict.reasons)
+        assert verdict.availability == 1 and verdict.trusted == 1
+        assert verdict.errors["yaw"]["mae"] == pytest.approx(np.sqrt(2 / np.pi), rel=0.15)  # of the noise
+        assert all(warning.outcome == "in time" for warning in verdict.warnings)
+    assert verdicts(good)["addw-80-side-window"].warnings[0].latency == pytest.approx(2.7, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("dms", "caught_by", "reason"),
+    [
+        (late, {"addw-50-down", "addw-80-side-window", "addw-30-down", "thesis-passing-a-truck"}, "came after"),
+        (mirrored, {"pose-yaw", "thesis-yaw-sweep"}, "yaw is off by"),
+        (dead, {"addw-50-down", "ncap-long-infotainment", "ncap-glances-phone"}, "never came"),
+        (dropping, {"pose-yaw", "pose-pitch", "pose-roll", "nominal-sway"}, r"answers for (89|9\d)\.\d % of the time"),
+        (silent, {name for name, each in SCENARIOS.items() if each.windows}, "never came"),
+        (nervous, {"addw-80-short-glance", "addw-30-short-glance", "nominal-junction"}, "false alarm at"),
+        (laggy, {"pose-yaw", "pose-pitch", "pose-roll"}, r"lags by 0\.8"),
+    ],
+)
+def test_a_broken_dms_is_caught_by_the_scenarios_that_should(
+    dms: Callable[[Scenario, pd.DataFrame], list[Answer]], caught_by: set[str], reason: str
+) -> None:
+    found = verdicts(dms)
+    for name in caught_by:
+        assert found[name].outcome == "fail", (name, found[name])
+        with pytest.raises(ValueError, match=reason):
+            raise ValueError("; ".join(found[name].reasons))
+    if dms in (mirrored, dropping):  # what they can still do is not held against them
+        assert found["addw-50-down"].outcome == "pass" and found["nominal-talking"].outcome == "pass"
+
+
+def test_a_dead_camera_does_not_pass_for_saying_nothing() -> None:
+    found = verdicts(dead)
+    assert found["pose-yaw"].outcome == "inconclusive" and "says nothing of yaw" in " ".join(found["pose-yaw"].reasons)
+    blind = judge(SCENARIOS["nominal-sway"], commanded("nominal-sway"), DmsRun([], "gave no answer"))
+    assert blind.outcome == "fail" and blind.availability == 0
+
+
+def test_what_is_not_covered_counts_neither_way() -> None:
+    name = "addw-80-side-window"
+    scenario, table = SCENARIOS[name], commanded(name)
+    turned = table.assign(covered=table["yaw"].abs() < 20)
+    for dms in (good, silent, late):
+        verdict = judge(scenario, turned, DmsRun(dms(scenario, turned)))
+        assert verdict.outcome == "inconclusive" and not verdict.false_alarms, verdict
+    before = table.assign(covered=table["time"] > 1)
+    assert judge(scenario, before, DmsRun(silent(scenario, before))).outcome == "fail"
+    alarm = [Answer(float(t), warning=10 < t < 10.5) for t in table["time"]]
+    quiet = SCENARIOS["nominal-sway"]
+    table = commanded("nominal-sway")
+    alarm = [Answer(float(t), warning=10 < t < 10.5) for t in table["time"]]
+    assert judge(quiet, table, DmsRun(alarm)).false_alarms == [pytest.approx(10.04)]
+    doubted = judge(quiet, table.assign(covered=table["time"] > 5), DmsRun(alarm))
+    assert doubted.outcome == "inconclusive" and len(doubted.doubtful_alarms) == 1
+
+
+def test_a_breakdown_is_a_failure_and_what_was_not_tested_is_not() -> None:
+    scenario, table = SCENARIOS["addw-50-down"], commanded("addw-50-down")
+    crashed = judge(scenario, table, DmsRun(good(scenario, table), "crashed with exit code 3"))
+    assert crashed.outcome == "fail" and crashed.reasons == ["the DMS crashed with exit code 3"]
+    untested = judge(scenario, table, DmsRun([], "x.jsonl: no such log", tested=False))
+    assert untested.outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("on", "outcome", "said"),
+    [
+        ([(3.0, 5.0)], "pass", ""),
+        ([(2.0, 2.0001)], "pass", ""),  # exactly when the window opens
+        ([(4.0, 4.5)], "pass", ""),  # in the last frame of the window
+        ([(3.0, 3.5), (5.0, 5.5)], "pass", ""),  # warned again while still away
+        ([(4.3, 5.0)], "fail", "came after 3.30 s"),
+        ([(1.5, 5.0)], "fail", "too early"),
+        ([(1.2, 1.4), (3.0, 5.0)], "fail", "false alarm at 1.20 s"),
+        ([(3.0, 5.0), (9.0, 9.5)], "fail", "false alarm at 9.00 s"),
+        ([], "fail", "never came"),
+    ],
+)
+def test_windows(on: list[tuple[float, float]], outcome: str, said: str) -> None:
+    scenario = parse_scenario(
+        "name: x\ntitle: x\nsource: x\nspeed: 50\nframe_rate: 10\nmoves:\n  - hold: 1\n  - hold: 6\n    mark: away\n"
+        "  - hold: 3\n    mark: back\nwarnings:\n  - {since: away, earliest: 1, latest: 3, until: back}\n",
+        "x.yaml",
+    )
+    table = scenario.trajectory().table().assign(covered=True)
+    answers = [Answer(float(t), warning=any(a - 1e-6 <= t <= b for a, b in on)) for t in table["time"]]
+    verdict = judge(scenario, table, DmsRun(answers))
+    assert verdict.outcome == outcome and said in "; ".join(verdict.reasons), verdict
+
+
+def test_a_slow_but_steady_dms_is_available() -> None:
+    times = np.arange(0, 10, 0.04)
+    steady = [Answer(float(t), yaw=1.0) for t in np.arange(0, 10, 0.1)]
+    assert align(times, steady)["answered"].mean() > 0.99
+    assert align(times, steady[:50])["answered"].mean() == pytest.approx(0.5, abs=0.02)
+    assert not align(times, [])["answered"].any()
+    posed = [replace(answer, yaw=1.0 if i % 2 else None) for i, answer in enumerate(steady)]
+    assert align(times, posed)["answered"].mean() == pytest.approx(0.5, abs=0.12)
