@@ -522,6 +522,23 @@ def test_official_shapes_and_drawing_are_ours(official: Networks, tracker: Track
     assert whole.shape == (1, 3, 256, 320) and torch.isfinite(whole).all()
 
 
+def test_official_networks_follow_a_driver(official: Networks, tracker: Tracker, person: Image, tmp_path: Path) -> None:
+    """Driven through the official networks: the first frame moves nothing, a changed one does."""
+    face = steerable(official, Path(os.environ[OFFICIAL]), person, tracker, "portrait", precision="32-true")
+    network: Steered = face.trained.network  # type: ignore[assignment]
+    with VideoWriter(tmp_path / "driver.mp4", 320, 256, 10) as writer:
+        for frame in (person, _turned(person, 12)):
+            writer.write(frame)
+    driven = Driven(face, tmp_path / "driver.mp4", tracker)
+    first, second = driven.frames(driven.rows())
+    assert first.shape == second.shape == (256, 320, 3)
+    appearance, _ = face.appearance()
+    with torch.inference_mode():
+        still = network.picture(appearance, appearance.motion.keypoints())[0]
+    assert np.abs(first - (still * 255).permute(1, 2, 0).numpy()).max() <= 1
+    assert np.abs(second.astype(int) - first).max() > 1
+
+
 def test_official_crop_is_ours(official: Networks, tracker: Tracker, person: Image) -> None:
     """Their crop of the same points: those that decide it in their list of 203, the rest filled with ours."""
     module: Any = _official_module("utils.crop")

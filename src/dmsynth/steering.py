@@ -58,7 +58,7 @@ class SteerableFace:
         values = np.array([self.trained.space.row(pose)])
         CONTROL_SPACES[self.trained.space.name].check(values)
         if self.outside_coverage(values).size:
-            warnings.warn(f"{pose} lies outside what {self.path} was trained on", stacklevel=2)
+            warnings.warn(f"{pose} lies outside {self.trusted}", stacklevel=2)
         return next(self.frames(values, source))
 
     def frames(
@@ -137,6 +137,11 @@ class SteerableFace:
     @property
     def _network(self) -> Any:  # what it encodes to differs from model to model
         return self.trained.network
+
+    @property
+    def trusted(self) -> str:
+        """What the coverage is, in words."""
+        return str(self.trained.about.get("trusted") or f"what {self.path} was trained on")
 
     def outside_coverage(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Numbers of the rows of ``values`` (n, k) whose pose lies outside the training coverage."""
@@ -279,9 +284,7 @@ def steer_to_video(
     CONTROL_SPACES[face.trained.space.name].check(values)
     beyond = face.outside_coverage(values)
     if beyond.size:
-        message = (
-            f"{out.name}: {_ranges(beyond)} of {len(values)} command poses outside what {face.path} was trained on"
-        )
+        message = f"{out.name}: {_ranges(beyond)} of {len(values)} command poses outside {face.trusted}"
         if outside == "strict":
             raise DmsynthError(f"{message}; command less, use --clip, or train on more poses")
         if outside != "mark":

@@ -324,6 +324,7 @@ def steerable(
         about={
             "sha256": sha256((networks.sha256 + str(frame.shape)).encode() + frame.tobytes()).hexdigest(),
             "consent": consent,
+            "trusted": "what LivePortrait's own editor offers around this source",
             "tracker": tracker.name,
             "dataset": "–",
             "steps": "–",
