@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, what it shows, and what the thesis says of it."""
+    """A figure, what it shows, and what the thesis says of it, if it does."""
 
     number: str
     path: Path
