@@ -25,7 +25,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 demo: install  ## one portrait → a steered, tracked video and its report, in runs/demo
 	$(BIN)/dmsynth demo --out runs/demo
 
-starter: install  ## the face that dmsynth comes with, trained anew from its portrait: a quarter of an hour
+starter: install  ## the face that dmsynth comes with, trained anew from its portrait: five minutes
 	$(BIN)/dmsynth starter --out src/dmsynth/data/starter.safetensors --folder runs/starter
 
 test: install  ## the fast tests

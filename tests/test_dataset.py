@@ -156,6 +156,8 @@ def test_which_labels_are_the_most_exact(photo_dataset: Dataset, tmp_path: Path,
     assert 0 < np.abs(calibrated - tracked).mean() < 2
     unposed = replace(photo_dataset, labels=photo_dataset.labels.drop(columns="commanded_yaw"))
     assert np.array_equal(unposed.controls(space, "calibrated"), tracked)
+    only_test = replace(photo_dataset, labels=photo_dataset.labels.assign(split="test"))
+    assert np.abs(only_test.controls(space, "calibrated") - tracked).mean() < 2
 
 
 def test_killed_while_it_finishes_nothing_is_lost(

@@ -46,12 +46,20 @@ class Bound:
         if self.steps:
             by_steps = step / self.steps
         elif self.cooling_from is not None:
-            by_steps = self.hold + (1 - self.hold) * 2 * (step - self.cooling_from) / self.cooling_from
+            by_steps = self.hold + (1 - self.hold) * self._cooled(step)
         elif self.hold:
             by_steps = self.hold * min(1.0, step / self.expected)
         elapsed, left = self.timer.time_elapsed("train"), self.timer.time_remaining("train")
         by_time = elapsed / (elapsed + left) if left is not None and elapsed + left > 0 else 0.0
         return min(1.0, max(by_steps, by_time))
+
+    def is_over(self, step: int) -> bool:
+        """Whether the rest that ``Plateau`` allowed is done. By steps alone: several processes' clocks differ, and one
+        that stopped before the others would leave them waiting."""
+        return self._cooled(step) >= 1
+
+    def _cooled(self, step: int) -> float:
+        return 2 * (step - self.cooling_from) / self.cooling_from if self.cooling_from else 0.0
 
 
 class Plateau(Callback):
@@ -80,7 +88,7 @@ class Plateau(Callback):
                 self.bound.cooling_from = trainer.global_step
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any, **named: Any) -> None:
-        if self.bound.cooling_from is not None and self.bound.done(trainer.global_step) >= 1:
+        if self.bound.is_over(trainer.global_step):
             trainer.should_stop = True
 
     @classmethod

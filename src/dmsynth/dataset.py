@@ -87,7 +87,8 @@ class Dataset:
             commanded = self.labels.reindex(columns=[f"commanded_{name}" for name in space.names]).to_numpy(dtype=float)
             posed = np.isfinite(commanded).all(axis=1)
             if posed.any():
-                fitted = posed & (self.labels["split"] == "train").to_numpy()
+                training = posed & (self.labels["split"] == "train").to_numpy()
+                fitted = training if training.any() else posed
                 tracked[posed] = on_scale(commanded, tracked, fitted)[posed]
             return tracked
         columns = [f"{labels}_{name}" for name in space.names]

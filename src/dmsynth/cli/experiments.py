@@ -77,7 +77,7 @@ def bench_command(
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
-    """Measure the speed of each stage on this machine, and how long learning takes, in one run: half an hour."""
+    """Measure the speed of each stage, and how long learning takes, in one run: a quarter of an hour."""
     from dmsynth.experiments.bench import RACE, bench
     from dmsynth.experiments.bench_liveportrait import bench_liveportrait
     from dmsynth.files import write_json
