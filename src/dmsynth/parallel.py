@@ -1,15 +1,21 @@
-"""Ways to use several cores on frames: threads, in order, with a short queue."""
+"""Ways to use several cores on frames: threads, in order, with a short queue; and a process of one's own."""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TypeVar
+
+from dmsynth.errors import DmsynthError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,3 +81,27 @@ def ahead(items: Iterable[T], most: int = 16) -> Generator[T, None, None]:
             with contextlib.suppress(queue.Empty):
                 made.get(timeout=0.05)
         thread.join()
+
+
+def in_own_process(function: Callable[[T], R], argument: T) -> tuple[R, float]:
+    """``function(argument)`` in a process of its own, and that process's largest resident memory in MiB.
+
+    Both, and what comes back, must be picklable. What it raises is raised here; ``DmsynthError`` if it was killed.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            result = pool.submit(function, argument).result()
+            return result, pool.submit(largest_memory).result()
+        except BrokenProcessPool:
+            raise DmsynthError("a process was killed, most likely for lack of memory; free some and go on") from None
+
+
+def largest_memory() -> float:
+    """The largest resident memory that this process ever had, in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # what getrusage says counts the parent's, too
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

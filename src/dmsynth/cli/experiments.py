@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from dmsynth.cli.app import (
+    LivePortraitFolder,
     SecondTracker,
     SecondTrackerModel,
     Seed,
@@ -152,6 +153,35 @@ def reproduce_position(
 
     runs = Engine(engine, workers, address)
     report = reproduce(out, preset, open_tracker(tracker, tracker_model), photo, runs, seed)
+    _print_study(report, out)
+
+
+@reproduce_app.command("rotation")
+def reproduce_rotation(
+    driving: Annotated[list[Path], typer.Option(help="A video of anybody who turns the head; may be given again.")],
+    out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted study in it goes on.")],
+    recording: Annotated[
+        list[Path] | None,
+        typer.Option(help="A recording of one person; may be given again. Default: the embedded portrait, posed."),
+    ] = None,
+    liveportrait: LivePortraitFolder = None,
+    liveportrait_video: Annotated[
+        Path | None, typer.Option(help="What LivePortrait made of the driving video elsewhere.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="thesis (days), laptop (half an hour) or smoke (a minute).")] = "laptop",
+    seed: Seed = 0,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+    second_tracker: SecondTracker = "auto",
+    second_tracker_model: SecondTrackerModel = None,
+) -> None:
+    """Chapter 4: a face driven by somebody else, by the rotation model, SwapWarp and LivePortrait."""
+    from dmsynth.experiments.rotation import LivePortraitGiven, reproduce
+
+    report = reproduce(
+        out, preset, recording or [], driving, tracker, tracker_model, second_tracker, second_tracker_model,
+        LivePortraitGiven(liveportrait, liveportrait_video), seed,
+    )  # fmt: skip
     _print_study(report, out)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -49,7 +49,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class StudyReport:
-    """What a report is made from. ``tables`` by their titles; ``facts`` are machine, seed, time and the like."""
+    """What a report is made from. ``tables`` by their titles, ``videos`` too; ``facts`` are machine, seed, time and the
+    like."""
 
     title: str
     summary: str
@@ -58,6 +59,7 @@ class StudyReport:
     tables: dict[str, pd.DataFrame]
     facts: dict[str, str]
     command: str
+    videos: dict[str, Path] = field(default_factory=dict)
 
 
 def write_study_report(folder: Path, report: StudyReport) -> None:
@@ -73,4 +75,5 @@ def write_study_report(folder: Path, report: StudyReport) -> None:
 
 
 def _embedded(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    kind = "video/mp4" if path.suffix == ".mp4" else "image/png"
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,441 @@
+"""One driving video of chapter 4: its poses become the command, every model draws it, every judge looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.controls import CONTROL_SPACES
+from dmsynth.dataset import Dataset
+from dmsynth.driving import drive
+from dmsynth.evaluation import sharpness
+from dmsynth.files import read_json, replacing, sha256_of, write_json
+from dmsynth.identity import Likeness
+from dmsynth.judges import agreement
+from dmsynth.parallel import in_own_process
+from dmsynth.pose import angle_difference
+from dmsynth.progress import console, progress
+from dmsynth.provenance import Provenance
+from dmsynth.rendering import Renderer, open_recorded
+from dmsynth.steering import SteerableFace, load_face
+from dmsynth.trackers import Tracker, open_tracker, track_to_table
+from dmsynth.video import Frame, Image, VideoWriter, fit, probe_video, read_video, to_grey
+
+SPACE = CONTROL_SPACES["rotation"]
+FRAME_RATE = 25.0
+SAME_POSE = 2.0  # degrees on every axis: as alike as real frames are looked for
+_FEWEST_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A driving video, tracked.
+
+    Attributes:
+        frames: its images.
+        table: the first judge's view, as ``track_to_table``.
+        raw: (n, 3) its tracked pose; NaN where no face was found.
+        values: (n, 3) the command: bridged and smoothed.
+    """
+
+    name: str
+    path: Path
+    frames: list[Image]
+    table: pd.DataFrame
+    raw: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def read_driver(video: Path, most: int, tracker: Tracker) -> Driver:
+    """The first ``most`` frames of a driving video, or all where there are fewer, which is said.
+
+    Raises ``DmsynthError`` as ``driving.drive``: nobody in it, two people, a gap too long to bridge.
+    """
+    info = probe_video(video)
+    frames: list[Image] = []
+
+    def watched() -> Iterator[Frame]:
+        with progress(f"tracking {video.name}", min(most, info.frames)) as advance:
+            for frame in islice(read_video(video), most):
+                frames.append(frame.image)
+                yield frame
+                advance()
+
+    table = track_to_table(tracker, watched())
+    if len(frames) < most:
+        console.print(f"{video}: has {len(frames)} frames, not {most}; all of them drive", style="yellow")
+    motion = drive(table, SPACE, str(video))
+    return Driver(video.stem, video, frames, table, table[list(SPACE.names)].to_numpy(float), motion.values)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is driven.
+
+    Attributes:
+        source: number of the dataset's frame that every model draws from.
+        models: trained on the dataset, by recipe.
+        liveportrait, liveportrait_video: its checkout, or its result for the one driving video, where there is one.
+        tracker, tracker_model: by name, for processes of their own.
+    """
+
+    dataset: Dataset
+    source: int
+    models: dict[str, SteerableFace]
+    liveportrait: Path | None
+    liveportrait_video: Path | None
+    tracker: str
+    tracker_model: Path | None
+
+    @property
+    def source_frame(self) -> Image:
+        return np.array(self.dataset.frames[self.source])
+
+    @property
+    def columns(self) -> list[tuple[str, str, str | None]]:
+        """Title, kind of drawing and recipe of each model; LivePortrait has one even where it did not run."""
+        ours: list[tuple[str, str, str | None]] = [
+            ("rotation model", "one source", "rotation"),
+            ("SwapWarp", "one source", "swapwarp"),
+            ("SwapWarp, own sources", "own sources", "swapwarp"),
+        ]
+        if self.liveportrait:
+            return [*ours, ("LivePortrait, driven", "driven", None), ("LivePortrait, steered", "steered", None)]
+        return [*ours, ("LivePortrait", "recorded" if self.liveportrait_video else "none", None)]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one model made of the command.
+
+    Attributes:
+        frames: grey or RGB, of the dataset's size.
+        seconds: for all of them, the source's encoding included, tracking and video left out; None: made elsewhere.
+        memory: MiB, of the process that drew.
+        parameters: of its networks.
+        model: its recipe, if it was trained here.
+    """
+
+    frames: NDArray[np.uint8]
+    seconds: float | None
+    memory: float | None
+    parameters: int | None
+    model: str | None
+
+
+def draw(folder: Path, driver: Driver, material: Material) -> dict[str, Drawn | None]:
+    """Every model's frames, each from a process of its own, kept in ``folder`` as they are and as a video.
+
+    Those of an earlier call with the same command and the same faces are read back. None where one did not run.
+    """
+    result: dict[str, Drawn | None] = {}
+    for title, kind, model in material.columns:
+        if kind == "none":
+            result[title] = None
+            continue
+        path = folder / title.lower().replace(",", "").replace(" ", "-")
+        arguments: dict[str, Any] = {
+            "kind": kind,
+            "values": driver.values.round(6).tolist(),
+            "size": list(material.dataset.size),
+            "source": f"{material.dataset.path}@{material.source}",
+            "face": str(material.models[model].path) if model else None,
+            "driving": str(driver.path),
+            "liveportrait": str(material.liveportrait) if material.liveportrait else None,
+            "video": str(material.liveportrait_video) if material.liveportrait_video else None,
+            "tracker": material.tracker,
+            "tracker_model": str(material.tracker_model) if material.tracker_model else None,
+            "out": str(path.with_suffix(".npy")),
+        }
+        made_of = [Path(arguments[name]) for name in ("face", "video") if arguments[name]]
+        wanted = arguments | {"sha256": [sha256_of(each) for each in (*made_of, driver.path)]}
+        note = path.with_suffix(".json")
+        if not note.is_file() or read_json(note)["made_from"] != wanted:
+            console.print(f"{folder.name}: {title} draws {len(driver.values)} frames")
+            figures, memory = in_own_process(_draw, arguments)
+            figures |= {"memory": memory} if figures["seconds"] is not None else {"memory": None}
+            write_json(note, figures | {"made_from": wanted})
+        made = read_json(note)
+        frames = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        result[title] = Drawn(frames, made["seconds"], made["memory"], made["parameters"], model)
+        if model:
+            origin = Provenance.of(material.models[model].path, material.models[model].trained, "rendered")
+            with VideoWriter(path.with_suffix(".mp4"), *material.dataset.size, FRAME_RATE, origin.metadata()) as video:
+                for frame in frames:
+                    video.write(np.asarray(frame))
+            origin.write_beside(path.with_suffix(".mp4"))
+    return result
+
+
+def _draw(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Draw one model's frames into a file; how long it took, and the number of parameters."""
+    values = np.array(arguments["values"])
+    renderer, source, parameters = _open(arguments)
+    size = arguments["size"]
+    with progress("drawing", len(values)) as advance:
+        begun = time.perf_counter()
+        frames = []
+        for frame in renderer.frames(values, source):
+            frames.append(frame)
+            advance()
+        seconds = time.perf_counter() - begun
+    if arguments["kind"] == "recorded":
+        frames = [fit(frame, *size) for frame in frames]
+    with replacing(Path(arguments["out"])) as temporary:
+        np.save(temporary, np.stack(frames), allow_pickle=False)
+    return {"seconds": None if arguments["kind"] == "recorded" else seconds, "parameters": parameters}
+
+
+def _open(arguments: dict[str, Any]) -> tuple[Renderer, Image | None, int | None]:
+    """The renderer, the source it is given, and how many parameters it has."""
+    from dmsynth.steering import read_source
+
+    kind = arguments["kind"]
+    if kind == "recorded":
+        return open_recorded(Path(arguments["video"])), None, None
+    if kind in ("one source", "own sources"):
+        face = load_face(Path(arguments["face"]))
+        parameters = sum(value.numel() for value in face.trained.network.parameters())
+        return face, read_source(arguments["source"]) if kind == "one source" else None, parameters
+    from dmsynth.baselines.liveportrait import open_liveportrait
+    from dmsynth.baselines.liveportrait_driven import Driven
+
+    model = arguments["tracker_model"]
+    tracker = open_tracker(arguments["tracker"], Path(model) if model else None)
+    size = (int(arguments["size"][0]), int(arguments["size"][1]))
+    face = open_liveportrait(Path(arguments["liveportrait"]), arguments["source"], tracker, size)
+    network: Any = face.trained.network
+    count = int(network.networks.parameters)
+    return (face if kind == "steered" else Driven(face, Path(arguments["driving"]), tracker)), None, count
+
+
+def reference(dataset: Dataset, most: int) -> list[Image]:
+    """At most so many real frames of the dataset's person, evenly chosen: filmed ones; of a posed photo, posed ones."""
+    real = np.flatnonzero(~dataset.posed)
+    chosen = real[np.linspace(0, len(real) - 1, min(most, len(real))).round().astype(int)]
+    return [np.array(dataset.frames[index]) for index in chosen]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A drive, and what the judges say of it.
+
+    Attributes:
+        drawn: by title; None where a model did not run.
+        covered: (n,) which commands the training frames cover.
+        first, second: names of the judges; no second one: None.
+        views: what the first judge saw in each model's frames, tables as ``track_to_table``; ``second_views`` likewise,
+            and under ``driver`` what the second one saw in the driving frames.
+        looks: sharpness and identity by title.
+        real: frames of the same person filmed in nearly the poses commanded: ``row`` of the drive, and what both judges
+            say of it, ``first_pitch`` …, ``second_pitch`` …
+    """
+
+    driver: Driver
+    drawn: dict[str, Drawn | None]
+    covered: NDArray[np.bool_]
+    first: str
+    second: str | None
+    views: dict[str, pd.DataFrame]
+    second_views: dict[str, pd.DataFrame]
+    looks: dict[str, dict[str, float | None]]
+    real: pd.DataFrame
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.drawn)
+
+    def against_driver(self, title: str, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        """``agreement`` of a model's frames with the driver's as the first judge sees both, of all or some ``rows``."""
+        chosen = np.ones(len(self.driver.table), bool) if rows is None else rows
+        return agreement(SPACE, self.driver.table[chosen], self.views[title][chosen])
+
+    def errors(self) -> pd.DataFrame:
+        """A row a model."""
+        rows = []
+        for title, drawn in self.drawn.items():
+            if drawn is None:
+                rows.append({"model": f"{title} (did not run)"} | dict.fromkeys(_ERRORS, "–"))
+                continue
+            everything, inside = self.against_driver(title), self.against_driver(title, self.covered)
+            looks = self.looks[title]
+            figures = [
+                _three(everything["mae"]), _three(inside["mae"]), _three(everything["bias"], "+.2f"),
+                _three(everything["gain"]), _three(everything["correlation"]),
+                f"{everything['lost']} of {int(self.driver.table['found'].sum())}",
+                _number(looks["sharpness"]), _number(looks["identity"]),
+            ]  # fmt: skip
+            rows.append({"model": title} | dict(zip(_ERRORS, figures, strict=True)))
+        return pd.DataFrame(rows)
+
+    def second_table(self) -> pd.DataFrame:
+        """How far the second judge's answer lies from the command, on real and on drawn frames of the same poses."""
+        rows = []
+        driver = self.second_views["driver"]
+        rows.append(_judge_row("the driver's own frames, real", self._off(driver, np.ones(len(driver), bool))))
+        pairs = np.unique(self.real["row"].to_numpy(int))
+        if len(self.real) >= _FEWEST_PAIRS:
+            off = np.stack([self.real[f"second_{n}"] - self.real[f"first_{n}"] for n in SPACE.names], axis=1)
+            rows.append(_judge_row("the person's real frames of the same poses", off))
+        for title in self.views:
+            if len(self.real) >= _FEWEST_PAIRS:
+                same = np.isin(np.arange(len(driver)), pairs)
+                rows.append(_judge_row(f"{title}, at those poses", self._off(self.second_views[title], same)))
+            rows.append(_judge_row(f"{title}, in coverage", self._off(self.second_views[title], self.covered)))
+        return pd.DataFrame(rows)
+
+    def _off(self, view: pd.DataFrame, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(n, 3): a judge's answers less the driver's pose as the first judge saw it, where both see a face."""
+        both = rows & view["found"].to_numpy(bool) & self.driver.table["found"].to_numpy(bool)
+        return np.asarray(angle_difference(view.loc[both, list(SPACE.names)].to_numpy(float), self.driver.raw[both]))
+
+    def second_error(self, title: str) -> tuple[NDArray[np.float64], NDArray[np.float64], int] | None:
+        """The second judge's mean distance from the command (3,) on the person's real frames and on a model's at the
+        same poses, and at how many; None where there are too few."""
+        if self.second is None or len(self.real) < _FEWEST_PAIRS:
+            return None
+        real = np.stack([self.real[f"second_{n}"] - self.real[f"first_{n}"] for n in SPACE.names], axis=1)
+        same = np.isin(np.arange(len(self.driver.values)), self.real["row"].to_numpy(int))
+        steered = self._off(self.second_views[title], same)
+        return np.abs(real).mean(axis=0), np.abs(steered).mean(axis=0), len(self.real)
+
+    def agreement_table(self) -> pd.DataFrame:
+        """The second judge's answers over the first one's, on the driving frames and on each model's."""
+        rows = []
+        for title, first in {"the driver's own frames, real": self.driver.table, **self.views}.items():
+            second = self.second_views["driver" if first is self.driver.table else title]
+            both = agreement(SPACE, first, second)
+            rows.append(
+                {
+                    "frames": f"{title} ({both['frames']})",
+                    "correlation": _three(both["correlation"]),
+                    "gain": _three(both["gain"]),
+                    "mean difference (°)": _three(both["bias"], "+.2f"),
+                    "seen by the first alone": str(both["lost"]),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def table(self) -> pd.DataFrame:
+        """Everything frame by frame: command, driver, and each model by both judges."""
+        parts = [self.driver.table[["frame", "time"]].assign(covered=self.covered)]
+        parts.append(pd.DataFrame(self.driver.values, columns=[f"commanded_{name}" for name in SPACE.names]))
+        for prefix, views in (("", {"driver": self.driver.table, **self.views}), ("second ", self.second_views)):
+            for title, view in views.items():
+                parts.append(view[list(SPACE.names)].astype(float).add_prefix(f"{prefix}{title}: "))
+        return pd.concat(parts, axis=1)
+
+
+_ERRORS = (
+    "mean error, pitch / yaw / roll (°)", "in coverage (°)", "bias (°)", "gain", "correlation", "lost", "sharpness",
+    "identity",
+)  # fmt: skip
+
+
+def judge(
+    driver: Driver,
+    drawn: dict[str, Drawn | None],
+    material: Material,
+    tracker: Tracker,
+    second: Tracker | None,
+    likeness: Likeness | None,
+) -> Judged:
+    """What both judges, and figures for sharpness and identity, say of a drive."""
+    covered = ~material.models["swapwarp"].trained.coverage.outside(
+        material.models["swapwarp"].trained.space.encode(driver.values)
+    )
+    ran = {title: [np.asarray(frame) for frame in one.frames] for title, one in drawn.items() if one is not None}
+    views = {title: _look(tracker, frames, f"{driver.name}: {title}") for title, frames in ran.items()}
+    second_views: dict[str, pd.DataFrame] = {}
+    if second:
+        second_views["driver"] = _look(second, driver.frames, f"{driver.name}: second judge, driver")
+        for title, frames in ran.items():
+            second_views[title] = _look(second, frames, f"{driver.name}: second judge, {title}")
+    real = _test_sharpness(material.dataset, tracker)
+    looks: dict[str, dict[str, float | None]] = {}
+    for title, frames in ran.items():
+        sharp = _sharpness(frames, views[title])
+        looks[title] = {"sharpness": sharp / real if sharp and real else None}
+        looks[title] |= likeness.kept(frames, tracker) if likeness else {"identity": None, "nearer": None}
+    return Judged(
+        driver, drawn, covered, tracker.name, second.name if second else None, views, second_views, looks,
+        _same_poses(driver, covered, material.dataset, second),
+    )  # fmt: skip
+
+
+def _look(tracker: Tracker, images: Sequence[Image], title: str) -> pd.DataFrame:
+    with progress(title, len(images)) as advance:
+        frames = (advance() or Frame(number, number / FRAME_RATE, image) for number, image in enumerate(images))
+        return track_to_table(tracker, frames)
+
+
+def _sharpness(frames: Sequence[Image], view: pd.DataFrame) -> float | None:
+    """Median over the frames with a face."""
+    boxes = view[["left", "top", "right", "bottom"]].to_numpy(float)
+    found = view["found"].to_numpy(bool)
+    each = [
+        sharpness(to_grey(frame), tuple(box)) for frame, box, seen in zip(frames, boxes, found, strict=True) if seen
+    ]
+    return float(np.median(each)) if each else None
+
+
+def _test_sharpness(dataset: Dataset, tracker: Tracker) -> float | None:
+    frames = [np.array(dataset.frames[index]) for index in dataset.split("test")[:200]]
+    return _sharpness(frames, _look(tracker, frames, "sharpness of the test frames"))
+
+
+def _same_poses(driver: Driver, covered: NDArray[np.bool_], dataset: Dataset, second: Tracker | None) -> pd.DataFrame:
+    """For each commanded pose in coverage, a real frame of the person within ``SAME_POSE`` on every axis, and what both
+    judges say of it; see ``Judged.real``."""
+    empty = pd.DataFrame({"row": [], **{f"{who}_{n}": [] for who in ("first", "second") for n in SPACE.names}})
+    if second is None:
+        return empty
+    filmed = np.flatnonzero(~dataset.posed)
+    poses = dataset.controls(SPACE)[filmed]
+    apart = np.abs(angle_difference(driver.values[:, None], poses[None])).max(axis=2)
+    nearest = apart.argmin(axis=1)
+    near = covered & (apart.min(axis=1) <= SAME_POSE)
+    if not near.any():
+        return empty
+    rows, frames = np.flatnonzero(near), filmed[nearest[near]]
+    seen = _look(
+        second, [np.array(dataset.frames[index]) for index in frames], "second judge, real frames of these poses"
+    )
+    table = pd.DataFrame({"row": rows})
+    for axis, name in enumerate(SPACE.names):
+        table[f"first_{name}"] = poses[nearest[near], axis]
+        table[f"second_{name}"] = seen[name].to_numpy(float)
+    return table.dropna().reset_index(drop=True)
+
+
+def _judge_row(what: str, off: NDArray[np.float64]) -> dict[str, str]:
+    """A row of ``Judged.second_table``; with the neutral pose taken out, as openpilot's own policy does it: a judge
+    learns each person's."""
+    if not len(off):
+        return {"frames": f"{what} (0)", "mean distance (°)": "–", "its median": "–", "without the median (°)": "–"}
+    middle = np.median(off, axis=0)
+    return {
+        "frames": f"{what} ({len(off)})",
+        "mean distance (°)": " / ".join(f"{value:.2f}" for value in np.abs(off).mean(axis=0)),
+        "its median": " / ".join(f"{value:+.2f}" for value in middle),
+        "without the median (°)": " / ".join(f"{value:.2f}" for value in np.abs(off - middle).mean(axis=0)),
+    }
+
+
+def _three(figures: dict[str, float | None], form: str = ".2f") -> str:
+    return " / ".join(_number(value, form) for value in figures.values())
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "–" if value is None else f"{value:{form}}"
+
+
+__all__ = ["Drawn", "Driver", "Judged", "Material", "draw", "judge", "read_driver", "reference"]
