@@ -34,15 +34,17 @@ from dmsynth.baselines.liveportrait import (
 from dmsynth.baselines.liveportrait_checkout import Networks, open_networks
 from dmsynth.baselines.liveportrait_driven import Driven
 from dmsynth.cli.faces import evaluate_command, steer
+from dmsynth.cli.validation import validate_command
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.evaluation import evaluate
 from dmsynth.experiments import bench_liveportrait
+from dmsynth.experiments.rotation_drives import Material, draw, read_driver
 from dmsynth.files import read_json
 from dmsynth.pose import rotation_matrix
 from dmsynth.provenance import face_sha256, read_provenance
 from dmsynth.rendering import Recorded, Renderer, open_recorded
-from dmsynth.steering import SteerableFace, source_consent, steer_to_video
+from dmsynth.steering import SteerableFace, load_face, source_consent, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.trajectory import parse_motions, read_table
 from dmsynth.video import Image, VideoWriter, fit, probe_video, read_video, to_grey, to_rgb, write_image
@@ -359,6 +361,40 @@ def test_the_command_line_steers_drives_and_judges_it(
     evaluate_command([photo_dataset.path], tmp_path / "judged", source=f"{photo_dataset.path}@0", frames=3, **options)
     assert read_json(tmp_path / "judged" / "metrics.json")["model"] == "liveportrait"
     assert "--renderer liveportrait" in (tmp_path / "judged" / "report.html").read_text("utf-8")
+
+
+def test_it_takes_its_place_in_chapter_4(
+    checkout: Path, photo_dataset: Dataset, face_file: Path, face_video: Path, tracker: Tracker, tmp_path: Path
+) -> None:
+    """Driven and steered beside our own models, on the same source and the same driver."""
+    face = load_face(face_file)
+    driver = read_driver(face_video, 4, tracker)
+    models = {"rotation": face, "swapwarp": face}
+    material = Material(photo_dataset, 0, models, checkout, None, "auto", None)
+    drawn = draw(tmp_path / "drive", driver, material)
+    portraits = [drawn[f"LivePortrait, {mode}"] for mode in ("driven", "steered")]
+    for portrait in portraits:
+        assert portrait is not None and portrait.frames.shape == (4, 80, 96, 3)
+        assert portrait.seconds is not None and portrait.memory is not None and portrait.memory > 100
+        assert portrait.parameters == portraits[0].parameters  # type: ignore[union-attr]
+    notes = {note: note.stat().st_mtime_ns for note in (tmp_path / "drive").glob("*.npy")}
+    draw(tmp_path / "drive", driver, material)
+    assert {note: note.stat().st_mtime_ns for note in notes} == notes, "drawn once"
+
+
+def test_a_dms_is_validated_on_it(checkout: Path, person: Image, tmp_path: Path) -> None:
+    write_image(tmp_path / "person.png", person)
+    scenario = tmp_path / "still.yaml"
+    scenario.write_text("name: still\ntitle: Still\nsource: test\nspeed: 80\nframe_rate: 10\nmoves:\n  - hold: 1\n")
+    options: dict[str, Any] = {"renderer": "liveportrait", "source": str(tmp_path / "person.png")}
+    validate_command([str(scenario)], tmp_path / "out", liveportrait=checkout, workers=1, **options)
+    results = read_json(tmp_path / "out" / "results.json")
+    assert results["face"]["name"] == "LivePortrait" and len(results["face"]["sha256"]) == 64
+    assert results["summary"]["pass"] == 1 and "--renderer liveportrait" in results["command"]
+    with pytest.raises(DmsynthError, match="validate with liveportrait"):
+        validate_command(
+            [str(scenario)], tmp_path / "x", renderer="liveportrait-driven", source="a", liveportrait=checkout
+        )
 
 
 @pytest.mark.parametrize("weights", [True, False])

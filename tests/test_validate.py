@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+from dmsynth.baselines.face_spec import FaceSpec
 from dmsynth.cli import app
 from dmsynth.errors import DmsynthError
 from dmsynth.experiments.validate import validate_one
@@ -237,7 +238,7 @@ def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path) -> 
     for scenario in find_scenarios([str(scenarios)]):
         spec = DmsSpec(log=str(tmp_path / "logs"))
         arguments = {
-            "scenario": scenario.model_dump(mode="json"), "face": "starter",
+            "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec("starter")),
             "videos": str(good.parent / "videos"), "dms": asdict(spec),
         }  # fmt: skip
         validate_one(tmp_path / scenario.name, arguments)
@@ -265,7 +266,7 @@ def test_hostile_dms_end_in_a_verdict(good: Path, scenarios: Path, tmp_path: Pat
         program.write_text(code)
         spec = DmsSpec(f"{sys.executable} {program} {{video}}", time_limit=0.5)
         arguments = {
-            "scenario": scenario.model_dump(mode="json"), "face": "starter",
+            "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec("starter")),
             "videos": str(good.parent / "videos"), "dms": asdict(spec),
         }  # fmt: skip
         validate_one(tmp_path / "job", arguments)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from dmsynth.errors import DmsynthError
+
+if TYPE_CHECKING:
+    from dmsynth.baselines.face_spec import FaceSpec
 
 # The rooms are imported inside the commands, so that each starts with what it needs and `--help` at once.
 
@@ -98,6 +101,36 @@ Consent = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
+
+
+RENDERERS = ("face", "liveportrait", "liveportrait-driven")
+
+
+def face_spec(
+    renderer: str,
+    face: Path | None,
+    liveportrait: Path | None,
+    source: str | None,
+    tracker: str = "auto",
+    tracker_model: Path | None = None,
+) -> FaceSpec:
+    """What is steered; ``DmsynthError`` unless there is exactly what the renderer needs."""
+    from dmsynth.baselines.face_spec import FaceSpec
+
+    if renderer not in RENDERERS:
+        raise DmsynthError(f"--renderer {renderer}: choose {', '.join(RENDERERS[:-1])} or {RENDERERS[-1]}")
+    if renderer == "face":
+        if face is None:
+            raise DmsynthError("name a face: face.safetensors of a training, or starter")
+        if liveportrait is not None:
+            raise DmsynthError("--liveportrait goes with --renderer liveportrait or liveportrait-driven")
+        return FaceSpec.of(face)
+    if face is not None:
+        raise DmsynthError(f"{face}: --renderer {renderer} takes no face; give it a picture with --source")
+    if liveportrait is None or source is None:
+        lacks = "--source PICTURE" if liveportrait is not None else "--liveportrait DIR, its official checkout"
+        raise DmsynthError(f"--renderer {renderer} needs {lacks}")
+    return FaceSpec(None, str(liveportrait), source, tracker, str(tracker_model) if tracker_model else None)
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:

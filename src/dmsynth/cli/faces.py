@@ -19,29 +19,12 @@ from dmsynth.cli.app import (
     TrackerName,
     app,
     duration_of,
+    face_spec,
     one_of,
     output,
     print_metrics,
 )
 from dmsynth.errors import DmsynthError
-
-RENDERERS = ("face", "liveportrait", "liveportrait-driven")
-
-
-def _check_renderer(renderer: str, face: Path | None, liveportrait: Path | None, source: str | None) -> None:
-    """Raise ``DmsynthError`` unless there is exactly what the renderer needs."""
-    if renderer not in RENDERERS:
-        raise DmsynthError(f"--renderer {renderer}: choose {', '.join(RENDERERS[:-1])} or {RENDERERS[-1]}")
-    if renderer == "face":
-        if face is None:
-            raise DmsynthError("name a face: face.safetensors of a training, or starter")
-        if liveportrait is not None:
-            raise DmsynthError("--liveportrait goes with --renderer liveportrait or liveportrait-driven")
-    elif face is not None:
-        raise DmsynthError(f"{face}: --renderer {renderer} takes no face; give it a picture with --source")
-    elif liveportrait is None or source is None:
-        lacks = "--source PICTURE" if liveportrait is not None else "--liveportrait DIR, its official checkout"
-        raise DmsynthError(f"--renderer {renderer} needs {lacks}")
 
 
 @app.command()
@@ -147,13 +130,13 @@ def steer(
 ) -> None:
     """Render a face along a trajectory."""
     from dmsynth.driving import Driving, fitted, read_trajectory, source_pose
-    from dmsynth.steering import keep_inputs, load_face, read_source, steer_to_video
+    from dmsynth.steering import keep_inputs, read_source, steer_to_video
     from dmsynth.trackers import open_tracker
 
     if strict + clip + fit > 1:
         raise DmsynthError("--strict, --clip and --fit: choose one")
     one_of(source, one_source)
-    _check_renderer(renderer, face, liveportrait, source)
+    spec = face_spec(renderer, face, liveportrait, source, tracker, tracker_model)
     how = Driving(driving, neutral, smooth, longest_gap)
     if renderer == "liveportrait-driven" and (strict or clip or fit or how != Driving() or frame_rate != 25):
         raise DmsynthError(
@@ -161,20 +144,14 @@ def steer(
             "poses; --renderer liveportrait-driven follows its video"
         )
     keep_inputs(out, [trajectory, source])
-    if face is not None:
-        steerable = load_face(face).from_one_source() if one_source else load_face(face)
-    else:
-        assert liveportrait is not None and source is not None
-        from dmsynth.baselines.liveportrait import open_liveportrait
+    steerable = spec.open().from_one_source() if one_source else spec.open()
+    source = source if face else None  # LivePortrait's is in it now
+    if renderer == "liveportrait-driven":
+        from dmsynth.baselines.liveportrait_driven import Driven, drive_to_video
 
-        pool = open_tracker(tracker, tracker_model)
-        steerable, source = open_liveportrait(liveportrait, source, pool), None  # the picture is its own source now
-        if renderer == "liveportrait-driven":
-            from dmsynth.baselines.liveportrait_driven import Driven, drive_to_video
-
-            table = drive_to_video(Driven(steerable, Path(trajectory), pool), out, seconds)
-            output.print(f"video: {out}\ntable: {table}")
-            return
+        table = drive_to_video(Driven(steerable, Path(trajectory), open_tracker(tracker, tracker_model)), out, seconds)
+        output.print(f"video: {out}\ntable: {table}")
+        return
     space, coverage = steerable.trained.space, steerable.trained.coverage
     begin, frame = space.decode(steerable.trained.source_codes[0][: space.size]), None
     if source:
@@ -218,7 +195,7 @@ def evaluate_command(
     from dmsynth.files import write_json
     from dmsynth.judges import with_second_judge
     from dmsynth.report.html import write_report
-    from dmsynth.steering import load_face, read_source
+    from dmsynth.steering import read_source
     from dmsynth.trackers import open_second_tracker, open_tracker
     from dmsynth.trajectory import write_table
 
@@ -228,7 +205,7 @@ def evaluate_command(
         raise DmsynthError(f"{' '.join(map(str, inputs))}: give one face and one dataset")
     if renderer == "liveportrait-driven":
         raise DmsynthError("--renderer liveportrait-driven follows a video, not commanded poses; judge liveportrait")
-    _check_renderer(renderer, faces[0] if faces else None, liveportrait, source)
+    spec = face_spec(renderer, faces[0] if faces else None, liveportrait, source, tracker, tracker_model)
     pool = open_tracker(tracker, tracker_model)
     second = open_second_tracker(pool, second_tracker, second_tracker_model)
     command = ["dmsynth", "evaluate", *map(str, inputs), "--out", str(out), "--frames", str(frames)]
@@ -238,14 +215,9 @@ def evaluate_command(
     for flag, model in (("--tracker-model", tracker_model), ("--second-tracker-model", second_tracker_model)):
         command += [flag, str(model)] if model else []
     targets = open_dataset(data)
-    if faces:
-        steerable = load_face(faces[0]).from_one_source() if one_source else load_face(faces[0])
-    else:
-        assert liveportrait is not None and source is not None
-        from dmsynth.baselines.liveportrait import open_liveportrait
-
-        command += ["--renderer", renderer, "--liveportrait", str(liveportrait)]
-        steerable, source = open_liveportrait(liveportrait, source, pool, targets.size), None
+    command += [] if faces else ["--renderer", renderer, "--liveportrait", str(liveportrait)]
+    steerable = spec.open(targets.size).from_one_source() if one_source else spec.open(targets.size)
+    source = source if faces else None  # LivePortrait's is in it now
     result = evaluate(steerable, targets, pool, read_source(source) if source else None, frames)
     result = with_second_judge(result, steerable.trained.space, targets, second)
     write_json(out / "metrics.json", result.metrics)

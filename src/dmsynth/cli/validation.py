@@ -11,7 +11,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dmsynth.cli.app import TrackerModel, TrackerName, app, output
+from dmsynth.cli.app import (
+    LivePortraitFolder,
+    RendererName,
+    TrackerModel,
+    TrackerName,
+    app,
+    face_spec,
+    output,
+)
 from dmsynth.errors import DmsynthError
 
 scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
@@ -105,8 +113,11 @@ def scenario_schema() -> None:
 @app.command("validate")
 def validate_command(
     scenarios: Names,
-    face: Face,
     out: Annotated[Path, typer.Option(help="Folder for results and report; interrupted, it goes on.")],
+    face: Annotated[Path | None, typer.Option(help="face.safetensors of a training, or starter.")] = None,
+    renderer: RendererName = "face",
+    liveportrait: LivePortraitFolder = None,
+    source: Annotated[str | None, typer.Option(help="LivePortrait's picture, VIDEO@N or DATASET@N.")] = None,
     dms: Annotated[
         str,
         typer.Option(help="reference, one of your own, or a command line with {video} in it."),
@@ -124,6 +135,8 @@ def validate_command(
     engine: Annotated[str, typer.Option(help="local, or ray.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Scenarios at once; default: one a core.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster's HOST:PORT, or auto.")] = None,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
 ) -> None:
     """Run a DMS on scenarios and say whether it does its job. Exit code 1 if in one it fails or none can be judged."""
     from dmsynth.experiments.grid import Engine
@@ -136,11 +149,17 @@ def validate_command(
     log = None if dms_log is None else str(dms_log.resolve())
     options = dict(_setting(text) for text in dms_option or [])
     spec = DmsSpec(dms=dms, log=log, options=options, time_limit=time_limit)
-    command = ["dmsynth", "validate", *scenarios, "--face", str(face), "--out", str(out)]
+    if renderer == "liveportrait-driven":
+        raise DmsynthError("--renderer liveportrait-driven follows a video, not a scenario; validate with liveportrait")
+    driver = face_spec(renderer, face, liveportrait, source, tracker, tracker_model)
+    command = ["dmsynth", "validate", *scenarios]
+    command += ["--face", str(face)] if face else ["--renderer", renderer, "--liveportrait", str(liveportrait)]
+    command += ["--source", str(source)] if source else []
+    command += ["--out", str(out)]
     command += ["--dms-log", str(dms_log)] if dms_log else ["--dms", dms]
     command += [part for text in dms_option or [] for part in ("--dms-option", text)]
     results = validate(
-        find_scenarios(scenarios), face, spec, out, shlex.join(command), videos, Engine(engine, workers, address)
+        find_scenarios(scenarios), driver, spec, out, shlex.join(command), videos, Engine(engine, workers, address)
     )
     _print_results(results)
     output.print(f"report: {out / 'report.html'}")

@@ -15,20 +15,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import dmsynth
+from dmsynth.baselines.face_spec import FaceSpec, opened
 from dmsynth.errors import DmsynthError
 from dmsynth.experiments.grid import Engine, Job, run_grid
-from dmsynth.files import read_json, sha256_of, write_json
+from dmsynth.files import read_json, write_json
 from dmsynth.machine import describe_machine
-from dmsynth.provenance import consent_of
+from dmsynth.provenance import consent_of, face_sha256
 from dmsynth.report.validation import ShownScenario, write_validation_report
-from dmsynth.steering import SteerableFace, load_face
+from dmsynth.steering import SteerableFace
 from dmsynth.trajectory import read_table, write_table
 from dmsynth.validation.dms import DmsSpec, open_dms, run_dms
 from dmsynth.validation.junit import write_junit
@@ -42,7 +42,7 @@ FORMAT = 1
 
 def validate(
     scenarios: Sequence[Scenario],
-    face: Path,
+    face: FaceSpec,
     spec: DmsSpec,
     out: Path,
     command: str,
@@ -52,7 +52,7 @@ def validate(
     """Judge a DMS by scenarios; what is in ``out`` already and rests on the same input is not done again.
 
     Args:
-        face: a face's file, or ``starter``.
+        face: what plays the driver.
         command: how to repeat it, for the report.
         videos: where videos are kept, to be shared by runs; by default ``videos`` beside ``out``.
 
@@ -62,24 +62,24 @@ def validate(
     Raises:
         DmsynthError: a face that does not turn its head, a DMS that cannot be had. One that breaks down is no error.
     """
-    steerable = load_face(face)
+    steerable = opened(face)
     if steerable.trained.space.name != "rotation":
         steers = ", ".join(steerable.trained.space.names)
-        raise DmsynthError(f"{face}: steers {steers}; scenarios need a face that turns its head")
+        raise DmsynthError(f"{face.face}: steers {steers}; scenarios need a face that turns its head")
     open_dms(spec, scenarios[0].name)  # before anything is rendered
     videos = videos or out.parent / "videos"
-    face_sha256 = sha256_of(steerable.path)
+    sha256 = face_sha256(steerable.path, steerable.trained)
     fingerprint = spec.fingerprint()
-    jobs = [_job(scenario, face, face_sha256, spec, fingerprint, videos) for scenario in scenarios]
+    jobs = [_job(scenario, face, sha256, spec, fingerprint, videos) for scenario in scenarios]
     run_grid(
         "validating", validate_one, jobs, out / "jobs", engine or Engine(), lambda folder, job: 0.0, things="scenarios"
     )
-    results = _collect(scenarios, jobs, steerable, face_sha256, fingerprint, videos, out, command)
+    results = _collect(scenarios, jobs, steerable, sha256, fingerprint, videos, out, command)
     write_json(out / "results.json", results)
     write_junit(out / "junit.xml", results)
     shown = []
     for scenario, job in zip(scenarios, jobs, strict=True):
-        rendered = _rendered(scenario, face_sha256, videos)
+        rendered = _rendered(scenario, sha256, videos)
         write_openlabel(out / "openlabel" / f"{scenario.name}.json", scenario, rendered)
         shown.append(ShownScenario(scenario, rendered, read_table(out / "jobs" / job.name / "answers.parquet")))
     write_validation_report(out / "report.html", results, shown, steerable)
@@ -89,7 +89,7 @@ def validate(
 def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
     """The work of one job: a scenario, rendered or found, shown to the DMS, judged."""
     scenario = Scenario.model_validate(arguments["scenario"])
-    rendered = render(scenario, _face(arguments["face"]), Path(arguments["videos"]))
+    rendered = render(scenario, opened(FaceSpec(**arguments["face"])), Path(arguments["videos"]))
     dms = open_dms(DmsSpec(**arguments["dms"]), scenario.name)
     begun = time.perf_counter()
     run = run_dms(dms, rendered.video, scenario.speed, rendered.seconds)
@@ -102,29 +102,24 @@ def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
     write_json(folder / "result.json", {"dms": dms.name, "dms_seconds": round(seconds, 3), **verdict.to_dict()})
 
 
-@lru_cache(maxsize=1)
-def _face(name: str) -> SteerableFace:
-    return load_face(Path(name))
-
-
 def _job(
-    scenario: Scenario, face: Path, face_sha256: str, spec: DmsSpec, fingerprint: dict[str, Any], videos: Path
+    scenario: Scenario, face: FaceSpec, sha256: str, spec: DmsSpec, fingerprint: dict[str, Any], videos: Path
 ) -> Job:
     """A scenario's job; its name changes with everything that the verdict rests on."""
     content = scenario.model_dump(mode="json", exclude_none=True)
-    rests_on = json.dumps([dmsynth.__version__, content, face_sha256, fingerprint], sort_keys=True)
+    rests_on = json.dumps([dmsynth.__version__, content, sha256, fingerprint], sort_keys=True)
     key = hashlib.sha256(rests_on.encode()).hexdigest()[:12]
     arguments = {
         "scenario": content,
-        "face": str(face.resolve()) if face.is_file() else str(face),
+        "face": asdict(face),
         "videos": str(videos.resolve()),
         "dms": asdict(spec),
     }
     return Job(f"{scenario.name}-{key}", scenario.seconds * scenario.frame_rate, arguments)
 
 
-def _rendered(scenario: Scenario, face_sha256: str, videos: Path) -> Rendered:
-    video = videos / f"{scenario.name}-{video_key(scenario, face_sha256)}.mp4"
+def _rendered(scenario: Scenario, sha256: str, videos: Path) -> Rendered:
+    video = videos / f"{scenario.name}-{video_key(scenario, sha256)}.mp4"
     return Rendered(video, read_table(video.with_suffix(".parquet")))
 
 
@@ -132,7 +127,7 @@ def _collect(
     scenarios: Sequence[Scenario],
     jobs: Sequence[Job],
     face: SteerableFace,
-    face_sha256: str,
+    sha256: str,
     fingerprint: dict[str, Any],
     videos: Path,
     out: Path,
@@ -152,7 +147,7 @@ def _collect(
                 "speed": scenario.speed,
                 "seconds": scenario.seconds,
                 "frame_rate": scenario.frame_rate,
-                "video": f"{scenario.name}-{video_key(scenario, face_sha256)}.mp4",
+                "video": f"{scenario.name}-{video_key(scenario, sha256)}.mp4",
                 "answers": f"jobs/{job.name}/answers.parquet",
                 **result,
             }
@@ -167,7 +162,7 @@ def _collect(
         "dms": {"name": name, **fingerprint},
         "face": {
             "name": face.path.name,
-            "sha256": face_sha256,
+            "sha256": sha256,
             "consent": consent_of(about),
             "tracker": about.get("tracker"),
             "dataset_sha256": about.get("settings", {}).get("dataset_sha256"),
