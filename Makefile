@@ -20,6 +20,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m dmsynth.web.runtime
 	@touch $@
 
 demo: install  ## one portrait → a steered, tracked video and its report, in runs/demo

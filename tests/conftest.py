@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +70,30 @@ def shared(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"needs ../shared/{name}, which is not here")
     return path
+
+
+_CHROMIUM = (  # nothing that asks anybody anything
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@contextmanager
+def browser_page(**context: Any) -> Iterator[Any]:
+    """A page of a real Chromium; the test is skipped where there is none. What goes wrong in it fails the test."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium, which is not installed (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(_CHROMIUM))
+        page = browser.new_context(**({"viewport": {"width": 1280, "height": 720}} | context)).new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        yield page
+        browser.close()
+    assert wrong == []
 
 
 @pytest.fixture

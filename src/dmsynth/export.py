@@ -50,6 +50,53 @@ class _FixedSource(nn.Module):
         return image
 
 
+class _Encode(nn.Module):
+    """A source frame and its code in, its appearance out, part by part."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, code: Tensor) -> tuple[Tensor, ...]:
+        appearance = self.network.encode(images, code)
+        return tuple(appearance) if isinstance(appearance, tuple) else (appearance,)
+
+
+class _Steer(nn.Module):
+    """An appearance, part by part, and a control code in, a picture out."""
+
+    def __init__(self, network: Any, kind: type) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+
+    def forward(self, code: Tensor, *parts: Tensor) -> Tensor:
+        appearance = self.kind(*parts) if issubclass(self.kind, tuple) else parts[0]
+        image: Tensor = self.network.steer(appearance, code)
+        return image
+
+
+def export_halves(face: SteerableFace, encode: Path, steer: Path) -> None:
+    """Write a face as two ONNX models, so that what runs them may change the source frame.
+
+    ``encode``: ``images`` (1, channels, height, width) in [0, 1] and, for models that want it, the frame's ``code``
+    (1, k) → the parts of its appearance, by name. ``steer``: those that it needs and the commanded ``code`` (1, k) →
+    ``image``. Codes are of the controls in [0, 1] and what is carried.
+
+    Raises ``DmsynthError`` for packages that are not installed.
+    """
+    network: Any = face.trained.network
+    image = face.to_network(face.trained.source)
+    code = torch.from_numpy(np.array(face.trained.source_codes[:1]))
+    with torch.no_grad():
+        appearance = network.encode(image, code)
+    parts = tuple(part.clone() for part in (appearance if isinstance(appearance, tuple) else (appearance,)))
+    names = list(getattr(appearance, "_fields", ("appearance",)))
+    names = [f"source_{name}" for name in names]  # none is called as an input is
+    _write(_Encode(network), (image, code), ["images", "code"], names, encode)
+    # copies, because what is one tensor here would be taken for one input
+    _write(_Steer(network, type(appearance)), (code.clone(), *parts), ["code", *names], ["image"], steer)
+
+
 def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> Path:
     """Write a face with one source frame as an ONNX model; returns ``out``.
 
@@ -65,23 +112,37 @@ def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> 
     """
     if out.suffix.lower() != ".onnx":
         raise DmsynthError(f"{out}: give a name that ends in .onnx")
+    module = _FixedSource(face, source)
+    rest = torch.from_numpy(np.array([face.trained.space.row({})], dtype=np.float32))
+    controls = [{"name": c.name, "unit": c.unit, "low": c.low, "high": c.high} for c in face.trained.space.controls]
+    about = {"version": dmsynth.__version__, "controls": controls, "size": face.size, "about": face.trained.about}
+    return _write(module, (rest,), ["controls"], ["image"], out, about)
+
+
+def _write(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: list[str],
+    outputs: list[str],
+    out: Path,
+    about: dict[str, Any] | None = None,
+) -> Path:
+    """Trace a module on ``inputs``, check it, and write it, with ``about`` in its metadata; returns ``out``."""
     try:
         import onnx
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ModuleNotFoundError as error:
         raise DmsynthError(f"exporting needs {error.name}; pip install 'dmsynth[export]'") from None
-    module = _FixedSource(face, source).eval()
-    rest = torch.from_numpy(np.array([face.trained.space.row({})], dtype=np.float32))
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            module,
-            (rest,),
-            input_names=["controls"],
-            output_names=["image"],
+            module.eval(),
+            inputs,
+            input_names=names,
+            output_names=outputs,
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
@@ -89,10 +150,9 @@ def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> 
     logger.setLevel(level)
     assert program is not None
     model = program.model_proto
-    controls = [{"name": c.name, "unit": c.unit, "low": c.low, "high": c.high} for c in face.trained.space.controls]
-    about = {"version": dmsynth.__version__, "controls": controls, "size": face.size, "about": face.trained.about}
-    entry = model.metadata_props.add()
-    entry.key, entry.value = "dmsynth", json.dumps(about)
+    if about:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "dmsynth", json.dumps(about)
     onnx.checker.check_model(model)
     with replacing(out) as temporary:
         temporary.write_bytes(model.SerializeToString())

@@ -230,13 +230,25 @@ def evaluate_command(
 @app.command("export")
 def export_command(
     face: Annotated[Path, typer.Argument(help="face.safetensors of a training, or starter.")],
-    out: Annotated[Path, typer.Option(help="File to write, .onnx.")],
+    out: Annotated[Path | None, typer.Option(help="File to write, .onnx: controls in, picture out.")] = None,
+    web: Annotated[
+        Path | None, typer.Option(help="Folder to write: a page in which the face is steered, with no server.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Picture, VIDEO@N or DATASET@N; default: the face's most typical source frame.")
     ] = None,
 ) -> None:
-    """Write a face as ONNX: controls in, picture out, for programs without PyTorch."""
+    """Take a face elsewhere: as ONNX, for programs without PyTorch, or as a page that needs no server."""
     from dmsynth.export import export_onnx
     from dmsynth.steering import load_face, read_source
+    from dmsynth.web.static import export_web
 
-    output.print(f"model: {export_onnx(load_face(face), out, read_source(source) if source else None)}")
+    if (out is None) == (web is None):
+        raise DmsynthError("give either --out FILE.onnx or --web DIR")
+    if out is not None:
+        output.print(f"model: {export_onnx(load_face(face), out, read_source(source) if source else None)}")
+        return
+    assert web is not None
+    if source:
+        raise DmsynthError("--source goes with --out; a page has all of the face's own source frames")
+    output.print(f"page: {export_web(load_face(face), web, face.parent.name if face.is_file() else str(face))}")

@@ -297,15 +297,20 @@ class Judged:
         both = rows & view["found"].to_numpy(bool) & self.driver.table["found"].to_numpy(bool)
         return np.asarray(angle_difference(view.loc[both, list(SPACE.names)].to_numpy(float), self.driver.raw[both]))
 
-    def second_error(self, title: str) -> tuple[NDArray[np.float64], NDArray[np.float64], int] | None:
-        """The second judge's mean distance from the command (3,) on the person's real frames and on a model's at the
-        same poses, and at how many; None where there are too few."""
-        if self.second is None or len(self.real) < _FEWEST_PAIRS:
+    def second_error(self, title: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """(n, 3) each: how far the second judge's answer lies from the command on the person's real frames, and on a
+        model's frames of the same poses, in the order of the drive; None where there are too few."""
+        if self.second is None:
             return None
-        real = np.stack([self.real[f"second_{n}"] - self.real[f"first_{n}"] for n in SPACE.names], axis=1)
-        same = np.isin(np.arange(len(self.driver.values)), self.real["row"].to_numpy(int))
-        steered = self._off(self.second_views[title], same)
-        return np.abs(real).mean(axis=0), np.abs(steered).mean(axis=0), len(self.real)
+        view = self.second_views[title].iloc[self.real["row"].to_numpy(int)].reset_index(drop=True)
+        rows = self.real["row"].to_numpy(int)
+        both = view["found"].to_numpy(bool) & self.driver.table["found"].to_numpy(bool)[rows]
+        if both.sum() < _FEWEST_PAIRS:
+            return None
+        names = list(SPACE.names)
+        drawn = angle_difference(view.loc[both, names].to_numpy(float), self.driver.raw[rows[both]])
+        real = np.stack([self.real[f"second_{n}"] - self.real[f"first_{n}"] for n in names], axis=1)[both]
+        return np.abs(real), np.abs(np.asarray(drawn))
 
     def agreement_table(self) -> pd.DataFrame:
         """The second judge's answers over the first one's, on the driving frames and on each model's."""
