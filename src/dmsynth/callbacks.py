@@ -20,7 +20,8 @@ from torch import Tensor
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
-from dmsynth.progress import console
+from dmsynth.progress import console, report
+from dmsynth.video import write_image
 
 
 @dataclass
@@ -192,10 +193,11 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class Preview(Callback):
-    """Pictures for TensorBoard at every validation: sources, targets, and the sources steered to the targets."""
+    """Pictures at every validation: sources, targets, and the sources steered to the targets; for TensorBoard, and as
+    ``preview.png`` in the run folder ``out``."""
 
-    def __init__(self, images: Tensor, codes: Tensor) -> None:
-        self.images, self.codes = images, codes
+    def __init__(self, images: Tensor, codes: Tensor, out: Path) -> None:
+        self.images, self.codes, self.out = images, codes, out
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking:
@@ -206,6 +208,8 @@ class Preview(Callback):
         rows = [images, images.roll(1, 0), steered.float()]
         grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
         trainer.logger.experiment.add_image("source, target, steered", grid.clamp(0, 1), trainer.global_step)
+        pixels = (grid.clamp(0, 1) * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
+        write_image(self.out / "preview.png", pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 class Bar(Callback):
@@ -247,6 +251,7 @@ class Bar(Callback):
         losses = "  ".join(
             f"{n} {float(trainer.callback_metrics[n]):.5f}" for n in shown if n in trainer.callback_metrics
         )
+        report(f"training, step {trainer.global_step}", round(100 * share, 1), 100, rate, left)
         text = f"left {timedelta(seconds=round(left))}  step {trainer.global_step}  {rate:.1f}/s  {losses}"
         self.progress.update(self.task, completed=share, description=text)
 

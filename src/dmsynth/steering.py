@@ -103,7 +103,7 @@ class SteerableFace:
                 for s in np.flatnonzero(shares[chunk].any(axis=0)):
                     images = network.steer(encoded(int(s)), torch.from_numpy(codes[chunk]))
                     total = total + images * torch.from_numpy(shares[chunk, s]).float()[:, None, None, None]
-                yield from _to_pixels(total)
+                yield from to_pixels(total)
 
     def appearance(self, source: Image | None = None) -> tuple[Any, NDArray[np.float32]]:
         """A source frame, encoded, and its carried codes (c,); by default the face's most typical one."""
@@ -126,7 +126,7 @@ class SteerableFace:
     def reconstruct(self, image: Image) -> Image:
         """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""
         with torch.inference_mode():
-            return _to_pixels(self._network.decode(self._network.encode(self.to_network(image))))[0]
+            return to_pixels(self._network.decode(self._network.encode(self.to_network(image))))[0]
 
     def encoded_controls(self, image: Image) -> NDArray[np.float64]:
         """What the encoder takes the image's controls for: (k,) in the order and units of the control space."""
@@ -165,7 +165,7 @@ class SteerableFace:
         return pixels[None, None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)[None]
 
 
-def _to_pixels(images: torch.Tensor) -> list[Image]:
+def to_pixels(images: torch.Tensor) -> list[Image]:
     """(n, channels, height, width) in [0, 1] → n images (height, width) or (height, width, 3) uint8."""
     pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return [image[..., 0] if image.shape[2] == 1 else image for image in pixels]

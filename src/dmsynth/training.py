@@ -341,7 +341,8 @@ def _trainer(
     if plateau is not None:
         callbacks.append(plateau)
     if not quiet:
-        callbacks += [Preview(*stream.batches(0)[:2]), Bar(bound)]
+        shown, codes = stream.batches(0)[:2]
+        callbacks += [Preview(shown, codes, out), Bar(bound)]
     validating = validation.batches.per_pass > 0
     if validating:
         best = ModelCheckpoint(

@@ -106,6 +106,50 @@ def minimum_jerk(
     return start + share[:, None] * (end - start)
 
 
+@dataclass(frozen=True)
+class Motion:
+    """One part of a trajectory in words: ``kind`` is hold, move or sweep, ``pose`` where it leads, in each control's
+    unit; a control that is not named keeps its value."""
+
+    kind: str
+    seconds: float
+    pose: dict[str, float]
+
+    def __str__(self) -> str:
+        return " ".join([self.kind, *(f"{name}={value:g}" for name, value in self.pose.items()), f"{self.seconds:g}"])
+
+
+def in_words(motions: Sequence[Motion]) -> str:
+    """Motions as ``parse_motions`` reads them."""
+    return "; ".join(map(str, motions))
+
+
+def as_sweeps(motion: Trajectory, tolerance: float = 0.5) -> list[Motion]:
+    """A recorded motion as few sweeps from one pose to the next, none of whose controls leaves what was recorded by
+    more than ``tolerance`` (in its unit; Ramer 1972, Douglas and Peucker 1973). Its first pose becomes a sweep of
+    a fifth of a second from wherever the trajectory begins."""
+    kept = {0, len(motion) - 1}
+    stretches = [(0, len(motion) - 1)]
+    while stretches:
+        first, last = stretches.pop()
+        if last - first < 2:
+            continue
+        share = (motion.times[first : last + 1] - motion.times[first]) / (motion.times[last] - motion.times[first])
+        straight = motion.values[first] + share[:, None] * (motion.values[last] - motion.values[first])
+        off = np.abs(motion.values[first : last + 1] - straight).max(axis=1)
+        if off.max() > tolerance:
+            middle = first + int(off.argmax())
+            kept.add(middle)
+            stretches += [(first, middle), (middle, last)]
+    corners = sorted(kept)
+    lengths = [0.2, *np.diff(motion.times[corners])]
+    return [
+        Motion("sweep", round(float(s), 3), {n: round(float(motion[n][corner]), 1) for n in motion.names})
+        for corner, s in zip(corners, lengths, strict=True)
+        if s > 0
+    ]
+
+
 class MotionPath:
     """Builds a trajectory from motions, one after the other, at a frame rate."""
 
@@ -122,6 +166,19 @@ class MotionPath:
         self.parts.append((self.seconds, seconds, kind, begin, finish))
         self.seconds += seconds
         self.end = finish
+
+    @property
+    def motions(self) -> list[Motion]:
+        """What was added, in words: the controls that change."""
+        return [
+            Motion(
+                kind,
+                seconds,
+                {n: float(b) for n, a, b in zip(self.names, start, end, strict=True) if kind != "hold" and a != b}
+                or ({} if kind == "hold" else {self.names[0]: float(end[0])}),
+            )
+            for _, seconds, kind, start, end in self.parts
+        ]
 
     def trajectory(self) -> Trajectory:
         count = int(np.floor(self.seconds * self.frame_rate + 1e-6)) + 1

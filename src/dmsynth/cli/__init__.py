@@ -8,11 +8,11 @@ import os
 import sys
 
 import dmsynth
-from dmsynth.cli import datasets, experiments, faces, validation
+from dmsynth.cli import cockpit, datasets, experiments, faces, validation
 from dmsynth.cli.app import app, output
 from dmsynth.errors import DmsynthError, explain_os_error
 
-__all__ = ["app", "datasets", "experiments", "faces", "main", "validation"]
+__all__ = ["app", "cockpit", "datasets", "experiments", "faces", "main", "validation"]
 
 
 @app.command("version")

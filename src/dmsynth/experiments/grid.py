@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import cores
-from dmsynth.progress import console
+from dmsynth.progress import console, report
 
 Work = Callable[[Path, dict[str, Any]], None]
 _ON_A_GPU = 8  # trainings at once on a GPU
@@ -134,6 +134,7 @@ def _progress(title: str, jobs: int, things: str, done: Callable[[], float]) -> 
             text = f"{finished} of {jobs} {things}"
             if part > first:  # a resumed training first does again what its last checkpoint did not hold
                 left = timedelta(seconds=round(seconds * (1 - part) / (part - first)))
+                report(text, round(100 * part, 1), 100, (part - first) * jobs / seconds, left.total_seconds())
                 text += f", {3600 * (part - first) * jobs / seconds:.0f}/h, left {left}"
             bar.update(task, completed=part, description=text)
             if not console.is_terminal and (time.monotonic() - said > _SAY_EVERY or finished == jobs):

@@ -210,3 +210,41 @@ def save(figure: Any, path: Path, also: str | None = None) -> None:
             metadata = {"Date": None} if target.suffix == ".svg" else None
             figure.savefig(temporary, bbox_inches="tight", pad_inches=0.05, metadata=metadata)
     plt.close(figure)
+
+
+def motion_curves(
+    times: NDArray[np.float64], values: NDArray[np.float64], covered: NDArray[np.bool_], space: ControlSpace, path: Path
+) -> None:
+    """What is commanded over time: ``values`` (n, k) of a control space; grey where it is not ``covered`` (n,)."""
+    colours = ("#d1495b", "#1f77b4", "#2a9d5c")
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 3))
+        axis.fill_between(
+            times, 0, 1, where=~covered, transform=axis.get_xaxis_transform(), color="#e3e6ea", linewidth=0, step="mid"
+        )
+        for column, control in enumerate(space.controls):
+            axis.plot(times, values[:, column], color=colours[column % 3], linewidth=1.8, label=control.name)
+        axis.set_xlabel("seconds")
+        axis.set_ylabel(space.controls[0].unit)
+        axis.margins(x=0.01)
+        axis.legend(frameon=False, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.12))
+        save(figure, path)
+
+
+def loss_curves(curves: Path, path: Path) -> None:
+    """The losses of a training, ``curves.csv``, each on a scale of powers of ten. ``OSError`` or ``ValueError`` if
+    there is nothing to draw yet."""
+    table = pd.read_csv(curves)
+    names = [name for name in table.columns if name.startswith("validation/")]
+    if not len(table) or not names:
+        raise ValueError(f"{curves}: no validation yet")
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 3))
+        for number, name in enumerate(names):
+            axis.semilogy(
+                table["step"], table[name], color=f"C{number}", linewidth=1.6, marker=".", label=name.partition("/")[2]
+            )
+            axis.semilogy(table["step"], table[name.replace("validation", "train")], color=f"C{number}", alpha=0.35)
+        axis.set_xlabel("step (pale: training)")
+        axis.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+        save(figure, path)

@@ -10,6 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from dmsynth.errors import DmsynthError
+from dmsynth.files import write_text
+from dmsynth.trajectory import Motion
 from dmsynth.validation.scenarios import Scenario
 
 _LARGEST_FILE = 100_000  # bytes
@@ -106,6 +108,30 @@ def read_scenario(path: Path) -> Scenario:
     if scenario.name != path.stem:
         raise DmsynthError(f"{path}: holds the scenario {scenario.name!r}; name the file {scenario.name}.yaml")
     return scenario
+
+
+def write_scenario(path: Path, title: str, motions: Sequence[Motion], frame_rate: float, speed: float = 80.0) -> Path:
+    """Write motions as a scenario that expects no warning (``docs/scenarios.md`` says how to add some).
+
+    The file's name is the scenario's. Raises ``DmsynthError`` for a name or for motions that make no scenario.
+    """
+    moves = [
+        {"hold": motion.seconds} if motion.kind == "hold" else {motion.kind: motion.pose, "seconds": motion.seconds}
+        for motion in motions
+    ]
+    content = {
+        "name": path.stem,
+        "title": title,
+        "source": "drawn by hand",
+        "speed": speed,
+        "frame_rate": frame_rate,
+        "moves": moves,
+        "warnings": "ignore",
+    }
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    parse_scenario(text, path.name)
+    write_text(path, text)
+    return path
 
 
 def library() -> list[Path]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.trajectory import MotionPath, Trajectory
+from dmsynth.trajectory import Motion, MotionPath, Trajectory
 
 _LONGEST = 600.0  # seconds
 _PEAK_OVER_MEAN = 1.875  # of a minimum-jerk move's speed (Flash and Hogan 1985)
@@ -215,6 +215,11 @@ class Scenario(_Strict):
             axis=1,
         )
         return Trajectory(motion.names, motion.times, motion.values + swaying)
+
+    def motions(self) -> list[Motion]:
+        """Its moves in words, repeats written out; the pose it starts from first, sway left out."""
+        start = [Motion("sweep", 1 / self.frame_rate, self.start.named)] if any(self.start.named.values()) else []
+        return start + self._path()[0].motions
 
     def _path(self) -> tuple[MotionPath, dict[str, float]]:
         path = MotionPath(CONTROL_SPACES["rotation"].names, self.frame_rate, self.start.named)

@@ -1,0 +1,41 @@
+"""The other door: a web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dmsynth.cli.app import LivePortraitFolder, app
+from dmsynth.errors import DmsynthError
+
+
+@app.command("cockpit")
+def cockpit_command(
+    face: Annotated[
+        list[Path] | None, typer.Option(help="A face to begin with, beside starter; may be given again.")
+    ] = None,
+    workspace: Annotated[Path, typer.Option(help="The one folder that the page reads and writes.")] = Path("cockpit"),
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 7860.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    dms: Annotated[
+        list[str] | None, typer.Option(help="A DMS to validate, NAME=COMMAND with {video} in it; may be given again.")
+    ] = None,
+    liveportrait: LivePortraitFolder = None,
+) -> None:
+    """Steer a face live, draw what it shall do, train and validate, in a page on this machine alone."""
+    from dmsynth.cockpit.serving import open_cockpit
+
+    brought = {}
+    for path in face or []:
+        name = path.parent.name if path.name == "face.safetensors" else path.stem
+        if str(path) != "starter":
+            brought[name] = path
+    commands = {}
+    for text in dms or []:
+        name, equals, command = text.partition("=")
+        if not (name.strip() and equals and "{video}" in command):
+            raise DmsynthError(f"--dms {text}: give NAME=COMMAND with {{video}} in the command")
+        commands[name.strip()] = command.strip()
+    open_cockpit(workspace, brought, port, browser, liveportrait, commands)

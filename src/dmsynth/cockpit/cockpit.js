@@ -1,0 +1,375 @@
+// The cockpit's own parts of the page: steering live, recording the pad, playing a trajectory. Everything else is Gradio.
+"use strict";
+
+const SHOWN_SOURCES = 14;
+const TRACK_AFTER = 180; // milliseconds of rest before the tracker looks
+const SLOW_AFTER = 450; // and before LivePortrait draws
+
+// One connection: asks for a picture, or what the tracker reads in the last one; one question at a time.
+class Line {
+  constructor() {
+    this.waiting = Promise.resolve();
+  }
+
+  async open() {
+    if (this.socket && this.socket.readyState === WebSocket.OPEN) {
+      return;
+    }
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    this.socket = new WebSocket(`${scheme}//${location.host}/live`);
+    this.socket.binaryType = "arraybuffer";
+    await new Promise((opened, failed) => {
+      this.socket.onopen = opened;
+      this.socket.onerror = () => failed(new Error("The cockpit does not answer; is it still running?"));
+    });
+  }
+
+  ask(wish) {
+    const answer = this.waiting.then(async () => {
+      await this.open();
+      return new Promise((answered, failed) => {
+        this.socket.onmessage = (event) => answered(event.data);
+        this.socket.onclose = () => failed(new Error("The cockpit has ended. Start it again and reload this page."));
+        this.socket.send(JSON.stringify(wish));
+      });
+    });
+    this.waiting = answer.catch(() => {});
+    return answer;
+  }
+
+  async picture(wish) {
+    const data = await this.ask(wish);
+    if (typeof data === "string") {
+      throw new Error(JSON.parse(data).error);
+    }
+    const source = new DataView(data).getInt32(0, true);
+    const image = await createImageBitmap(new Blob([new Uint8Array(data, 4)], { type: "image/jpeg" }));
+    return { image, source };
+  }
+
+  async track() {
+    return JSON.parse(await this.ask({ track: true }));
+  }
+
+  close() {
+    this.socket?.close();
+  }
+}
+
+async function fetched(url, options) {
+  const response = await fetch(url, options);
+  const content = await response.json();
+  if (!response.ok) {
+    throw new Error(content.error ?? "The cockpit did not understand.");
+  }
+  return content;
+}
+
+function options(select, names, none) {
+  const before = select.value;
+  select.replaceChildren(
+    ...[...(none ? [none] : []), ...names].map((name) => {
+      const option = document.createElement("option");
+      option.value = name === none ? "" : name;
+      option.textContent = name;
+      return option;
+    }),
+  );
+  if ([...select.options].some((option) => option.value === before)) {
+    select.value = before;
+  }
+}
+
+class SteerTab {
+  constructor(root) {
+    this.root = root;
+    this.line = new Line();
+    this.tracking = new Line();
+    this.source = null;
+    root.innerHTML = `
+      <div class="cockpit-bar">
+        <label>Face <select class="cockpit-face"></select></label>
+        <label>Side by side with <select class="cockpit-other"></select></label>
+        <div class="cockpit-field"><span>Source of your own</span>
+          <label for="cockpit-bring"><input type="file" accept="image/*,video/*" id="cockpit-bring"
+            aria-label="Bring a portrait or a video"><span class="cockpit-button">Bring a portrait or a video …</span></label></div>
+      </div>
+      <div class="cockpit-message cockpit-error" role="alert"></div>
+      <div class="cockpit-steerer"></div>`;
+    this.message = root.querySelector(".cockpit-message");
+    this.faces = root.querySelector(".cockpit-face");
+    this.other = root.querySelector(".cockpit-other");
+    this.faces.addEventListener("change", () => this.guard(() => this.show(this.faces.value)));
+    this.other.addEventListener("change", () => this.guard(() => this.beside()));
+    for (const select of [this.faces, this.other]) {
+      select.addEventListener("focus", () => this.guard(() => this.list()));
+    }
+    const bring = root.querySelector("#cockpit-bring");
+    bring.addEventListener("change", () => bring.files[0] && this.guard(() => this.bring(bring.files[0])));
+    root.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      root.classList.add("cockpit-drop");
+    });
+    root.addEventListener("dragleave", () => root.classList.remove("cockpit-drop"));
+    root.addEventListener("drop", (event) => {
+      event.preventDefault();
+      root.classList.remove("cockpit-drop");
+      event.dataTransfer.files[0] && this.guard(() => this.bring(event.dataTransfer.files[0]));
+    });
+    this.guard(async () => {
+      await this.list();
+      await this.show(this.faces.value);
+    });
+  }
+
+  async guard(work) {
+    this.message.textContent = "";
+    try {
+      await work();
+    } catch (error) {
+      this.message.textContent = error.message;
+    }
+  }
+
+  async list() {
+    const names = await fetched("/api/faces");
+    options(this.faces, names.filter((name) => name !== "LivePortrait"));
+    options(this.other, names, "nothing");
+  }
+
+  async show(name) {
+    this.about = await fetched(`/api/face?name=${encodeURIComponent(name)}`);
+    this.source = null;
+    this.steerer?.close();
+    const root = this.root.querySelector(".cockpit-steerer");
+    this.steerer = new Steerer(root, this.about, async (values) => {
+      const drawn = await this.line.picture({ face: name, values, source: this.source });
+      this.said(values);
+      return drawn;
+    });
+    const table = document.createElement("table");
+    table.className = "cockpit-table";
+    table.innerHTML = `<thead><tr><th></th>${this.about.controls.map((c) => `<th scope="col">${c.name}</th>`).join("")}</tr></thead>
+      <tbody><tr class="cockpit-commanded"><th scope="row">commanded</th></tr><tr class="cockpit-tracked"><th scope="row">tracker reads</th></tr></tbody>`;
+    for (const row of table.querySelectorAll("tbody tr")) {
+      this.about.controls.forEach(() => row.append(document.createElement("td")));
+    }
+    this.note = document.createElement("p");
+    this.note.className = "cockpit-note";
+    root.querySelector(".steerer-controls").append(table, this.note);
+    const sources = document.createElement("div");
+    sources.className = "cockpit-sources";
+    sources.setAttribute("role", "group");
+    sources.setAttribute("aria-label", "Source frame");
+    root.querySelector(".steerer-picture").append(sources);
+    this.gallery(sources, name);
+    this.steerer.listeners.push((values) => this.changed(values));
+    this.changed(this.steerer.values);
+    await this.beside();
+  }
+
+  gallery(root, name) {
+    const count = Math.min(SHOWN_SOURCES, this.about.sources);
+    const auto = document.createElement("button");
+    auto.type = "button";
+    auto.className = "cockpit-auto";
+    auto.textContent = "whichever suits";
+    auto.onclick = () => this.choose(null, auto);
+    root.append(auto);
+    for (let i = 0; i < count; i++) {
+      const number = Math.round((i * (this.about.sources - 1)) / Math.max(1, count - 1));
+      const button = document.createElement("button");
+      button.type = "button";
+      button.innerHTML = `<img alt="source frame ${number}" src="/api/source?face=${encodeURIComponent(name)}&number=${number}">`;
+      button.onclick = () => this.choose(number, button);
+      root.append(button);
+    }
+    this.sources = root;
+    this.choose(null, auto);
+  }
+
+  choose(source, button) {
+    this.source = source;
+    for (const other of this.sources.children) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+    this.steerer.change(this.steerer.values, performance.now());
+  }
+
+  async bring(file) {
+    const { source } = await fetched("/api/source", { method: "POST", body: file });
+    const button = document.createElement("button");
+    button.type = "button";
+    const image = document.createElement("img");
+    image.alt = `source of your own: ${file.name}`;
+    if (file.type.startsWith("image/")) {
+      image.src = URL.createObjectURL(file);
+      button.append(image);
+    } else {
+      button.className = "cockpit-auto";
+      button.textContent = file.name.slice(0, 18);
+    }
+    button.onclick = () => this.choose(source, button);
+    this.sources.insertBefore(button, this.sources.children[1]);
+    this.choose(source, button);
+    this.brought = source;
+    await this.beside();
+  }
+
+  changed(values) {
+    const cells = this.root.querySelectorAll(".cockpit-commanded td");
+    values.forEach((value, i) => cells[i] && (cells[i].textContent = value.toFixed(1)));
+    clearTimeout(this.resting);
+    if (this.otherDraw) {
+      clearTimeout(this.drawingOther);
+      this.drawingOther = setTimeout(() => this.guard(this.otherDraw), this.other.value === "LivePortrait" ? SLOW_AFTER : 0);
+    }
+  }
+
+  // A picture has arrived: once the hand rests, the tracker looks at it.
+  said(values) {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(async () => {
+      try {
+        const found = await this.line.track();
+        if (String(values) !== String(this.steerer.values)) {
+          return;
+        }
+        const cells = this.root.querySelectorAll(".cockpit-tracked td");
+        this.about.controls.forEach((control, i) => {
+          const value = found.tracked?.[control.name];
+          cells[i].textContent = value === undefined ? "–" : value.toFixed(1);
+        });
+        this.note.textContent = found.reason ? `The tracker: ${found.reason}.` : `Tracker: ${found.tracker}.`;
+      } catch (error) {
+        this.note.textContent = error.message;
+      }
+    }, TRACK_AFTER);
+  }
+
+  async beside() {
+    this.root.querySelector(".cockpit-beside")?.remove();
+    this.otherLine?.close();
+    this.otherDraw = null;
+    const name = this.other.value;
+    if (!name) {
+      return;
+    }
+    if (name === "LivePortrait" && !this.brought) {
+      throw new Error("LivePortrait moves a picture: bring a portrait first.");
+    }
+    const size = name === "LivePortrait" ? this.about.size : (await fetched(`/api/face?name=${encodeURIComponent(name)}`)).size;
+    const figure = document.createElement("figure");
+    figure.className = "cockpit-beside";
+    figure.innerHTML = `<canvas width="${size[0]}" height="${size[1]}" role="img"></canvas><figcaption></figcaption>`;
+    figure.querySelector("figcaption").textContent = `${name}, at the same pose`;
+    const canvas = figure.querySelector("canvas");
+    canvas.setAttribute("aria-label", `${name}, at the same pose`);
+    this.root.querySelector(".steerer-picture").append(figure);
+    this.otherLine = new Line();
+    let [busy, again] = [false, false];
+    this.otherDraw = async () => {
+      if (busy) {
+        again = true;
+        return;
+      }
+      busy = true;
+      try {
+        do {
+          again = false;
+          const source = name === "LivePortrait" ? this.brought : null;
+          const { image } = await this.otherLine.picture({ face: name, values: this.steerer.values, source });
+          canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+          image.close();
+        } while (again);
+      } finally {
+        busy = false;
+      }
+    };
+    await this.otherDraw();
+  }
+}
+
+// The Trajectory tab's picture: it plays what the table says, and its pad can be recorded.
+class TrajectoryTab {
+  constructor(root) {
+    this.root = root;
+    this.line = new Line();
+    this.taken = null;
+    this.show("starter");
+  }
+
+  async show(name) {
+    if (name === this.name) {
+      return;
+    }
+    this.name = name;
+    try {
+      const about = await fetched(`/api/face?name=${encodeURIComponent(name)}`);
+      this.steerer?.close();
+      this.steerer = new Steerer(this.root, about, (values) => this.line.picture({ face: name, values, source: null }));
+      this.steerer.listeners.push((values) => this.taken?.push([performance.now() / 1000, ...values]));
+    } catch (error) {
+      this.root.textContent = error.message;
+    }
+  }
+
+  record() {
+    this.stop();
+    this.taken = [[performance.now() / 1000, ...this.steerer.values]];
+  }
+
+  recorded() {
+    const taken = this.taken ?? [];
+    if (this.taken) {
+      taken.push([performance.now() / 1000 + 0.01, ...this.steerer.values]);
+    }
+    this.taken = null;
+    return JSON.stringify(taken);
+  }
+
+  stop() {
+    cancelAnimationFrame(this.playing);
+  }
+
+  // rows: values a frame; the picture that is due is shown, none is waited for.
+  play(rows, rate) {
+    this.stop();
+    const begun = performance.now();
+    const step = () => {
+      const frame = Math.floor(((performance.now() - begun) / 1000) * rate);
+      const row = rows[Math.min(frame, rows.length - 1)];
+      if (String(row) !== String(this.steerer.values)) {
+        this.steerer.change(row, performance.now());
+      }
+      if (frame < rows.length) {
+        this.playing = requestAnimationFrame(step);
+      }
+    };
+    step();
+  }
+}
+
+window.dmsynthCockpit = {
+  record: () => window.dmsynthCockpit.trajectory?.record(),
+  recorded: () => window.dmsynthCockpit.trajectory?.recorded() ?? "[]",
+  show: (name) => window.dmsynthCockpit.trajectory?.show(name),
+  play: (text) => {
+    const { rows, rate } = JSON.parse(text || '{"rows": []}');
+    if (rows.length) {
+      window.dmsynthCockpit.trajectory?.play(rows, rate);
+    }
+  },
+};
+
+// Gradio makes its tabs when they are first opened.
+const tabs = { "cockpit-steer": SteerTab, "cockpit-trajectory": TrajectoryTab };
+setInterval(() => {
+  for (const [id, Tab] of Object.entries(tabs)) {
+    const root = document.getElementById(id);
+    if (root && !root.dataset.begun) {
+      root.dataset.begun = "yes";
+      window.dmsynthCockpit[id.replace("cockpit-", "")] = new Tab(root);
+    }
+  }
+}, 150);

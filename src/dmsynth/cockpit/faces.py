@@ -1,0 +1,221 @@
+"""The tab in which recordings become datasets, and datasets become faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio
+
+from dmsynth.cockpit.showing import TICK, job_in_html, sentences
+from dmsynth.dataset import open_dataset
+from dmsynth.errors import DmsynthError
+from dmsynth.jobs import Job, find_jobs, make_job
+from dmsynth.provenance import consent_of
+from dmsynth.report.figures import loss_curves
+from dmsynth.workspace import Workspace, slug
+
+_PICTURES = ("contact-sheet.png", "coverage.png", "marginals.png")
+_MODELS = {"SwapWarp": "swapwarp", "the thesis's": "rotation"}
+
+
+def tab(workspace: Workspace) -> None:
+    """Lay out the tab."""
+    gradio.Markdown("**1. Bring** recordings of one person, or one portrait → a dataset.")
+    with gradio.Row(equal_height=False):
+        with gradio.Column(scale=4):
+            files = gradio.File(
+                label="Recordings (.mp4, .mov, .mkv) or one portrait", file_count="multiple", height=150,
+                elem_id="cockpit-recordings",
+            )  # fmt: skip
+            with gradio.Row():
+                name = gradio.Textbox(label="Name", placeholder="driver-1", max_length=40, elem_id="cockpit-name")
+                consent = gradio.Textbox(
+                    label="Consent", placeholder="who may be shown, on what consent", max_length=200
+                )
+            bring = gradio.Button("Import", size="md", min_width=90, variant="primary", elem_id="cockpit-import")
+            importing = gradio.HTML(apply_default_css=False)
+            stop_import = gradio.Button("Stop", size="md", min_width=90, visible=False)
+        with gradio.Column(scale=6):
+            dataset = gradio.Dropdown(
+                list(workspace.datasets()), value=None, label="Dataset", elem_id="cockpit-dataset"
+            )
+            about = gradio.Markdown('<p class="cockpit-note">No dataset yet: bring a recording.</p>')
+            gallery = gradio.Gallery(label="Frames, coverage, distributions", columns=3, height=260, visible=False)
+    gradio.Markdown("**2. Train** a dataset in the background → a face. It goes on when this page is closed.")
+    with gradio.Row(equal_height=False):
+        with gradio.Column(scale=4):
+            with gradio.Row():
+                model = gradio.Dropdown(list(_MODELS), value=next(iter(_MODELS)), label="Model")
+                longest = gradio.Number(
+                    label="Seconds (0: until no better)", value=0, minimum=0, maximum=1e6,
+                    elem_id="cockpit-seconds",
+                )  # fmt: skip
+            train = gradio.Button("Train", size="md", min_width=90, variant="primary", elem_id="cockpit-train")
+            training = gradio.Dropdown(_titles(workspace), value=None, label="Training", elem_id="cockpit-training")
+            state = gradio.HTML(apply_default_css=False, value='<p class="cockpit-note">No training yet.</p>')
+            with gradio.Row():
+                stop = gradio.Button(
+                    "Stop", size="md", min_width=90, interactive=False, elem_id="cockpit-stop-training"
+                )
+                resume = gradio.Button(
+                    "Go on", size="md", min_width=90, interactive=False, elem_id="cockpit-resume-training"
+                )
+        with gradio.Column(scale=6):
+            preview = gradio.Image(
+                label="Sources, targets, and the sources steered there", type="filepath", visible=False
+            )
+            curves = gradio.Image(label="Losses", type="filepath", visible=False)
+    import_job = gradio.State(None)
+    timer, watch = gradio.Timer(TICK, active=False), gradio.Timer(TICK, active=False)
+
+    @sentences
+    def imported(files: list[str] | None, name: str, consent: str) -> tuple[Any, ...]:
+        if not files:
+            raise DmsynthError("bring a recording or a portrait first")
+        out = workspace.new("datasets", name or Path(files[0]).stem)
+        commands = _import(workspace, [Path(file) for file in files], out, consent.strip())
+        job = make_job(workspace.new("jobs", "import"), f"Importing {out.name}", "import", commands, {"out": str(out)})
+        job.start()
+        return job, gradio.Timer(active=True), job_in_html(job), gradio.update(visible=True)
+
+    def looked(job: Job | None) -> tuple[Any, ...]:
+        running = job is not None and job.state == "running"
+        choice: Any = gradio.skip()
+        if job is not None and job.state == "done":
+            choice = gradio.update(choices=list(workspace.datasets()), value=Path(job.about["out"]).name)
+        return gradio.Timer(active=running), job_in_html(job), gradio.update(visible=running), choice
+
+    def stopped(job: Job | None) -> str:
+        if job is not None:
+            job.stop()
+        return job_in_html(job)
+
+    @sentences
+    def opened(name: str | None) -> tuple[Any, Any]:
+        if not name:
+            return '<p class="cockpit-note">No dataset yet: bring a recording.</p>', gradio.update(visible=False)
+        known = workspace.datasets()
+        if name not in known:
+            raise DmsynthError(f"{name}: no such dataset")
+        shown = [str(known[name] / "info" / picture) for picture in _PICTURES]
+        there = [picture for picture in shown if Path(picture).is_file()]
+        return dataset_in_words(known[name]), gradio.update(value=there, visible=bool(there))
+
+    @sentences
+    def begun(name: str | None, model: str, seconds: float | None) -> tuple[Any, ...]:
+        known = workspace.datasets()
+        if name not in known:
+            raise DmsynthError("choose a dataset to learn from; import one if there is none")
+        if model not in _MODELS:
+            raise DmsynthError(f"{model}: no such model")
+        out = workspace.new("trainings", name or "")
+        command = ["train", str(known[str(name)]), "--model", _MODELS[model], "--out", str(out)]
+        command += ["--max-time", f"{seconds:g}s"] if seconds else []
+        job = make_job(
+            workspace.new("jobs", "training"), f"Training {out.name}", "training", [command], {"out": str(out)}
+        )
+        job.start()
+        return gradio.update(choices=_titles(workspace), value=job.folder.name), *watched(job.folder.name)
+
+    def watched(which: str | None) -> tuple[Any, ...]:
+        job = _job(workspace, which)
+        if job is None:
+            none, hidden = gradio.update(interactive=False), gradio.update(visible=False)
+            return (
+                gradio.Timer(active=False),
+                '<p class="cockpit-note">No training yet.</p>',
+                none,
+                none,
+                hidden,
+                hidden,
+            )
+        out, state = Path(job.about["out"]), job.state
+        losses: Path | None = job.folder / "losses.png"
+        try:
+            loss_curves(out / "curves.csv", job.folder / "losses.png")
+        except (OSError, ValueError):  # nothing validated yet
+            losses = None
+        shown = out / "preview.png"
+        note = job_in_html(job)
+        if state == "done":
+            note += f'<p class="cockpit-note">The face <b>{out.name}</b> can be steered now.</p>'
+        return (
+            gradio.Timer(active=state == "running"),
+            note,
+            gradio.update(interactive=state == "running"),
+            gradio.update(interactive=state in ("stopped", "interrupted", "failed")),
+            gradio.update(value=str(shown), visible=True) if shown.is_file() else gradio.update(visible=False),
+            gradio.update(value=str(losses), visible=True) if losses else gradio.update(visible=False),
+        )
+
+    @sentences
+    def halted(which: str | None) -> tuple[Any, ...]:
+        job = _job(workspace, which)
+        if job is not None:
+            job.stop()
+        return watched(which)
+
+    @sentences
+    def resumed(which: str | None) -> tuple[Any, ...]:
+        job = _job(workspace, which)
+        if job is not None:
+            job.start()
+        return watched(which)
+
+    seen = [watch, state, stop, resume, preview, curves]
+    bring.click(imported, [files, name, consent], [import_job, timer, importing, stop_import])
+    stop_import.click(stopped, import_job, importing)
+    timer.tick(looked, import_job, [timer, importing, stop_import, dataset])
+    dataset.focus(lambda: gradio.update(choices=list(workspace.datasets())), None, dataset)
+    dataset.change(opened, dataset, [about, gallery])
+    train.click(begun, [dataset, model, longest], [training, *seen])
+    training.focus(lambda: gradio.update(choices=_titles(workspace)), None, training)
+    training.input(watched, training, seen)
+    stop.click(halted, training, seen)
+    resume.click(resumed, training, seen)
+    watch.tick(watched, training, seen)
+
+
+def _import(workspace: Workspace, files: list[Path], out: Path, consent: str) -> list[list[str]]:
+    """The commands that make a dataset, and its pictures, of files that were brought."""
+    pictures = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".bmp")]
+    if pictures and len(files) > 1:
+        raise DmsynthError("bring either recordings, or one portrait alone")
+    kind = "portrait" if pictures else "recording"
+    kept = [str(workspace.take(file, kind)) for file in files]
+    command = ["dataset", "photo" if pictures else "recording", str(out), *kept]
+    command += ["--consent", consent] if consent else []
+    return [command, ["dataset", "info", str(out)]]
+
+
+def dataset_in_words(folder: Path) -> str:
+    """How many frames of what size, which were left out and why, and on whose consent."""
+    dataset = open_dataset(folder)
+    width, height = dataset.size
+    parts = [f"{len(dataset.split(split))} {split}" for split in ("train", "validation", "test")]
+    left_out = dataset.manifest.get("left_out") or {}
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in left_out.items()) or "none"
+    space, labels = dataset.about
+    values = dataset.controls(space, labels)
+    spans = ", ".join(
+        f"{c.name} {low:+.0f} to {high:+.0f} {c.unit}"
+        for c, low, high in zip(space.controls, values.min(axis=0), values.max(axis=0), strict=True)
+    )
+    return (
+        f"**{folder.name}**: {len(dataset)} frames of {width}×{height} ({', '.join(parts)}). {spans}.\n\n"
+        f"Left out: {reasons}. Consent: {consent_of(dataset.manifest)}."
+    )
+
+
+def _titles(workspace: Workspace) -> list[tuple[str, str]]:
+    """Trainings for a dropdown, the newest first: what is read, and the job's folder."""
+    jobs = [job for job in find_jobs(workspace.root / "jobs") if job.about["kind"] == "training"]
+    return [(f"{Path(job.about['out']).name} ({job.state})", job.folder.name) for job in jobs]
+
+
+def _job(workspace: Workspace, which: str | None) -> Job | None:
+    """A job by its folder's name."""
+    if not which or slug(which) != which or not (workspace.root / "jobs" / which / "job.json").is_file():
+        return None
+    return Job(workspace.root / "jobs" / which)

@@ -1,0 +1,183 @@
+"""Steering live: a WebSocket beside Gradio's queue, so that the picture follows the hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import struct
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+from fastapi import WebSocket, WebSocketDisconnect
+
+from dmsynth.errors import DmsynthError
+from dmsynth.live import LiveFace
+from dmsynth.steering import SteerableFace, load_face
+from dmsynth.trackers import Tracker, why_unusable
+from dmsynth.video import Image, to_rgb
+from dmsynth.web.description import description
+from dmsynth.workspace import Workspace
+
+_QUALITY = 90  # of the JPEGs that are sent
+_OPEN_FACES, _SOURCES = 4, 64  # kept in memory
+_LARGEST_MESSAGE = 4000  # characters
+PORTRAIT = "LivePortrait"
+
+
+@dataclass
+class _Hand:
+    """What is remembered of one connection: its last picture, and which source frame that came from."""
+
+    image: Image | None = None
+    face: str = ""
+    source: int | None = None
+
+
+@dataclass
+class Studio:
+    """The faces that are open, the source frames that were brought, and who draws: one at a time, first come first
+    served, so that no hand starves another.
+
+    Attributes:
+        liveportrait: its official checkout, where whoever started the cockpit has one.
+    """
+
+    workspace: Workspace
+    liveportrait: Path | None = None
+    _faces: OrderedDict[str, tuple[float, LiveFace]] = field(default_factory=OrderedDict)
+    _sources: OrderedDict[str, Image] = field(default_factory=OrderedDict)
+    _appearances: OrderedDict[tuple[str, str], Any] = field(default_factory=OrderedDict)
+    _drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "drawing"))
+    _tracking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "tracking"))
+    _tracker: Tracker | None = None
+
+    def names(self) -> list[str]:
+        """Whatever can be steered here."""
+        return [*self.workspace.faces(), *([PORTRAIT] if self.liveportrait else [])]
+
+    def face(self, name: str) -> LiveFace:
+        """A face by its name, opened once. ``DmsynthError`` if there is none."""
+        path = self.workspace.face(name)
+        changed = path.stat().st_mtime if path.is_file() else 0.0  # trained on since
+        if name not in self._faces or self._faces[name][0] != changed:
+            self._faces[name] = (changed, LiveFace(load_face(path)))
+        self._faces.move_to_end(name)
+        while len(self._faces) > _OPEN_FACES:
+            self._faces.popitem(last=False)
+        return self._faces[name][1]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """What a page must know of a face, and how many source frames it has."""
+        face = self.face(name).face
+        return description(face, name) | {"sources": len(face.trained.sources)}
+
+    def keep_source(self, image: Image) -> str:
+        """Keep a source frame that somebody brought; returns the name by which it is steered from."""
+        name = secrets.token_hex(8)
+        self._sources[name] = image
+        while len(self._sources) > _SOURCES:
+            self._sources.popitem(last=False)
+        return name
+
+    def tracker(self) -> Tracker:
+        """Opened when it is first needed: it takes seconds."""
+        if self._tracker is None:
+            from dmsynth.trackers import open_tracker
+
+            self._tracker = open_tracker()
+        return self._tracker
+
+    def draw(self, hand: _Hand, wish: dict[str, Any]) -> bytes:
+        """A picture for a hand: four bytes, the number of its source frame (−1: one that was brought), and a JPEG."""
+        name, values, source = str(wish.get("face")), wish.get("values"), wish.get("source")
+        if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
+            raise DmsynthError("give the controls' values as numbers")
+        if name == PORTRAIT and self.liveportrait is not None:
+            face: SteerableFace = self._given(name, str(source))
+            hand.image = next(face.frames(face.trained.space.decode(face.trained.space.encode([values]))))
+            hand.source = None
+        else:
+            live = self.face(name)
+            last = hand.source if hand.face == name else None
+            own = source if isinstance(source, int) and not isinstance(source, bool) else None
+            given = self._given(name, source) if isinstance(source, str) else None
+            drawn = live.draw(values, last, own, given)
+            hand.image, hand.source = drawn.image, drawn.source
+        hand.face = name
+        done, jpeg = cv2.imencode(
+            ".jpg",
+            hand.image if hand.image.ndim == 2 else cv2.cvtColor(hand.image, cv2.COLOR_RGB2BGR),
+            [cv2.IMWRITE_JPEG_QUALITY, _QUALITY],
+        )
+        assert done
+        return struct.pack("<i", -1 if hand.source is None else hand.source) + jpeg.tobytes()
+
+    def _given(self, name: str, source: str) -> Any:
+        """A brought source frame, encoded for a face."""
+        if source not in self._sources:
+            raise DmsynthError("this source frame is not here any more; bring it again")
+        if (name, source) not in self._appearances:
+            image = self._sources[source]
+            if name == PORTRAIT:
+                from dmsynth.baselines.liveportrait import steerable
+                from dmsynth.baselines.liveportrait_checkout import open_networks
+
+                assert self.liveportrait is not None
+                networks = open_networks(self.liveportrait)
+                self._appearances[name, source] = steerable(
+                    networks, self.liveportrait, to_rgb(image), self.tracker(), "the source"
+                )
+            else:
+                self._appearances[name, source] = self.face(name).face.appearance(image)
+            while len(self._appearances) > _SOURCES:
+                self._appearances.popitem(last=False)
+        return self._appearances[name, source]
+
+    def track(self, hand: _Hand) -> dict[str, Any]:
+        """What the tracker reads in a hand's last picture."""
+        if hand.image is None:
+            raise DmsynthError("there is no picture yet")
+        faces = self.tracker()(hand.image)
+        reason = why_unusable(faces, hand.image)
+        tracked = None if reason else {name: round(value, 1) for name, value in faces[0].pose.items()}
+        return {"tracked": tracked, "reason": reason, "tracker": self.tracker().name}
+
+    async def serve(self, socket: WebSocket) -> None:
+        """One connection, from its first wish to its last: each is answered before the next is read, so a hand that
+        asks too fast waits for itself only."""
+        await socket.accept()
+        hand, loop = _Hand(), asyncio.get_running_loop()
+        try:
+            while True:
+                text = await socket.receive_text()
+                try:
+                    wish = _read(text)
+                    if wish.get("track"):
+                        found = await loop.run_in_executor(self._tracking, partial(self.track, hand))
+                        await socket.send_text(json.dumps(found))
+                    else:
+                        await socket.send_bytes(
+                            await loop.run_in_executor(self._drawing, partial(self.draw, hand, wish))
+                        )
+                except DmsynthError as error:
+                    await socket.send_text(json.dumps({"error": str(error)}))
+        except (WebSocketDisconnect, RuntimeError):
+            return  # the page was closed, perhaps in the middle of an answer
+
+
+def _read(text: str) -> dict[str, Any]:
+    if len(text) > _LARGEST_MESSAGE:
+        raise DmsynthError("this message is too long")
+    try:
+        wish = json.loads(text)
+    except json.JSONDecodeError:
+        raise DmsynthError("this message is no JSON") from None
+    if not isinstance(wish, dict):
+        raise DmsynthError("this message is no object")
+    return wish

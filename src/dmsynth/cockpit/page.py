@@ -1,0 +1,193 @@
+"""The page: Gradio's tabs and our own routes, on this machine alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import cv2
+import gradio
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+
+from dmsynth.cockpit import faces, steer, trajectory, validate
+from dmsynth.cockpit.live import Studio
+from dmsynth.errors import DmsynthError
+from dmsynth.video import Image, read_image, read_video
+from dmsynth.workspace import LARGEST
+
+_ASSETS = {
+    "steerer.js": ("dmsynth.web", "text/javascript"),
+    "steerer.css": ("dmsynth.web", "text/css"),
+    "cockpit.js": ("dmsynth.cockpit", "text/javascript"),
+    "cockpit.css": ("dmsynth.cockpit", "text/css"),
+}
+_SHOWN = {".html", ".xml", ".json", ".mp4", ".png", ".parquet", ".yaml", ".jsonl"}  # of the workspace's files
+_HERE = ("127.0.0.1", "localhost", "[::1]")
+_CHUNK = 2**20
+# A report may run its own scripts, and reach nothing: neither the page around it nor any other address.
+_REPORT_POLICY = "sandbox allow-scripts allow-popups; default-src 'self' 'unsafe-inline' data: blob:"
+
+
+def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
+    """The application.
+
+    Args:
+        dmss: DMSs that whoever started the cockpit named, by name their command lines (``--dms``).
+    """
+    workspace = studio.workspace
+    os.environ["GRADIO_TEMP_DIR"] = str((workspace.root / "uploads" / ".gradio").resolve())
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.middleware("http")(_only_from_here)
+
+    @app.get("/own/{name}")
+    def asset(name: str) -> Response:
+        if name not in _ASSETS:
+            return PlainTextResponse("no such file", 404)
+        package, kind = _ASSETS[name]
+        content = files(package).joinpath(name).read_text("utf-8")
+        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    @app.get("/api/faces")
+    def names() -> Response:
+        return JSONResponse(studio.names())
+
+    @app.get("/api/face")
+    def face(name: str) -> Response:
+        return _answered(lambda: JSONResponse(studio.describe(name)))
+
+    @app.get("/api/source")
+    def source(face: str, number: int) -> Response:
+        return _answered(lambda: _picture(studio, face, number))
+
+    @app.post("/api/source")
+    async def bring(request: Request) -> Response:
+        return await _brought(studio, request)
+
+    @app.get("/files/{path:path}")
+    def file(path: str) -> Response:
+        return _file(studio, path)
+
+    @app.websocket("/live")
+    async def live(socket: WebSocket) -> None:
+        if not _is_ours(socket.headers.get("host"), socket.headers.get("origin")):
+            await socket.close(1008)
+            return
+        await studio.serve(socket)
+
+    head = "".join(
+        [
+            '<link rel="stylesheet" href="/own/steerer.css"><link rel="stylesheet" href="/own/cockpit.css">',
+            '<script src="/own/steerer.js"></script><script src="/own/cockpit.js"></script>',
+        ]
+    )
+    fonts = ["system-ui", "sans-serif"]
+    theme = gradio.themes.Base(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["monospace"])
+    return gradio.mount_gradio_app(
+        app,
+        _tabs(studio, dmss),
+        path="/",
+        server_name="127.0.0.1",
+        footer_links=[],
+        allowed_paths=[],
+        max_file_size=LARGEST["recording"],
+        ssr_mode=False,
+        show_error=True,
+        theme=theme,
+        head=head,
+    )
+
+
+def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
+    with gradio.Blocks(title="dmsynth cockpit", analytics_enabled=False, fill_width=True) as blocks:
+        gradio.HTML(apply_default_css=False, value='<h1 class="cockpit-title">dmsynth <span>cockpit</span></h1>')
+        with gradio.Tabs():
+            with gradio.Tab("Steer"):
+                steer.tab()
+            with gradio.Tab("Trajectory"):
+                trajectory.tab(studio.workspace)
+            with gradio.Tab("Faces"):
+                faces.tab(studio.workspace)
+            with gradio.Tab("Validate"):
+                validate.tab(studio.workspace, dmss)
+    return blocks
+
+
+async def _only_from_here(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse pages of other sites that let a visitor's browser speak to this one, by whatever name they reach it."""
+    if not _is_ours(request.headers.get("host"), request.headers.get("origin")):
+        return PlainTextResponse("this page is for this machine alone", 403)
+    response = await go_on(request)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    return response
+
+
+def _is_ours(host: str | None, origin: str | None) -> bool:
+    """Whether a request names this machine, and comes from a page of this machine's, or from no page."""
+    name = (host or "").rpartition(":")[0] or (host or "")
+    if name not in _HERE:
+        return False
+    return origin is None or urlsplit(origin).netloc == host
+
+
+def _answered(make: Callable[[], Response]) -> Response:
+    try:
+        return make()
+    except DmsynthError as error:
+        return JSONResponse({"error": str(error)}, 404)
+
+
+def _picture(studio: Studio, name: str, number: int) -> Response:
+    sources = studio.face(name).face.trained.sources
+    if not 0 <= number < len(sources):
+        raise DmsynthError(f"{name}: has source frames 0 to {len(sources) - 1}")
+    frame = sources[number]
+    small = cv2.resize(frame, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+    done, jpeg = cv2.imencode(".jpg", small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+    assert done
+    return Response(jpeg.tobytes(), media_type="image/jpeg", headers={"Cache-Control": "max-age=600"})
+
+
+async def _brought(studio: Studio, request: Request) -> Response:
+    """A portrait, or a video whose first frame is the source, brought as the body of a request."""
+    kept, taken = studio.workspace.root / "uploads" / f".brought-{os.urandom(6).hex()}", 0
+    try:
+        with kept.open("wb") as file:
+            async for chunk in request.stream():
+                taken += len(chunk)
+                if taken > LARGEST["portrait"]:
+                    message = f"a source has at most {LARGEST['portrait'] // _CHUNK} MB; this one is larger"
+                    return JSONResponse({"error": message}, 413)
+                file.write(chunk)
+        return _answered(lambda: JSONResponse({"source": studio.keep_source(_first_frame(kept))}))
+    finally:
+        kept.unlink(missing_ok=True)
+
+
+def _first_frame(brought: Path) -> Image:
+    try:
+        return read_image(brought)
+    except DmsynthError:
+        try:
+            return next(iter(read_video(brought))).image
+        except (DmsynthError, StopIteration):
+            raise DmsynthError("this is neither a picture nor a video; give .png, .jpg or .mp4") from None
+
+
+def _file(studio: Studio, path: str) -> Response:
+    """A file of the workspace: results and videos, nothing else."""
+    try:
+        found = studio.workspace.inside(path)
+    except DmsynthError:
+        return PlainTextResponse("no such file", 404)
+    parts = found.relative_to(studio.workspace.root.resolve()).parts
+    known = len(parts) > 1 and parts[0] in ("results", "videos", "trainings", "datasets", "scenarios")
+    if not known or found.suffix not in _SHOWN or not found.is_file() or any(part.startswith(".") for part in parts):
+        return PlainTextResponse("no such file", 404)
+    headers = {"Content-Security-Policy": _REPORT_POLICY, "Cache-Control": "no-cache"}
+    return FileResponse(found, headers=headers)

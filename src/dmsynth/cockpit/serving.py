@@ -1,0 +1,75 @@
+"""Start the cockpit: on loopback only, and nothing opened but this one page."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import webbrowser
+from pathlib import Path
+
+from dmsynth.errors import DmsynthError
+from dmsynth.workspace import Workspace
+
+_FIRST, _TRIED = 7860, 40  # ports
+
+
+def open_cockpit(
+    root: Path,
+    brought: dict[str, Path] | None = None,
+    port: int | None = None,
+    browser: bool = True,
+    liveportrait: Path | None = None,
+    dmss: dict[str, str] | None = None,
+) -> None:
+    """Serve the cockpit until it is interrupted.
+
+    Args:
+        root: the workspace; made if it is not there.
+        brought: faces from elsewhere by name.
+        port: on 127.0.0.1; by default the first free one from 7860. 0: any free one.
+        browser: open the page in the user's browser.
+        liveportrait: LivePortrait's official checkout.
+        dmss: DMSs by name: command lines with {video} in them.
+
+    Raises:
+        DmsynthError: a port that is taken, or Gradio is not installed.
+    """
+    try:
+        import uvicorn
+
+        from dmsynth.cockpit.live import Studio
+        from dmsynth.cockpit.page import build
+    except ModuleNotFoundError as error:
+        raise DmsynthError(f"the cockpit needs {error.name}; pip install 'dmsynth[cockpit]'") from None
+    studio = Studio(Workspace(root, brought or {}), liveportrait)
+    for name in ["starter", *(brought or {})]:
+        studio.face(name)  # what cannot be opened is said now
+    listening = _listen(port)
+    app = build(studio, dmss or {})
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws_max_size=65_536, timeout_graceful_shutdown=2))
+
+    def welcome() -> None:
+        print(f"cockpit: {address}  (Ctrl-C ends it)", flush=True)  # noqa: T201
+        if browser:
+            webbrowser.open(address)
+        with contextlib.suppress(DmsynthError):
+            studio.tracker()  # takes seconds, and is wanted soon
+
+    threading.Timer(0.3, welcome).start()
+    server.run(sockets=[listening])
+
+
+def _listen(port: int | None) -> socket.socket:
+    """A socket on 127.0.0.1 at ``port``, or the first free one. ``DmsynthError`` if it is taken."""
+    for candidate in [port] if port is not None else range(_FIRST, _FIRST + _TRIED):
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(("127.0.0.1", candidate))
+            return listening
+        except OSError:
+            listening.close()
+    wanted = f"port {port}" if port is not None else f"every port from {_FIRST} to {_FIRST + _TRIED - 1}"
+    raise DmsynthError(f"{wanted} is taken by another program; give another --port")

@@ -1,0 +1,72 @@
+"""How the tabs show things: jobs as text with a bar, errors as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from html import escape
+from typing import Any, TypeVar
+
+import gradio
+
+from dmsynth.errors import DmsynthError
+from dmsynth.jobs import Job
+
+R = TypeVar("R")
+TICK = 1.5  # seconds between two looks at what runs
+
+
+def sentences(function: Callable[..., R]) -> Callable[..., R]:
+    """What is wrong, as a sentence on the page instead of a traceback in the log."""
+
+    @wraps(function)
+    def guarded(*arguments: Any) -> R:
+        try:
+            return function(*arguments)
+        except DmsynthError as error:
+            raise gradio.Error(str(error), duration=None, print_exception=False) from None
+        except OSError as error:
+            raise gradio.Error(f"{error.strerror or error}", duration=None, print_exception=False) from None
+
+    return guarded
+
+
+def job_in_html(job: Job | None) -> str:
+    """A job's title, state, bar, and what went wrong."""
+    if job is None:
+        return ""
+    state, about = job.state, job.about
+    said = {
+        "running": "running",
+        "done": "done",
+        "stopped": "stopped; it can go on",
+        "interrupted": "interrupted; it can go on",
+        "failed": "failed",
+    }[state]
+    body = f'<span class="cockpit-state">{said}</span><b>{escape(about["title"])}</b>'
+    seen = job.progress
+    if state == "running":
+        total, done = seen.get("total"), seen.get("done") or 0
+        share = f' value="{done / total:.3f}"' if total else ""
+        body += f'<progress max="1"{share} aria-label="progress"></progress>'
+        body += f"<div>{escape(_in_words(seen)) or 'starting …'}</div>"
+    elif state == "failed":
+        body += f'<div class="cockpit-error" role="alert">{escape(job.error)}</div>'
+    return f'<div class="cockpit-job" role="status">{body}</div>'
+
+
+def _in_words(seen: dict[str, Any]) -> str:
+    if not seen:
+        return ""
+    total, left = seen.get("total"), seen.get("left")
+    share = f"{100 * seen['done'] / total:.0f} %" if total else f"{seen['done']:g} done"
+    words = [str(seen["title"]), share, f"{seen['rate']:.1f} a second"]
+    if left is not None:
+        words.append(f"{timedelta(seconds=round(left))} left")
+    return " · ".join(words)
+
+
+def jobs_in_html(jobs: list[Job], empty: str) -> str:
+    """Several jobs under one another, or the sentence for none."""
+    return "".join(map(job_in_html, jobs)) or f'<p class="cockpit-note">{escape(empty)}</p>'

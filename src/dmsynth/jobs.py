@@ -1,0 +1,193 @@
+"""Long work beside whoever asked for it: dmsynth's own commands, in processes that nobody's end takes along.
+
+A job is a folder:
+
+    job.json        what it is for, and its commands
+    lock            held as long as a process of the job lives, whoever started it
+    state.json      which process leads it, how many of its commands are done, and how it ended
+    progress.json   how far it is (``dmsynth.progress``)
+    log.txt         what the commands said
+
+Commands are dmsynth's, so one that was interrupted goes on when it is run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dmsynth.errors import DmsynthError
+from dmsynth.files import read_json, write_json
+from dmsynth.progress import ENVIRONMENT
+
+_PATIENCE = 20.0  # seconds that a job has to end by itself when it is told to
+_TAIL = 20_000  # bytes of a log that are read
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, running or not."""
+
+    folder: Path
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """``title``, ``kind``, ``made`` (seconds since 1970), ``commands``, and what whoever started it noted."""
+        return dict(read_json(self.folder / "job.json"))
+
+    @property
+    def state(self) -> str:
+        """``running``, ``done``, ``stopped``, ``failed``, or ``interrupted``: killed, or the machine went down."""
+        if self.is_alive():
+            return "running"
+        state = self._state()
+        if state.get("stopped"):
+            return "stopped"
+        if "code" not in state:
+            return "interrupted"
+        return "failed" if state["code"] else "done"
+
+    def is_alive(self) -> bool:
+        """Whether any process of it lives: each holds the lock."""
+        import fcntl
+
+        with (self.folder / "lock").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """``title``, ``done``, ``total``, ``rate`` (a second), ``left`` (seconds); empty before anything is known."""
+        path = self.folder / "progress.json"
+        try:
+            return dict(read_json(path)) if path.is_file() else {}
+        except DmsynthError:
+            return {}
+
+    @property
+    def log(self) -> str:
+        """The end of what its commands said."""
+        path = self.folder / "log.txt"
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            return file.read().decode("utf-8", "replace")
+
+    @property
+    def error(self) -> str:
+        """The one line that a failed command left."""
+        lines = [line for line in self.log.splitlines() if line.strip()]
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return errors[-1] if errors else (lines[-1] if lines else "it said nothing")
+
+    def start(self) -> None:
+        """Run it, or go on where it stopped, in a session of its own. ``DmsynthError`` if it is running."""
+        if self.is_alive():
+            raise DmsynthError(f"{self.about['title']}: is running already")
+        write_json(self.folder / "state.json", {"finished": self._state().get("finished", 0)})
+        with (self.folder / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dmsynth.jobs", str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        while "leader" not in self._state() and process.poll() is None:
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it; what its commands had done is kept. Returns when nothing of it lives."""
+        if not self.is_alive():
+            return
+        write_json(self.folder / "state.json", self._state() | {"stopped": True})
+        leader, begun = int(self._state().get("leader", 0)), time.monotonic()
+        for signum in (signal.SIGINT, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if leader > 1:
+                    os.killpg(leader, signum)
+            while self.is_alive() and time.monotonic() - begun < _PATIENCE:
+                time.sleep(0.05)
+            begun = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        path = self.folder / "state.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+
+def make_job(
+    folder: Path, title: str, kind: str, commands: Sequence[Sequence[str]], note: dict[str, Any] | None = None
+) -> Job:
+    """A job of ``dmsynth`` commands, each a list of arguments, in a new ``folder``; it is not started."""
+    folder.mkdir(parents=True)
+    about = {"title": title, "kind": kind, "made": time.time(), "commands": [list(map(str, c)) for c in commands]}
+    write_json(folder / "job.json", about | (note or {}))
+    (folder / "lock").touch()
+    return Job(folder)
+
+
+def find_jobs(folder: Path) -> list[Job]:
+    """The jobs in a folder, the newest first."""
+    jobs = [Job(path.parent) for path in folder.glob("*/job.json")]
+    return sorted(jobs, key=lambda job: -float(job.about["made"]))
+
+
+def _lead(folder: Path) -> int:
+    """Run the commands that are not done, one after the other: the process that leads a job."""
+    import fcntl
+
+    about = read_json(folder / "job.json")
+    lock = (folder / "lock").open("ab")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    signal.signal(signal.SIGINT, lambda *_: None)  # for the command; this process writes down how it ended
+    state = read_json(folder / "state.json") | {"leader": os.getpid()}
+    write_json(folder / "state.json", state)
+    environment = os.environ | {ENVIRONMENT: str(folder / "progress.json"), "COLUMNS": "200"}
+    code = 0
+    for number, command in enumerate(about["commands"]):
+        if number < int(state["finished"]):
+            continue
+        (folder / "progress.json").unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "dmsynth.cli", *command],
+            env=environment,
+            check=False,
+            pass_fds=[lock.fileno()],
+            preexec_fn=_kindly,
+        )
+        code = done.returncode
+        if code and not (about["kind"] == "validation" and code == 1 and _has_results(command)):
+            break
+        code = 0
+        state = read_json(folder / "state.json") | {"finished": number + 1}
+        write_json(folder / "state.json", state)
+    write_json(folder / "state.json", read_json(folder / "state.json") | {"code": code})
+    return code
+
+
+def _has_results(command: Sequence[str]) -> bool:
+    """Whether a validation came to a verdict: that a DMS fails is no failure of the job."""
+    out = Path(command[list(command).index("--out") + 1])
+    return (out / "results.json").is_file()
+
+
+def _kindly() -> None:
+    """Whoever works on this machine goes first."""
+    with contextlib.suppress(OSError):
+        os.nice(5)
+
+
+if __name__ == "__main__":
+    sys.exit(_lead(Path(sys.argv[1])))
