@@ -67,6 +67,7 @@ class SteerableFace:
         source: Image | None = None,
         carried: NDArray[np.float32] | None = None,
         moving: bool = True,
+        at: NDArray[np.float64] | None = None,
     ) -> Iterator[Image]:
         """One frame for each row of ``values`` (n, k), in the order and units of the face's control space.
 
@@ -75,17 +76,20 @@ class SteerableFace:
         Args:
             carried: (n, c) carried codes of the frames; by default they stay the source's.
             moving: the rows are a motion: change the source seldom, and blend over when it changes.
+            at: (k,) the ``source``'s own controls, where they are known; by default the encoder reads them.
         """
         CONTROL_SPACES[self.trained.space.name].check(values)
         network, own = self._network, source is None
         with torch.inference_mode():
             if own:
                 sources, source_codes = self.trained.sources, self.trained.source_codes
-                known: list[torch.Tensor | None] = [torch.from_numpy(code[None]) for code in source_codes]
+                known = [torch.from_numpy(code[None]) for code in source_codes]
             else:
-                sources, known = np.asarray(source)[None], [None]
+                sources = np.asarray(source)[None]
             k = self.trained.space.size
-            encoded = lru_cache(maxsize=_KEPT)(lambda s: network.encode(self.to_network(sources[s]), known[s]))
+            encoded = lru_cache(maxsize=_KEPT)(
+                lambda s: network.encode(self.to_network(sources[s]), known[s]) if own else self._encoded(source, at)
+            )
             codes = self.trained.space.encode(values)
             if self.trained.carried.size:
                 at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].numpy()
@@ -105,14 +109,28 @@ class SteerableFace:
                     total = total + images * torch.from_numpy(shares[chunk, s]).float()[:, None, None, None]
                 yield from to_pixels(total)
 
-    def appearance(self, source: Image | None = None) -> tuple[Any, NDArray[np.float32]]:
-        """A source frame, encoded, and its carried codes (c,); by default the face's most typical one."""
+    def _encoded(self, source: Image | None, at: NDArray[np.float64] | None) -> Any:
+        """A given source frame, encoded, with its own controls ``at`` in place of those that the encoder reads."""
+        assert source is not None
+        images, k = self.to_network(source), self.trained.space.size
+        appearance = self._network.encode(images)
+        if at is None:
+            return appearance
+        code = self._network.controls(appearance)[:, : k + self.trained.carried.size].clone()
+        code[0, :k] = torch.from_numpy(self.trained.space.encode(at))
+        return self._network.encode(images, code)
+
+    def appearance(
+        self, source: Image | None = None, at: NDArray[np.float64] | None = None
+    ) -> tuple[Any, NDArray[np.float32]]:
+        """A source frame, encoded, and its carried codes (c,); by default the face's most typical one. ``at`` as in
+        ``frames``."""
         with torch.inference_mode():
             if source is None:
                 code = self.trained.source_codes[0]
                 appearance = self._network.encode(self.to_network(self.trained.source), torch.from_numpy(code[None]))
             else:
-                appearance = self._network.encode(self.to_network(source))
+                appearance = self._encoded(source, at)
                 code = self._network.controls(appearance)[0].numpy()
             return appearance, code[self.trained.space.size :][: self.trained.carried.size]
 
@@ -263,6 +281,7 @@ def steer_to_video(
     frame_rate: float,
     source: Image | None = None,
     outside: str = "warn",
+    at: NDArray[np.float64] | None = None,
 ) -> Path:
     """Render a trajectory to a video and write beside it, as ``OUT.parquet``, what was commanded frame by frame, and
     as ``OUT.provenance.json`` where the video comes from.
@@ -270,6 +289,7 @@ def steer_to_video(
     Args:
         outside: what to do with poses outside the training coverage: ``warn``, ``strict`` (refuse), ``clip``, or
             ``mark`` (say nothing and show no progress: for work beside other work; the table says it).
+        at: (k,) the source's own controls, where they are known.
 
     Returns:
         The table's path. Its columns: ``frame``, ``time``, the controls as commanded, whether the training frames
@@ -300,7 +320,7 @@ def steer_to_video(
     with (
         VideoWriter(out, *face.size, frame_rate, origin.metadata()) as video,
         nullcontext(_nothing) if outside == "mark" else progress("steering", len(values)) as advance,
-        closing(ahead(face.frames(values, source))) as images,  # one thread draws, the other encodes
+        closing(ahead(face.frames(values, source, at=at))) as images,  # one thread draws, the other encodes
     ):
         for image in images:
             video.write(image)

@@ -129,7 +129,7 @@ def steer(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Render a face along a trajectory."""
-    from dmsynth.driving import Driving, fitted, read_trajectory, source_pose
+    from dmsynth.driving import Driving, as_source, fitted, read_trajectory
     from dmsynth.steering import keep_inputs, read_source, steer_to_video
     from dmsynth.trackers import open_tracker
 
@@ -153,18 +153,19 @@ def steer(
         output.print(f"video: {out}\ntable: {table}")
         return
     space, coverage = steerable.trained.space, steerable.trained.coverage
-    begin, frame = space.decode(steerable.trained.source_codes[0][: space.size]), None
+    begin, frame, at = space.decode(steerable.trained.source_codes[0][: space.size]), None, None
     if source:
         frame = read_source(source)
         if space.name == "rotation":
-            begin = source_pose(frame, source, space, coverage, open_tracker(tracker, tracker_model))
+            frame, begin = as_source(frame, source, steerable, open_tracker(tracker, tracker_model))
+            at = begin
     motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin)
     motion = motion.first(seconds, trajectory) if seconds else motion
     if fit:
         motion, share = fitted(motion, space, coverage)
         output.print(f"fitted: {share:.0%} of the motion")
     table = steer_to_video(
-        steerable, motion, out, frame_rate, frame, "strict" if strict else "clip" if clip else "warn"
+        steerable, motion, out, frame_rate, frame, "strict" if strict else "clip" if clip else "warn", at
     )
     output.print(f"video: {out}\ntable: {table}")
 

@@ -162,6 +162,9 @@ class SteerTab {
     sources.setAttribute("role", "group");
     sources.setAttribute("aria-label", "Source frame");
     root.querySelector(".steerer-picture").append(sources);
+    this.hint = document.createElement("p");
+    this.hint.className = "cockpit-note";
+    sources.after(this.hint);
     this.gallery(sources, name);
     this.steerer.listeners.push((values) => this.changed(values));
     this.changed(this.steerer.values);
@@ -213,6 +216,8 @@ class SteerTab {
     this.sources.insertBefore(button, this.sources.children[1]);
     this.choose(source, button);
     this.brought = source;
+    this.hint.textContent =
+      "A face draws the person that it learned. To steer somebody else, make a face of them in the Faces tab.";
     await this.beside();
   }
 
@@ -249,6 +254,7 @@ class SteerTab {
 
   async beside() {
     this.root.querySelector(".cockpit-beside")?.remove();
+    this.steerer.root.classList.remove("cockpit-three");
     this.otherLine?.close();
     this.otherDraw = null;
     const name = this.other.value;
@@ -265,7 +271,8 @@ class SteerTab {
     figure.querySelector("figcaption").textContent = `${name}, at the same pose`;
     const canvas = figure.querySelector("canvas");
     canvas.setAttribute("aria-label", `${name}, at the same pose`);
-    this.root.querySelector(".steerer-picture").append(figure);
+    this.root.querySelector(".steerer-picture").after(figure);
+    this.steerer.root.classList.add("cockpit-three");
     this.otherLine = new Line();
     let [busy, again] = [false, false];
     this.otherDraw = async () => {

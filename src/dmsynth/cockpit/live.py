@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 from fastapi import WebSocket, WebSocketDisconnect
 
+from dmsynth.driving import as_source
 from dmsynth.errors import DmsynthError
 from dmsynth.live import LiveFace
 from dmsynth.steering import SteerableFace, load_face
@@ -134,7 +135,13 @@ class Studio:
                     networks, self.liveportrait, to_rgb(image), self.tracker(), "the source"
                 )
             else:
-                self._appearances[name, source] = self.face(name).face.appearance(image)
+                face = self.face(name).face
+                if face.trained.space.name == "rotation":
+                    self._appearances[name, source] = face.appearance(
+                        *as_source(image, "the source", face, self.tracker())
+                    )
+                else:
+                    self._appearances[name, source] = face.appearance(image)
             while len(self._appearances) > _SOURCES:
                 self._appearances.popitem(last=False)
         return self._appearances[name, source]

@@ -1,0 +1,54 @@
+"""A cockpit in a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Cockpit:
+    """A running cockpit: its address, its workspace, and the process."""
+
+    address: str
+    root: Path
+    process: subprocess.Popen[str]
+    seconds: float
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def running_cockpit(root: Path, *arguments: object) -> Iterator[Cockpit]:
+    """Start one on a free port, and end it."""
+    command = [sys.executable, "-m", "dmsynth.cli", "cockpit", "--no-browser", "--port", "0", "--workspace", str(root)]
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"PYTHONWARNINGS": "ignore", "COLUMNS": "300"},
+    )  # fmt: skip
+    try:
+        said = ""
+        while not (found := re.search(r"cockpit: (http://127\.0\.0\.1:\d+)", said)):
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line or process.poll() is None, said
+            said += line
+        yield Cockpit(found[1], root, process, time.monotonic() - begun)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()

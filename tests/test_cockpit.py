@@ -1,0 +1,425 @@
+"""The cockpit, as a person uses it in a real browser, and as somebody who means harm would."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+import websockets
+
+from cockpit_server import Cockpit, running_cockpit
+from conftest import browser_page, shared
+from dmsynth.jobs import find_jobs
+from dmsynth.steering import load_face
+from dmsynth.trackers import Tracker
+from dmsynth.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions, read_table
+from dmsynth.validation.scenario_files import read_scenario, write_scenario
+from dmsynth.video import Image, read_video, write_image
+from test_cli import dmsynth, fails
+
+STEER = "window.dmsynthCockpit.steer.steerer"
+
+
+@pytest.fixture(scope="module")
+def cockpit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cockpit]:
+    with running_cockpit(tmp_path_factory.mktemp("cockpit") / "work", "--dms", "mine=my-dms {video}") as running:
+        yield running
+
+
+@pytest.fixture
+def page(cockpit: Cockpit) -> Iterator[Any]:
+    """The page, with the starter face on it. No request leaves this machine."""
+    with browser_page() as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(cockpit.address)
+        page.wait_for_selector("#cockpit-steer .steerer-canvas", timeout=30_000)
+        page.wait_for_function(f"{STEER}.painted.length > 0")
+        yield page
+        ours = (cockpit.address, cockpit.address.replace("http", "ws"), "data:", "blob:", "about:")
+        assert [url for url in asked if not url.startswith(ours)] == []
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def picture(page: Any) -> Image:
+    png = base64.b64decode(page.evaluate(f"{STEER}.canvas.toDataURL('image/png')").partition(",")[2])
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+
+
+def choose(page: Any, elem_id: str, choice: str) -> None:
+    """Pick an entry of one of Gradio's dropdowns."""
+    page.locator(f"#{elem_id} input").click()
+    page.get_by_role("option", name=choice, exact=True).first.click()
+
+
+# ------------------------------------------------------------------------------------------------- steering
+
+
+def test_it_is_there_within_seconds(cockpit: Cockpit) -> None:
+    assert cockpit.seconds < 20, "five on a quiet machine (docs/cockpit.md)"
+
+
+def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None:
+    yaw = page.get_by_label("yaw in degrees")
+    for wanted in (20, -20):
+        yaw.fill(str(wanted))
+        page.wait_for_function(f"!{STEER}.busy")
+        (seen,) = tracker(picture(page))
+        assert seen.pose["yaw"] == pytest.approx(wanted, abs=3)
+    page.wait_for_function(
+        "parseFloat(document.querySelectorAll('.cockpit-tracked td')[1].textContent) < -15", timeout=30_000
+    )
+    assert page.locator(".cockpit-commanded td").nth(1).inner_text() == "-20.0"
+    pad = page.locator("#cockpit-steer .steerer-pad")
+    pad.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowUp")
+    assert page.evaluate(f"{STEER}.values") == [0, 1, 1]
+    box = pad.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.98 * box["width"], box["y"] + 0.02 * box["height"], steps=6)
+    page.mouse.up()
+    status = page.locator("#cockpit-steer .steerer-status")
+    assert "Outside the training coverage" in status.inner_text()
+
+
+def test_pictures_follow_a_dragging_hand(page: Any) -> None:
+    box = page.locator("#cockpit-steer .steerer-pad").bounding_box()
+    page.evaluate(f"{STEER}.latencies.length = 0")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    begun = time.monotonic()
+    while (now := time.monotonic() - begun) < 3:
+        x, y = 0.5 + 0.3 * np.sin(2 * now), 0.5 + 0.25 * np.cos(2 * now)
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    page.mouse.up()
+    latencies = page.evaluate(f"{STEER}.latencies")
+    print(f"{len(latencies) / 3:.0f} pictures a second, median {statistics.median(latencies):.0f} ms")  # noqa: T201
+    assert len(latencies) > 3 * 8 and statistics.median(latencies) < 250, (
+        "on a loaded machine; docs/cockpit.md: a quiet one"
+    )
+
+
+def test_a_source_of_ones_own_and_another_face_beside(page: Any, tmp_path: Path, portrait: Image) -> None:
+    write_image(tmp_path / "me.png", cv2.flip(portrait, 1))
+    before = picture(page)
+    page.set_input_files("#cockpit-bring", tmp_path / "me.png")
+    page.wait_for_function("document.querySelectorAll('.cockpit-sources img').length > 14")
+    page.wait_for_function(f"!{STEER}.busy")
+    assert np.abs(picture(page).astype(int) - before).mean() > 5
+    page.get_by_label("Side by side with").select_option("starter")
+    page.wait_for_selector(".cockpit-beside canvas")
+    (tmp_path / "me.png").write_bytes(b"\x7fELF" + bytes(5000))
+    page.set_input_files("#cockpit-bring", tmp_path / "me.png")
+    page.wait_for_function("document.querySelector('.cockpit-message').textContent.includes('neither a picture')")
+
+
+def test_two_pages_do_not_mix(page: Any, cockpit: Cockpit) -> None:
+    other = page.context.browser.new_context().new_page()
+    other.goto(cockpit.address)
+    other.wait_for_function("window.dmsynthCockpit?.steer?.steerer?.painted.length > 0", timeout=30_000)
+    page.get_by_label("yaw in degrees").fill("22")
+    other.get_by_label("yaw in degrees").fill("-22")
+    for each in (page, other):
+        each.wait_for_function(f"!{STEER}.busy")
+    one, two = picture(page), picture(other)
+    page.get_by_label("roll in degrees").fill("0.1")  # drawn once more
+    page.wait_for_function(f"!{STEER}.busy")
+    assert np.abs(picture(page).astype(int) - one).mean() < np.abs(two.astype(int) - one).mean() / 3
+    other.close()
+
+
+# ------------------------------------------------------------------------------------------------- trajectory
+
+
+def test_recordings_become_few_sweeps() -> None:
+    times = np.arange(0, 4, 0.04)
+    values = np.stack([0 * times, 20 * np.sin(1.5 * times), 0 * times], axis=1)
+    names = ("pitch", "yaw", "roll")
+    sweeps = as_sweeps(Trajectory(names, times, values), tolerance=0.5)
+    assert len(sweeps) < 20
+    again = parse_motions(in_words(sweeps), names, 25)
+    assert np.abs(np.interp(times + 0.2, again.times, again["yaw"]) - values[:, 1]).max() < 1
+
+
+def test_motions_are_kept_as_a_scenario_and_read_back(tmp_path: Path) -> None:
+    motions = [Motion("move", 1.0, {"yaw": 20.0}), Motion("hold", 0.5, {}), Motion("sweep", 2.0, {"pitch": -5.0})]
+    scenario = read_scenario(write_scenario(tmp_path / "look-aside.yaml", "Look aside", motions, 25))
+    assert scenario.motions() == motions and scenario.windows == []
+    ours = parse_motions(in_words(motions), ("pitch", "yaw", "roll"), 25)
+    assert np.allclose(scenario.trajectory().values, ours.values)
+
+
+def test_a_motion_is_drawn_played_recorded_kept_and_rendered(page: Any, cockpit: Cockpit) -> None:
+    open_tab(page, "Trajectory")
+    page.wait_for_function("window.dmsynthCockpit.trajectory?.steerer?.painted.length > 0", timeout=30_000)
+    page.locator("#cockpit-draw").click()
+    page.wait_for_function("window.dmsynthCockpit.trajectory.steerer.values[1] > 20", timeout=30_000)
+    page.get_by_label("Name").first.fill("A look about")
+    page.get_by_role("button", name="Save as a scenario").click()
+    kept = cockpit.root / "scenarios" / "a-look-about.yaml"
+    page.wait_for_function("document.body.innerText.includes('a-look-about')")
+    assert read_scenario(kept).seconds == pytest.approx(4)
+    page.locator("#cockpit-render").click()
+    out = cockpit.root / "videos" / "a-look-about.mp4"
+    page.wait_for_selector("video", timeout=90_000)
+    frames = [frame.image for frame in read_video(out)]
+    table = read_table(out.with_suffix(".parquet"))
+    assert len(frames) == len(table) == 101 and table["yaw"].max() == 25
+    assert json.loads(out.with_suffix(".provenance.json").read_text())["synthetic"] is True
+
+    page.locator("#cockpit-record").click()
+    box = page.locator("#cockpit-trajectory .steerer-pad").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for share in np.linspace(0.5, 0.8, 12):
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        page.wait_for_timeout(40)
+    page.mouse.up()
+    page.locator("#cockpit-stop").click()
+    page.wait_for_function("document.querySelector('#cockpit-moves').innerText.includes('sweep')")
+
+
+def test_what_is_wrong_is_a_sentence(page: Any) -> None:
+    open_tab(page, "Trajectory")
+    cell = page.locator("#cockpit-moves td").filter(has_text="move").first
+    cell.dblclick()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("jump")
+    page.keyboard.press("Enter")
+    page.locator("#cockpit-draw").click()
+    page.wait_for_function('document.body.innerText.includes("cannot read \'jump")', timeout=20_000)
+    assert "Traceback" not in page.inner_text("body")
+
+
+# ------------------------------------------------------------------------------------------------- faces, DMSs
+
+
+def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit) -> None:
+    video = shared("data/videos/d12.mp4")
+    open_tab(page, "Faces")
+    page.set_input_files("#cockpit-recordings input[type=file]", video)
+    page.wait_for_function("document.querySelector('#cockpit-recordings').innerText.includes('d12')")
+    page.get_by_label("Name").last.fill("Driver 12")
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.wait_for_function("document.body.innerText.includes('Left out:')", timeout=180_000)
+    text = page.inner_text("body")
+    assert "driver-12: 2" in text and "train" in text and "Consent: none recorded" in text
+    page.get_by_label("Seconds").fill("20")
+    page.locator("#cockpit-train").click()
+    page.wait_for_function("document.body.innerText.includes('training, step')", timeout=90_000)
+    page.wait_for_function("document.body.innerText.includes('can be steered now')", timeout=240_000)
+    assert load_face(cockpit.root / "trainings" / "driver-12" / "face.safetensors").size[0] > 100
+    open_tab(page, "Steer")
+    page.get_by_label("Face", exact=True).focus()
+    page.wait_for_function("[...document.querySelector('.cockpit-face').options].some((o) => o.value === 'driver-12')")
+    page.get_by_label("Face", exact=True).select_option("driver-12")
+    page.wait_for_function(f"{STEER}.face.name === 'driver-12' && {STEER}.painted.length > 0", timeout=30_000)
+
+
+def test_a_dms_is_validated_and_its_report_read(page: Any, cockpit: Cockpit) -> None:
+    open_tab(page, "Validate")
+    assert page.get_by_label("mine").is_visible(), "named at the start"
+    for scenario in ("nominal-mirrors-and-speedometer", "addw-distracted-left-50"):
+        page.locator("#cockpit-scenarios input").fill(scenario[:14])
+        page.get_by_role("option").first.click()
+    page.locator("#cockpit-run").click()
+    page.wait_for_selector("iframe.cockpit-report", timeout=240_000)
+    name = page.locator("#cockpit-result input").input_value()
+    results = json.loads((cockpit.root / "results" / name / "results.json").read_text())
+    assert len(results["scenarios"]) == 2
+    report = page.frame_locator("iframe.cockpit-report")
+    assert "reference" in report.locator("body").inner_text()
+    # the report cannot reach the page around it
+    assert page.locator("iframe.cockpit-report").get_attribute("sandbox") == "allow-scripts"
+
+
+def test_a_training_outlives_the_server_and_is_found_again(tmp_path: Path, face_video: Path) -> None:
+    root = tmp_path / "work"
+    imported = dmsynth("dataset", "recording", root / "datasets" / "me", face_video, "--size", "96x80", "--no-widen")
+    assert imported.returncode == 0, imported.stderr
+    with running_cockpit(root) as first, browser_page() as page:
+        page.goto(first.address)
+        open_tab(page, "Faces")
+        choose(page, "cockpit-dataset", "me")
+        page.wait_for_function("document.body.innerText.includes('Left out:')")
+        page.get_by_label("Seconds").fill("25")
+        page.locator("#cockpit-train").click()
+        page.wait_for_function("document.body.innerText.includes('training, step')", timeout=90_000)
+        first.kill()
+    (job,) = find_jobs(root / "jobs")
+    assert job.state == "running"
+    with running_cockpit(root) as second, browser_page() as page:
+        page.goto(second.address)
+        open_tab(page, "Faces")
+        page.locator("#cockpit-training input").click()
+        page.get_by_role("option").first.click()
+        page.wait_for_function("document.body.innerText.includes('can be steered now')", timeout=120_000)
+    assert (root / "trainings" / "me" / "face.safetensors").is_file()
+
+
+# ------------------------------------------------------------------------------------------------- harm
+
+
+def test_other_sites_and_names_are_refused(cockpit: Cockpit) -> None:
+    host = cockpit.address.removeprefix("http://")
+    assert httpx.get(cockpit.address).status_code == 200
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Host": "evil.example:80"}):
+        assert httpx.get(cockpit.address, headers=headers).status_code == 403
+        assert httpx.post(f"{cockpit.address}/api/source", headers=headers, content=b"x").status_code == 403
+
+    async def from_elsewhere() -> None:
+        async with websockets.connect(f"ws://{host}/live", origin="http://evil.example"):  # type: ignore[arg-type]
+            pass
+
+    with pytest.raises(websockets.exceptions.InvalidStatus):
+        asyncio.run(from_elsewhere())
+
+
+def test_no_route_leads_outside_the_workspace(cockpit: Cockpit) -> None:
+    secret = cockpit.root.parent / "secret.html"
+    secret.write_text("TOP SECRET")
+    (cockpit.root / "results" / "link.html").symlink_to(secret)
+    (cockpit.root / "jobs" / "inner.json").write_text("{}")
+    paths = [
+        "files/../secret.html", "files/%2e%2e/secret.html", "files/..%2fsecret.html", "files/results/link.html",
+        f"files/{secret}", f"files//{secret}", "files/jobs/inner.json", "files/results/../../secret.html",
+        "own/../page.py",
+        "own/page.py", f"gradio_api/file={secret}", "gradio_api/file=../secret.html", f"file={secret}",
+        "gradio_api/file=/etc/passwd", f"gradio_api/file={cockpit.root}/../secret.html",
+        f"gradio_api/file={cockpit.root}/results/link.html", "static/../../../etc/passwd",
+        "theme.css/../../secret.html",
+    ]  # fmt: skip
+    import socket
+
+    host, port = cockpit.address.removeprefix("http://").split(":")
+    for path in paths:  # as written: clients tidy paths up
+        with socket.create_connection((host, int(port)), timeout=20) as line:
+            line.sendall(f"GET /{path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            answer = b""
+            while part := line.recv(65_536):
+                answer += part
+        status = int(answer.split()[1])
+        assert status in (400, 403, 404, 405, 422), f"{path}: {status}"
+        assert b"TOP SECRET" not in answer and b"root:" not in answer, path
+    for name in ("../secret", "/etc/passwd", "starter/../../secret"):
+        assert httpx.get(f"{cockpit.address}/api/face", params={"name": name}).status_code == 404
+        assert httpx.get(f"{cockpit.address}/api/source", params={"face": name, "number": 0}).status_code == 404
+    assert httpx.get(f"{cockpit.address}/api/source", params={"face": "starter", "number": -1}).status_code == 404
+
+
+def test_too_much_and_the_wrong_kind_are_refused(cockpit: Cockpit) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(200):
+            yield bytes(2**20)
+
+    try:
+        refused = httpx.post(f"{cockpit.address}/api/source", content=chunks(), timeout=60)
+        assert refused.status_code == 413 and "at most 20 MB" in refused.json()["error"]
+    except httpx.TransportError:
+        pass  # hung up on in the middle of it
+    assert not list((cockpit.root / "uploads").glob(".brought-*")), "nothing of it stays"
+    uploaded = httpx.post(
+        f"{cockpit.address}/gradio_api/upload", files={"files": ("big.mp4", bytes(200 * 2**20))}, timeout=120
+    )
+    assert uploaded.status_code in (400, 413)
+    assert httpx.get(cockpit.address).status_code == 200
+
+
+async def _drag(address: str, seconds: float, seed: int) -> tuple[int, list[float]]:
+    """One hand that asks for picture after picture; how many came, and how long each took."""
+    random, times = np.random.default_rng(seed), []
+    async with websockets.connect(f"{address.replace('http', 'ws')}/live", max_size=None) as line:
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            values = random.uniform(-15, 15, 3).round(1).tolist()
+            asked = time.monotonic()
+            await line.send(json.dumps({"face": "starter", "values": values, "source": None}))
+            answer = await line.recv()
+            assert isinstance(answer, bytes) and answer[4:6] == b"\xff\xd8"
+            times.append(time.monotonic() - asked)
+    return len(times), times
+
+
+def drag_together(cockpit: Cockpit, hands: int, seconds: float) -> list[int]:
+    async def all_of_them() -> list[tuple[int, list[float]]]:
+        return await asyncio.gather(*(_drag(cockpit.address, seconds, seed) for seed in range(hands)))
+
+    done = asyncio.run(all_of_them())
+    every = sorted(t for _, times in done for t in times)
+    counts = [count for count, _ in done]
+    print(f"{sum(counts) / seconds:.0f} pictures a second, median {1000 * every[len(every) // 2]:.0f} ms")  # noqa: T201
+    return counts
+
+
+def test_many_hands_are_served_alike(cockpit: Cockpit) -> None:
+    counts = drag_together(cockpit, 20, 4)
+    assert min(counts) > 0.5 * max(counts), "nobody starves"
+    assert httpx.get(cockpit.address).status_code == 200
+
+
+@pytest.mark.slow
+def test_many_hands_for_a_minute(cockpit: Cockpit) -> None:
+    counts = drag_together(cockpit, 20, 60)
+    assert min(counts) > 0.5 * max(counts)
+    assert httpx.get(cockpit.address).status_code == 200
+
+
+def test_nonsense_on_the_line_is_answered_with_a_sentence(cockpit: Cockpit) -> None:
+    wishes: list[str] = [
+        "not json", "[1]", json.dumps({"face": "../x", "values": [0, 0, 0]}), json.dumps({"face": "starter"}),
+        json.dumps({"face": "starter", "values": [0, 0]}), json.dumps({"face": "starter", "values": [0, "x", 0]}),
+        '{"face": "starter", "values": [0, NaN, 0]}', json.dumps({"face": "starter", "values": [0, 1e9, 0]}),
+        json.dumps({"face": "starter", "values": [0, 0, 0], "source": 10_000}), "x" * 5000,
+        json.dumps({"face": "starter", "values": [0, 0, 0], "source": "../../etc/passwd"}), json.dumps({"track": 1}),
+    ]  # fmt: skip
+
+    async def ask() -> list[str]:
+        async with websockets.connect(f"{cockpit.address.replace('http', 'ws')}/live") as line:
+            answers = []
+            for wish in wishes:
+                await line.send(wish)
+                answers.append(json.loads(await line.recv()))
+            await line.send(json.dumps({"face": "starter", "values": [0, 10, 0], "source": 3}))
+            assert isinstance(await line.recv(), bytes), "the line still works"
+            return [answer["error"] for answer in answers]
+
+    said = asyncio.run(ask())
+    assert all(said) and not any("Traceback" in sentence for sentence in said)
+
+
+def test_the_line_draws_what_the_library_draws(cockpit: Cockpit) -> None:
+    async def ask() -> bytes:
+        async with websockets.connect(f"{cockpit.address.replace('http', 'ws')}/live") as line:
+            await line.send(json.dumps({"face": "starter", "values": [5, -12, 3], "source": None}))
+            answer = await line.recv()
+            assert isinstance(answer, bytes)
+            return answer
+
+    theirs = cv2.imdecode(np.frombuffer(asyncio.run(ask())[4:], np.uint8), cv2.IMREAD_GRAYSCALE)
+    ours = next(load_face(Path("starter")).frames(np.array([[5.0, -12.0, 3.0]])))
+    assert np.abs(theirs.astype(int) - ours).mean() < 2
+
+
+def test_a_wrong_start_is_one_line(tmp_path: Path, cockpit: Cockpit) -> None:
+    port = cockpit.address.rpartition(":")[2]
+    taken = dmsynth("cockpit", "--no-browser", "--port", port, "--workspace", tmp_path / "w")
+    assert f"port {port} is taken" in fails(taken)
+    assert "give NAME=COMMAND" in fails(dmsynth("cockpit", "--dms", "rm -rf", "--workspace", tmp_path / "w"))
+    missing = dmsynth("cockpit", "--no-browser", "--face", tmp_path / "no.safetensors", "--workspace", tmp_path / "w")
+    assert "no.safetensors" in fails(missing)
