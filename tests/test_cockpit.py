@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import websockets
+from websockets.exceptions import InvalidStatus
 
 from cockpit_server import Cockpit, running_cockpit
 from conftest import browser_page, shared
@@ -195,15 +196,17 @@ def test_a_motion_is_drawn_played_recorded_kept_and_rendered(page: Any, cockpit:
     page.wait_for_function("document.querySelector('#cockpit-moves').innerText.includes('sweep')")
 
 
-def test_what_is_wrong_is_a_sentence(page: Any) -> None:
+def test_what_is_wrong_is_a_sentence(page: Any, tmp_path: Path) -> None:
     open_tab(page, "Trajectory")
-    cell = page.locator("#cockpit-moves td").filter(has_text="move").first
-    cell.dblclick()
-    page.keyboard.press("Control+A")
-    page.keyboard.type("jump")
-    page.keyboard.press("Enter")
-    page.locator("#cockpit-draw").click()
-    page.wait_for_function('document.body.innerText.includes("cannot read \'jump")', timeout=20_000)
+    page.get_by_label("Name").first.fill("???")
+    page.get_by_role("button", name="Save as a scenario").click()
+    page.wait_for_function("document.body.innerText.includes('give it a name of letters and digits')", timeout=20_000)
+    bad = tmp_path / "mine.yaml"
+    bad.write_text("name: mine\ntitle: T\nsource: s\nspeed: 900\nmoves: [{hold: 1}]\n")
+    page.set_input_files("#cockpit-scenario-file input[type=file]", bad)
+    page.wait_for_function("document.body.innerText.includes('mine.yaml, line 4: speed')", timeout=20_000)
+    choose(page, "cockpit-known", "pose-yaw")
+    page.wait_for_function("document.body.innerText.includes('sweep')", timeout=20_000)
     assert "Traceback" not in page.inner_text("body")
 
 
@@ -235,9 +238,9 @@ def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit) -> None:
 def test_a_dms_is_validated_and_its_report_read(page: Any, cockpit: Cockpit) -> None:
     open_tab(page, "Validate")
     assert page.get_by_label("mine").is_visible(), "named at the start"
-    for scenario in ("nominal-mirrors-and-speedometer", "addw-distracted-left-50"):
-        page.locator("#cockpit-scenarios input").fill(scenario[:14])
-        page.get_by_role("option").first.click()
+    for scenario in ("nominal-mirror-checks", "addw-80-side-window"):
+        choose(page, "cockpit-scenarios", scenario)
+    page.keyboard.press("Escape")
     page.locator("#cockpit-run").click()
     page.wait_for_selector("iframe.cockpit-report", timeout=240_000)
     name = page.locator("#cockpit-result input").input_value()
@@ -287,7 +290,7 @@ def test_other_sites_and_names_are_refused(cockpit: Cockpit) -> None:
         async with websockets.connect(f"ws://{host}/live", origin="http://evil.example"):  # type: ignore[arg-type]
             pass
 
-    with pytest.raises(websockets.exceptions.InvalidStatus):
+    with pytest.raises(InvalidStatus):
         asyncio.run(from_elsewhere())
 
 
@@ -339,6 +342,29 @@ def test_too_much_and_the_wrong_kind_are_refused(cockpit: Cockpit) -> None:
     )
     assert uploaded.status_code in (400, 413)
     assert httpx.get(cockpit.address).status_code == 200
+
+
+def test_what_is_brought_to_the_page_is_looked_into(page: Any, cockpit: Cockpit, tmp_path: Path) -> None:
+    """A renamed program, and a video of 200 MB: a sentence each, and the page goes on."""
+    open_tab(page, "Faces")
+    program = tmp_path / "holiday.mp4"
+    program.write_bytes(b"\x7fELF" + bytes(100_000))
+    page.set_input_files("#cockpit-recordings input[type=file]", program)
+    page.wait_for_function("document.querySelector('#cockpit-recordings').innerText.includes('holiday')")
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.wait_for_function("document.body.innerText.includes('holiday.mp4: is no video that can be read')")
+    assert not list((cockpit.root / "uploads").glob("holiday*"))
+    page.reload()
+    page.wait_for_selector("#cockpit-steer .steerer-canvas")
+    open_tab(page, "Faces")
+    large = tmp_path / "large.mp4"
+    with large.open("wb") as file:
+        file.truncate(200 * 2**20)
+    page.set_input_files("#cockpit-recordings input[type=file]", large)
+    page.wait_for_function("/exceed|too large|maximum/i.test(document.body.innerText)", timeout=60_000)
+    open_tab(page, "Steer")
+    page.get_by_label("yaw in degrees").fill("12")
+    page.wait_for_function(f"!{STEER}.busy && {STEER}.values[1] === 12")
 
 
 async def _drag(address: str, seconds: float, seed: int) -> tuple[int, list[float]]:

@@ -88,8 +88,8 @@ class SteerTab {
     this.source = null;
     root.innerHTML = `
       <div class="cockpit-bar">
-        <label>Face <select class="cockpit-face"></select></label>
-        <label>Side by side with <select class="cockpit-other"></select></label>
+        <label>Face <select class="cockpit-face" aria-label="Face"></select></label>
+        <label>Side by side with <select class="cockpit-other" aria-label="Side by side with"></select></label>
         <div class="cockpit-field"><span>Source of your own</span>
           <label for="cockpit-bring"><input type="file" accept="image/*,video/*" id="cockpit-bring"
             aria-label="Bring a portrait or a video"><span class="cockpit-button">Bring a portrait or a video …</span></label></div>
@@ -105,7 +105,11 @@ class SteerTab {
       select.addEventListener("focus", () => this.guard(() => this.list()));
     }
     const bring = root.querySelector("#cockpit-bring");
-    bring.addEventListener("change", () => bring.files[0] && this.guard(() => this.bring(bring.files[0])));
+    bring.addEventListener("change", () => {
+      const [file] = bring.files;
+      bring.value = ""; // so that the same file can be chosen again
+      file && this.guard(() => this.bring(file));
+    });
     root.addEventListener("dragover", (event) => {
       event.preventDefault();
       root.classList.add("cockpit-drop");

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import gradio
 
-from dmsynth.errors import DmsynthError
+from dmsynth.errors import DmsynthError, explain_os_error
 from dmsynth.jobs import Job
 
 R = TypeVar("R")
@@ -18,16 +18,17 @@ TICK = 1.5  # seconds between two looks at what runs
 
 
 def sentences(function: Callable[..., R]) -> Callable[..., R]:
-    """What is wrong, as a sentence on the page instead of a traceback in the log."""
+    """What is wrong, as a sentence on the page instead of a traceback in the log; everything else stays as it was."""
 
     @wraps(function)
     def guarded(*arguments: Any) -> R:
         try:
             return function(*arguments)
-        except DmsynthError as error:
-            raise gradio.Error(str(error), duration=None, print_exception=False) from None
-        except OSError as error:
-            raise gradio.Error(f"{error.strerror or error}", duration=None, print_exception=False) from None
+        except (DmsynthError, OSError) as error:
+            message = str(error) if isinstance(error, DmsynthError) else explain_os_error(error)
+            gradio.Warning(escape(message), duration=None, title="That did not work")
+            nothing: Any = gradio.skip()
+            return nothing
 
     return guarded
 

@@ -44,8 +44,15 @@ def tab(workspace: Workspace) -> None:
                 record = gradio.Button("● Record the pad", size="md", min_width=90, elem_id="cockpit-record")
                 stop = gradio.Button("■ Stop recording", size="md", min_width=90, elem_id="cockpit-stop")
             with gradio.Row():
-                known = gradio.Dropdown(list(workspace.scenarios()), value=None, label="Load a scenario")
-                own = gradio.File(label="or a scenario file", file_types=[".yaml", ".yml"], height=120)
+                known = gradio.Dropdown(
+                    list(workspace.scenarios()), value=None, label="Load a scenario", elem_id="cockpit-known"
+                )
+                own = gradio.File(
+                    label="or a scenario file",
+                    file_types=[".yaml", ".yml"],
+                    height=120,
+                    elem_id="cockpit-scenario-file",
+                )
             with gradio.Row():
                 name = gradio.Textbox(label="Name", value="my-motion", max_length=40)
                 save = gradio.Button("Save as a scenario", size="md", min_width=90)
