@@ -85,7 +85,7 @@ STUDIES: dict[str, Study] = {
         posed=1200,
         widened=True,
         driving=DRIVING_FRAMES,
-        trainings={"rotation": {"steps": 20_000, "base_channels": 16}, "swapwarp": {"steps": 3600}},
+        trainings={"rotation": {"steps": 20_000, "base_channels": 16}, "swapwarp": {"steps": 8000}},  # about as long
     ),
     "smoke": Study(
         size=(96, 80),

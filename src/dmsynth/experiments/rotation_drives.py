@@ -33,6 +33,7 @@ SPACE = CONTROL_SPACES["rotation"]
 FRAME_RATE = 25.0
 SAME_POSE = 2.0  # degrees on every axis: as alike as real frames are looked for
 _FEWEST_PAIRS = 10
+_SLOPE = 300  # real frames that the second judge's slope is fitted to
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,8 @@ class Judged:
         views: what the first judge saw in each model's frames, tables as ``track_to_table``; ``second_views`` likewise,
             and under ``driver`` what the second one saw in the driving frames.
         looks: sharpness and identity by title.
-        real: frames of the same person filmed in nearly the poses commanded: ``row`` of the drive, and what both judges
-            say of it, ``first_pitch`` …, ``second_pitch`` …
+        real: frames of the same person filmed in nearly the poses commanded: ``row`` of the drive, and how far the
+            second judge's answer lies from the first one's there, ``pitch``, ``yaw``, ``roll``.
     """
 
     driver: Driver
@@ -283,7 +284,7 @@ class Judged:
         rows.append(_judge_row("the driver's own frames, real", self._off(driver, np.ones(len(driver), bool))))
         pairs = np.unique(self.real["row"].to_numpy(int))
         if len(self.real) >= _FEWEST_PAIRS:
-            off = np.stack([self.real[f"second_{n}"] - self.real[f"first_{n}"] for n in SPACE.names], axis=1)
+            off = self.real[list(SPACE.names)].to_numpy(float)
             rows.append(_judge_row("the person's real frames of the same poses", off))
         for title in self.views:
             if len(self.real) >= _FEWEST_PAIRS:
@@ -309,7 +310,7 @@ class Judged:
             return None
         names = list(SPACE.names)
         drawn = angle_difference(view.loc[both, names].to_numpy(float), self.driver.raw[rows[both]])
-        real = np.stack([self.real[f"second_{n}"] - self.real[f"first_{n}"] for n in names], axis=1)[both]
+        real = self.real[names].to_numpy(float)[both]
         return np.abs(real), np.abs(np.asarray(drawn))
 
     def agreement_table(self) -> pd.DataFrame:
@@ -398,26 +399,31 @@ def _test_sharpness(dataset: Dataset, tracker: Tracker) -> float | None:
 
 
 def _same_poses(driver: Driver, covered: NDArray[np.bool_], dataset: Dataset, second: Tracker | None) -> pd.DataFrame:
-    """For each commanded pose in coverage, a real frame of the person within ``SAME_POSE`` on every axis, and what both
-    judges say of it; see ``Judged.real``."""
-    empty = pd.DataFrame({"row": [], **{f"{who}_{n}": [] for who in ("first", "second") for n in SPACE.names}})
+    """For each commanded pose in coverage, a real frame of the person within ``SAME_POSE`` on every axis, and how far
+    the second judge is off there; see ``Judged.real``. What is left of the difference in pose is taken out along the
+    slope that the judge's distance has over the pose on the person's real frames."""
+    empty = pd.DataFrame({"row": [], **{name: [] for name in SPACE.names}})
     if second is None:
         return empty
     filmed = np.flatnonzero(~dataset.posed)
     poses = dataset.controls(SPACE)[filmed]
     apart = np.abs(angle_difference(driver.values[:, None], poses[None])).max(axis=2)
-    nearest = apart.argmin(axis=1)
-    near = covered & (apart.min(axis=1) <= SAME_POSE)
-    if not near.any():
+    rows = np.flatnonzero(covered & (apart.min(axis=1) <= SAME_POSE))
+    if not len(rows):
         return empty
-    rows, frames = np.flatnonzero(near), filmed[nearest[near]]
+    nearest = apart.argmin(axis=1)[rows]
+    some = np.linspace(0, len(filmed) - 1, min(_SLOPE, len(filmed))).round().astype(int)
+    looked = np.unique(np.concatenate([nearest, some]))
     seen = _look(
-        second, [np.array(dataset.frames[index]) for index in frames], "second judge, real frames of these poses"
+        second, [np.array(dataset.frames[filmed[n]]) for n in looked], "second judge, the person's real frames"
     )
-    table = pd.DataFrame({"row": rows})
-    for axis, name in enumerate(SPACE.names):
-        table[f"first_{name}"] = poses[nearest[near], axis]
-        table[f"second_{name}"] = seen[name].to_numpy(float)
+    off = np.asarray(angle_difference(seen[list(SPACE.names)].to_numpy(float), poses[looked]))
+    found = np.isfinite(off).all(axis=1)
+    basis = np.column_stack([np.ones(len(looked)), poses[looked]])
+    slope = np.linalg.lstsq(basis[found], off[found], rcond=None)[0][1:]
+    there = np.searchsorted(looked, nearest)
+    moved = off[there] + np.asarray(angle_difference(driver.values[rows], poses[nearest])) @ slope
+    table = pd.DataFrame(moved, columns=list(SPACE.names)).assign(row=rows)
     return table.dropna().reset_index(drop=True)
 
 
