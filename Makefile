@@ -11,7 +11,7 @@ ifneq ($(wildcard $(LANDMARKER)),)
 export DMSYNTH_FACE_LANDMARKER ?= $(LANDMARKER)
 endif
 
-.PHONY: install demo starter test test-slow lint bench ablations reproduce-position stability validate lock clean
+.PHONY: install demo starter test test-slow lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
 
 install: $(VENV)/installed
 
@@ -48,6 +48,12 @@ ablations: install  ## SwapWarp with one part left out at a time: a quarter of a
 
 reproduce-position: install  ## chapter 3 of the thesis, scaled to a laptop: hours; interrupted, it goes on
 	$(BIN)/dmsynth reproduce position --preset laptop --out runs/position
+
+reproduce-rotation: install  ## chapter 4 on the embedded portrait: make reproduce-rotation DRIVING=somebody.mp4
+	$(BIN)/dmsynth reproduce rotation --preset laptop --driving "$(DRIVING)" --out runs/rotation
+
+cockpit: install  ## steer, train and validate in a page on this machine alone
+	$(BIN)/dmsynth cockpit --workspace runs/cockpit
 
 stability: install  ## the thesis's optimization against the stable one: a quarter of an hour
 	$(BIN)/dmsynth reproduce stability --out runs/stability

@@ -35,6 +35,7 @@ from dmsynth.baselines.liveportrait_checkout import Networks, open_networks
 from dmsynth.baselines.liveportrait_driven import Driven
 from dmsynth.cli.faces import evaluate_command, steer
 from dmsynth.cli.validation import validate_command
+from dmsynth.cockpit.live import Hand, Studio
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.evaluation import evaluate
@@ -48,6 +49,7 @@ from dmsynth.steering import SteerableFace, load_face, source_consent, steer_to_
 from dmsynth.trackers import Tracker
 from dmsynth.trajectory import parse_motions, read_table
 from dmsynth.video import Image, VideoWriter, fit, probe_video, read_video, to_grey, to_rgb, write_image
+from dmsynth.workspace import Workspace
 
 OFFICIAL = "DMSYNTH_LIVEPORTRAIT"
 
@@ -395,6 +397,19 @@ def test_a_dms_is_validated_on_it(checkout: Path, person: Image, tmp_path: Path)
         validate_command(
             [str(scenario)], tmp_path / "x", renderer="liveportrait-driven", source="a", liveportrait=checkout
         )
+
+
+def test_it_stands_beside_a_face_in_the_cockpit(checkout: Path, person: Image, tmp_path: Path) -> None:
+    studio = Studio(Workspace(tmp_path), checkout)
+    assert studio.names() == ["starter", "LivePortrait"]
+    source, hand = studio.keep_source(person), Hand()
+    straight, turned = (
+        studio.draw(hand, {"face": "LivePortrait", "values": [0, yaw, 0], "source": source}) for yaw in (0, 12)
+    )
+    pictures = [cv2.imdecode(np.frombuffer(answer[4:], np.uint8), cv2.IMREAD_COLOR) for answer in (straight, turned)]
+    assert pictures[0].shape == person.shape and np.abs(pictures[0].astype(int) - pictures[1]).mean() > 0.1
+    with pytest.raises(DmsynthError, match="bring it again"):
+        studio.draw(hand, {"face": "LivePortrait", "values": [0, 0, 0], "source": "gone"})
 
 
 @pytest.mark.parametrize("weights", [True, False])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing, sha256_of
+from dmsynth.jobs import Job, find_jobs
 from dmsynth.validation.scenario_files import library, parse_scenario
 from dmsynth.video import check_whole, probe_video, read_image, write_image
 
@@ -70,6 +71,15 @@ class Workspace:
         """Those that come along, and those written here."""
         own = {path.stem: path for path in sorted((self.root / "scenarios").glob("*.yaml"))}
         return own | {path.stem: path for path in library()}
+
+    def job(self, name: str | None) -> Job | None:
+        """A job by its folder's name; None if there is none."""
+        known = name is not None and slug(name) == name and (self.root / "jobs" / name / "job.json").is_file()
+        return Job(self.root / "jobs" / str(name)) if known else None
+
+    def jobs(self, kind: str) -> list[Job]:
+        """The jobs of a kind, the newest first."""
+        return [job for job in find_jobs(self.root / "jobs") if job.about["kind"] == kind]
 
     def _with(self, kind: str, file: str) -> dict[str, Path]:
         """Folders of a kind that hold ``file``, by name."""

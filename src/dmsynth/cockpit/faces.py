@@ -10,10 +10,10 @@ import gradio
 from dmsynth.cockpit.showing import TICK, job_in_html, sentences
 from dmsynth.dataset import open_dataset
 from dmsynth.errors import DmsynthError
-from dmsynth.jobs import Job, find_jobs, make_job
+from dmsynth.jobs import Job, make_job
 from dmsynth.provenance import consent_of
 from dmsynth.report.figures import loss_curves
-from dmsynth.workspace import Workspace, slug
+from dmsynth.workspace import Workspace
 
 _PICTURES = ("contact-sheet.png", "coverage.png", "marginals.png")
 _MODELS = {"SwapWarp": "swapwarp", "the thesis's": "rotation"}
@@ -41,7 +41,9 @@ def tab(workspace: Workspace) -> None:
                 list(workspace.datasets()), value=None, label="Dataset", elem_id="cockpit-dataset"
             )
             about = gradio.Markdown('<p class="cockpit-note">No dataset yet: bring a recording.</p>')
-            gallery = gradio.Gallery(label="Frames, coverage, distributions", columns=3, height=260, visible=False)
+            gallery = gradio.Gallery(
+                label="Frames, coverage, distributions", columns=3, height=230, object_fit="contain", visible=False
+            )
     gradio.Markdown("**2. Train** a dataset in the background → a face. It goes on when this page is closed.")
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=4):
@@ -119,7 +121,7 @@ def tab(workspace: Workspace) -> None:
         return gradio.update(choices=_titles(workspace), value=job.folder.name), *watched(job.folder.name)
 
     def watched(which: str | None) -> tuple[Any, ...]:
-        job = _job(workspace, which)
+        job = workspace.job(which)
         if job is None:
             none, hidden = gradio.update(interactive=False), gradio.update(visible=False)
             return (
@@ -151,14 +153,14 @@ def tab(workspace: Workspace) -> None:
 
     @sentences
     def halted(which: str | None) -> tuple[Any, ...]:
-        job = _job(workspace, which)
+        job = workspace.job(which)
         if job is not None:
             job.stop()
         return watched(which)
 
     @sentences
     def resumed(which: str | None) -> tuple[Any, ...]:
-        job = _job(workspace, which)
+        job = workspace.job(which)
         if job is not None:
             job.start()
         return watched(which)
@@ -210,12 +212,5 @@ def dataset_in_words(folder: Path) -> str:
 
 def _titles(workspace: Workspace) -> list[tuple[str, str]]:
     """Trainings for a dropdown, the newest first: what is read, and the job's folder."""
-    jobs = [job for job in find_jobs(workspace.root / "jobs") if job.about["kind"] == "training"]
+    jobs = workspace.jobs("training")
     return [(f"{Path(job.about['out']).name} ({job.state})", job.folder.name) for job in jobs]
-
-
-def _job(workspace: Workspace, which: str | None) -> Job | None:
-    """A job by its folder's name."""
-    if not which or slug(which) != which or not (workspace.root / "jobs" / which / "job.json").is_file():
-        return None
-    return Job(workspace.root / "jobs" / which)

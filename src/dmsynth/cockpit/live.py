@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import struct
+import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
 
 from dmsynth.driving import as_source
@@ -32,7 +34,7 @@ PORTRAIT = "LivePortrait"
 
 
 @dataclass
-class _Hand:
+class Hand:
     """What is remembered of one connection: its last picture, and which source frame that came from."""
 
     image: Image | None = None
@@ -56,6 +58,7 @@ class Studio:
     _appearances: OrderedDict[tuple[str, str], Any] = field(default_factory=OrderedDict)
     _drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "drawing"))
     _tracking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "tracking"))
+    _opening: threading.RLock = field(default_factory=threading.RLock)
     _tracker: Tracker | None = None
 
     def names(self) -> list[str]:
@@ -66,12 +69,13 @@ class Studio:
         """A face by its name, opened once. ``DmsynthError`` if there is none."""
         path = self.workspace.face(name)
         changed = path.stat().st_mtime if path.is_file() else 0.0  # trained on since
-        if name not in self._faces or self._faces[name][0] != changed:
-            self._faces[name] = (changed, LiveFace(load_face(path)))
-        self._faces.move_to_end(name)
-        while len(self._faces) > _OPEN_FACES:
-            self._faces.popitem(last=False)
-        return self._faces[name][1]
+        with self._opening:
+            if name not in self._faces or self._faces[name][0] != changed:
+                self._faces[name] = (changed, LiveFace(load_face(path)))
+            self._faces.move_to_end(name)
+            while len(self._faces) > _OPEN_FACES:
+                self._faces.popitem(last=False)
+            return self._faces[name][1]
 
     def describe(self, name: str) -> dict[str, Any]:
         """What a page must know of a face, and how many source frames it has."""
@@ -88,20 +92,21 @@ class Studio:
 
     def tracker(self) -> Tracker:
         """Opened when it is first needed: it takes seconds."""
-        if self._tracker is None:
-            from dmsynth.trackers import open_tracker
+        with self._opening:
+            if self._tracker is None:
+                from dmsynth.trackers import open_tracker
 
-            self._tracker = open_tracker()
-        return self._tracker
+                self._tracker = open_tracker()
+            return self._tracker
 
-    def draw(self, hand: _Hand, wish: dict[str, Any]) -> bytes:
+    def draw(self, hand: Hand, wish: dict[str, Any]) -> bytes:
         """A picture for a hand: four bytes, the number of its source frame (−1: one that was brought), and a JPEG."""
         name, values, source = str(wish.get("face")), wish.get("values"), wish.get("source")
         if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
             raise DmsynthError("give the controls' values as numbers")
         if name == PORTRAIT and self.liveportrait is not None:
             face: SteerableFace = self._given(name, str(source))
-            hand.image = next(face.frames(face.trained.space.decode(face.trained.space.encode([values]))))
+            hand.image = next(face.frames(np.array([values], dtype=float)))
             hand.source = None
         else:
             live = self.face(name)
@@ -146,7 +151,7 @@ class Studio:
                 self._appearances.popitem(last=False)
         return self._appearances[name, source]
 
-    def track(self, hand: _Hand) -> dict[str, Any]:
+    def track(self, hand: Hand) -> dict[str, Any]:
         """What the tracker reads in a hand's last picture."""
         if hand.image is None:
             raise DmsynthError("there is no picture yet")
@@ -159,7 +164,7 @@ class Studio:
         """One connection, from its first wish to its last: each is answered before the next is read, so a hand that
         asks too fast waits for itself only."""
         await socket.accept()
-        hand, loop = _Hand(), asyncio.get_running_loop()
+        hand, loop = Hand(), asyncio.get_running_loop()
         try:
             while True:
                 text = await socket.receive_text()

@@ -28,6 +28,7 @@ _ASSETS = {
 _SHOWN = {".html", ".xml", ".json", ".mp4", ".png", ".parquet", ".yaml", ".jsonl"}  # of the workspace's files
 _HERE = ("127.0.0.1", "localhost", "[::1]")
 _CHUNK = 2**20
+_FORGET = (3600, 6 * 3600)  # seconds: how often Gradio's copies are looked through, and how old they may get
 # A report may run its own scripts, and reach nothing: neither the page around it nor any other address.
 _REPORT_POLICY = "sandbox allow-scripts allow-popups; default-src 'self' 'unsafe-inline' data: blob:"
 
@@ -103,7 +104,9 @@ def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
 
 
 def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
-    with gradio.Blocks(title="dmsynth cockpit", analytics_enabled=False, fill_width=True) as blocks:
+    with gradio.Blocks(
+        title="dmsynth cockpit", analytics_enabled=False, fill_width=True, delete_cache=_FORGET
+    ) as blocks:
         gradio.HTML(apply_default_css=False, value='<h1 class="cockpit-title">dmsynth <span>cockpit</span></h1>')
         with gradio.Tabs():
             with gradio.Tab("Steer"):

@@ -12,11 +12,11 @@ import pandas as pd
 
 from dmsynth.cockpit.showing import TICK, job_in_html, sentences
 from dmsynth.errors import DmsynthError
-from dmsynth.jobs import Job, find_jobs, make_job
+from dmsynth.jobs import make_job
 from dmsynth.trackers.openpilot import is_at_hand
 from dmsynth.validation.compare import compare, read_results
 from dmsynth.validation.scenario_files import read_scenario
-from dmsynth.workspace import Workspace, slug
+from dmsynth.workspace import Workspace
 
 
 def tab(workspace: Workspace, registered: dict[str, str]) -> None:
@@ -77,7 +77,7 @@ def tab(workspace: Workspace, registered: dict[str, str]) -> None:
         return job.folder.name, *watched(job.folder.name)
 
     def watched(name: str | None) -> tuple[Any, ...]:
-        job = _job(workspace, name)
+        job = workspace.job(name)
         if job is None:
             skip = gradio.skip()
             return gradio.Timer(active=False), skip, skip, skip, skip
@@ -95,14 +95,14 @@ def tab(workspace: Workspace, registered: dict[str, str]) -> None:
 
     @sentences
     def halted(name: str | None) -> tuple[Any, ...]:
-        job = _job(workspace, name)
+        job = workspace.job(name)
         if job is not None:
             job.stop()
         return watched(name)
 
     @sentences
     def resumed(name: str | None) -> tuple[Any, ...]:
-        job = _job(workspace, name)
+        job = workspace.job(name)
         if job is not None:
             job.start()
         return watched(name)
@@ -185,11 +185,5 @@ def _packed(workspace: Workspace, folder: Path) -> str:
 
 def _running(workspace: Workspace) -> str | None:
     """The newest validation, found again after a restart."""
-    jobs = [job for job in find_jobs(workspace.root / "jobs") if job.about["kind"] == "validation"]
+    jobs = workspace.jobs("validation")
     return jobs[0].folder.name if jobs else None
-
-
-def _job(workspace: Workspace, which: str | None) -> Job | None:
-    if not which or slug(which) != which or not (workspace.root / "jobs" / which / "job.json").is_file():
-        return None
-    return Job(workspace.root / "jobs" / which)

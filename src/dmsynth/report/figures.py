@@ -224,10 +224,10 @@ def motion_curves(
         )
         for column, control in enumerate(space.controls):
             axis.plot(times, values[:, column], color=colours[column % 3], linewidth=1.8, label=control.name)
-        axis.set_xlabel("seconds")
+        axis.set_xlabel("seconds", loc="right")
         axis.set_ylabel(space.controls[0].unit)
         axis.margins(x=0.01)
-        axis.legend(frameon=False, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.12))
+        axis.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
         save(figure, path)
 
 
