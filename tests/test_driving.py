@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from conftest import shared
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.driving import Driving, drive, fitted, lag, read_trajectory, smoothed, source_pose, track_video
+from dmsynth.driving import Driving, as_source, drive, fitted, lag, read_trajectory, smoothed, source_pose, track_video
 from dmsynth.errors import DmsynthError
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.trajectory import Trajectory, parse_motions
-from dmsynth.video import VideoWriter
+from dmsynth.video import Image, VideoWriter
 
 ROTATION = CONTROL_SPACES["rotation"]
 UNSMOOTHED = Driving(smooth=0)
@@ -154,3 +154,21 @@ def test_sources_that_cannot_be_used(tracker: Tracker, posed: PosedPhoto) -> Non
     ):
         with pytest.raises(DmsynthError, match=said):
             source_pose(image, "me.png", trained.space, trained.coverage, tracker)
+
+
+def test_a_portrait_from_elsewhere_is_framed_as_the_training_frames_are(tracker: Tracker, portrait: Image) -> None:
+    """Another crop of the person, twice as large and off to a side: steered from it, the face goes where it is told."""
+    face = load_face(Path("starter"))
+    shifted = portrait[20:460, 30:490]
+    framed, at = as_source(shifted, "me.png", face, tracker)
+    assert framed.shape[:2] == (240, 320)
+    (seen,) = tracker(framed)
+    reference = tracker(face.trained.source)[0]
+    assert abs(np.log(np.ptp(seen.landmarks[:, 0]) / np.ptp(reference.landmarks[:, 0]))) < 0.15
+    commands = np.array([[0.0, 0.0, 0.0], [0.0, 15.0, 0.0], [5.0, -15.0, 5.0]])
+    for command, frame in zip(commands, face.frames(commands, framed, at=at), strict=True):
+        (seen,) = tracker(frame)
+        assert np.abs(np.array([seen.pose[n] for n in ("pitch", "yaw", "roll")]) - command).max() < 4
+    own = face.trained.sources[5]
+    kept, _ = as_source(own, "own", face, tracker)
+    assert np.array_equal(kept, own), "what lies where it should is left as it is"

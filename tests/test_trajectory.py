@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.errors import DmsynthError
-from dmsynth.trajectory import from_table, minimum_jerk, parse_motions, read_table
+from dmsynth.trajectory import (
+    Motion,
+    MotionPath,
+    Trajectory,
+    as_sweeps,
+    from_table,
+    in_words,
+    minimum_jerk,
+    parse_motions,
+    read_table,
+)
 
 NAMES = ("pitch", "yaw", "roll")
 ROTATION = CONTROL_SPACES["rotation"]
@@ -135,3 +145,44 @@ def test_angles_out_of_range_name_the_frame() -> None:
 def test_a_trajectory_for_other_controls_is_refused() -> None:
     with pytest.raises(DmsynthError, match="steers x, y, but this face has pitch, yaw, roll"):
         parse_motions("move x=3 1", ("x", "y"), 10).in_space(ROTATION)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(Motion, st.just("hold"), st.floats(0.1, 3).map(lambda s: round(s, 2)), st.just({})),
+            st.builds(
+                Motion,
+                st.sampled_from(["move", "sweep"]),
+                st.floats(0.1, 3).map(lambda s: round(s, 2)),
+                st.dictionaries(
+                    st.sampled_from(["pitch", "yaw", "roll"]), st.floats(-40, 40).map(lambda v: round(v, 1)), min_size=1
+                ),
+            ),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_motions_in_words_are_read_back(motions: list[Motion]) -> None:
+    names = ("pitch", "yaw", "roll")
+    path = MotionPath(names, 25, {})
+    for motion in motions:
+        path.add(motion.kind, motion.seconds, {}, motion.pose)
+    ours = path.trajectory()
+    for words in (motions, path.motions):
+        read = parse_motions(in_words(words), names, 25)
+        assert np.allclose(read.values, ours.values, atol=1e-6)
+
+
+@given(st.lists(st.tuples(*[st.floats(-30, 30)] * 3), min_size=2, max_size=60))
+def test_sweeps_stay_within_reach_of_what_was_recorded(values: list[tuple[float, float, float]]) -> None:
+    names, recorded = ("pitch", "yaw", "roll"), np.array(values)
+    times = np.arange(len(values)) / 25
+    sweeps = as_sweeps(Trajectory(names, times, recorded), tolerance=0.5)
+    path = MotionPath(names, 500, {})
+    for sweep in sweeps:
+        path.add(sweep.kind, sweep.seconds, {}, sweep.pose)
+    drawn = path.trajectory()
+    off = [np.interp(times + 0.2, drawn.times, drawn[name]) - recorded[:, i] for i, name in enumerate(names)]
+    assert np.abs(off).max() < 1.2, "half a degree, and what rounding to 0.1° and a thousandth of a second adds"

@@ -25,6 +25,7 @@ from dmsynth.experiments.rotation_drives import (
     SPACE,
     Judged,
     Material,
+    against_command,
     draw,
     judge,
     read_driver,
@@ -149,7 +150,8 @@ def reproduce(
         drives[driver.name] = judge(driver, drawn, material, pool, second, likeness)
         write_table(folder / "tracks.parquet", drives[driver.name].table())
         _beside(folder / "beside.mp4", drives[driver.name], material)
-    report = _report(out, preset, study, material, drives, recordings, drivings, given, seed)
+    exact = against_command(material, pool, second)
+    report = _report(out, preset, study, material, drives, exact, recordings, drivings, given, seed)
     write_study_report(out, report)
     return report
 
@@ -242,6 +244,7 @@ def _report(
     study: Study,
     material: Material,
     drives: dict[str, Judged],
+    exact: pd.DataFrame | None,
     recordings: Sequence[Path],
     drivings: Sequence[Path],
     given: LivePortraitGiven,
@@ -255,6 +258,8 @@ def _report(
         if judged.second:
             tables[f"Driven by {name}: the second judge, {judged.second}"] = judged.second_table()
             tables[f"Driven by {name}: agreement of the two judges (second over first)"] = judged.agreement_table()
+    if exact is not None:
+        tables["Posed test frames, whose exact command is known: each judge against it"] = exact
     tables["What it costs"] = _costs(out, material, drives)
     found = findings(material, drives)
     pd.DataFrame([vars(finding) for finding in found]).to_csv(out / "findings.csv", index=False)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.dataset import Dataset
 from dmsynth.driving import drive
-from dmsynth.evaluation import sharpness
+from dmsynth.evaluation import evaluate, sharpness
 from dmsynth.files import read_json, replacing, sha256_of, write_json
 from dmsynth.identity import Likeness
-from dmsynth.judges import agreement
+from dmsynth.judges import agreement, with_second_judge
 from dmsynth.parallel import in_own_process
 from dmsynth.pose import angle_difference
 from dmsynth.progress import console, progress
@@ -33,6 +33,7 @@ SPACE = CONTROL_SPACES["rotation"]
 FRAME_RATE = 25.0
 SAME_POSE = 2.0  # degrees on every axis: as alike as real frames are looked for
 _FEWEST_PAIRS = 10
+_EXACT = 150  # posed test frames
 _SLOPE = 300  # real frames that the second judge's slope is fitted to
 
 
@@ -425,6 +426,32 @@ def _same_poses(driver: Driver, covered: NDArray[np.bool_], dataset: Dataset, se
     moved = off[there] + np.asarray(angle_difference(driver.values[rows], poses[nearest])) @ slope
     table = pd.DataFrame(moved, columns=list(SPACE.names)).assign(row=rows)
     return table.dropna().reset_index(drop=True)
+
+
+def against_command(material: Material, tracker: Tracker, second: Tracker | None) -> pd.DataFrame | None:
+    """Of a posed photo, whose test frames' exact commands are known: each judge's error, gain and offset against them,
+    on the real frames and on those that each model draws of the same poses. None of a recording, or for one judge."""
+    dataset = material.dataset
+    if second is None or f"commanded_{SPACE.names[0]}" not in dataset.labels.columns:
+        return None
+    rows: list[dict[str, str]] = []
+    for model, face in material.models.items():
+        alone = evaluate(face, dataset, tracker, material.source_frame, most=_EXACT)
+        judges = with_second_judge(alone, SPACE, dataset, second).metrics["judges"]
+        for who in ("first", "second"):
+            for kind in ("real", "steered"):
+                said = judges["against_command"][who][kind]
+                rows.append(
+                    {
+                        "judge": judges[who],
+                        "frames": kind if kind == "real" else f"{model}, from one source",
+                        "seen": str(said["frames"]),
+                        "mean error (°)": _three(said["mae"]),
+                        "gain": _three(said["gain"]),
+                        "offset (°)": _three(said["offset"], "+.2f"),
+                    }
+                )
+    return pd.DataFrame(rows).drop_duplicates().sort_values(["judge", "frames"])
 
 
 def _judge_row(what: str, off: NDArray[np.float64]) -> dict[str, str]:
