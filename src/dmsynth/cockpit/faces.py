@@ -19,8 +19,8 @@ _PICTURES = ("contact-sheet.png", "coverage.png", "marginals.png")
 _MODELS = {"SwapWarp": "swapwarp", "the thesis's": "rotation"}
 
 
-def tab(workspace: Workspace) -> None:
-    """Lay out the tab."""
+def tab(workspace: Workspace, page: gradio.Blocks) -> None:
+    """Lay out the tab of a ``page``; a training that runs, or ran last, is shown when it is opened."""
     gradio.Markdown("**1. Bring** recordings of one person, or one portrait → a dataset.")
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=4):
@@ -165,7 +165,17 @@ def tab(workspace: Workspace) -> None:
             job.start()
         return watched(which)
 
+    def listed() -> tuple[Any, ...]:
+        trainings, datasets = _titles(workspace), list(workspace.datasets())
+        newest = trainings[0][1] if trainings else None
+        return (
+            gradio.update(choices=datasets, value=datasets[0] if datasets else None),
+            gradio.update(choices=trainings, value=newest),
+            *watched(newest),
+        )
+
     seen = [watch, state, stop, resume, preview, curves]
+    page.load(listed, None, [dataset, training, *seen])
     bring.click(imported, [files, name, consent], [import_job, timer, importing, stop_import])
     stop_import.click(stopped, import_job, importing)
     timer.tick(looked, import_job, [timer, importing, stop_import, dataset])

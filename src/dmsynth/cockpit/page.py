@@ -112,11 +112,11 @@ def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
             with gradio.Tab("Steer"):
                 steer.tab()
             with gradio.Tab("Trajectory"):
-                trajectory.tab(studio.workspace)
+                trajectory.tab(studio.workspace, blocks)
             with gradio.Tab("Faces"):
-                faces.tab(studio.workspace)
+                faces.tab(studio.workspace, blocks)
             with gradio.Tab("Validate"):
-                validate.tab(studio.workspace, dmss)
+                validate.tab(studio.workspace, dmss, blocks)
     return blocks
 
 

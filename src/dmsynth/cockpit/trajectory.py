@@ -26,8 +26,8 @@ _BEGIN = [["move", None, 25, None, 1.0], ["hold", None, None, None, 0.5], ["move
 _HEADERS = ["motion", "pitch", "yaw", "roll", "seconds"]
 
 
-def tab(workspace: Workspace) -> None:
-    """Lay out the tab."""
+def tab(workspace: Workspace, page: gradio.Blocks) -> None:
+    """Lay out the tab of a ``page``."""
     job = gradio.State(None)
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=5):
@@ -139,6 +139,10 @@ def tab(workspace: Workspace) -> None:
             job.stop()
         return job_in_html(job)
 
+    def listed() -> tuple[Any, Any]:
+        return gradio.update(choices=list(workspace.faces())), gradio.update(choices=list(workspace.scenarios()))
+
+    page.load(listed, None, [face, known])
     face.focus(lambda: gradio.update(choices=list(workspace.faces())), None, face)
     face.change(None, face, None, js="(name) => { window.dmsynthCockpit.show(name); }")
     draw.click(shown, [face, moves], [curve, played]).then(

@@ -19,9 +19,9 @@ from dmsynth.validation.scenario_files import read_scenario
 from dmsynth.workspace import Workspace
 
 
-def tab(workspace: Workspace, registered: dict[str, str]) -> None:
-    """Lay out the tab. ``registered``: DMSs by name, command lines that whoever started the cockpit named; a page
-    itself runs nobody's programs."""
+def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -> None:
+    """Lay out the tab of a ``page``. ``registered``: DMSs by name, command lines that whoever started the cockpit
+    named; a page itself runs nobody's programs."""
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=4):
             groups = gradio.Dropdown(["all", *_groups(workspace)], value=None, label="Choose a group of scenarios")
@@ -53,7 +53,7 @@ def tab(workspace: Workspace, registered: dict[str, str]) -> None:
         against = gradio.Button("Compare", size="md", min_width=90, elem_id="cockpit-compare")
     words = gradio.Markdown()
     table = gradio.Dataframe(visible=False, interactive=False, wrap=True)
-    which, timer = gradio.State(_running(workspace)), gradio.Timer(TICK, active=True)
+    which, timer = gradio.State(None), gradio.Timer(TICK, active=False)
 
     @sentences
     def begun(names: list[str], chosen: list[str], face: str) -> tuple[Any, ...]:
@@ -146,7 +146,15 @@ def tab(workspace: Workspace, registered: dict[str, str]) -> None:
         every = workspace.scenarios()
         return [name for name, path in every.items() if group in ("all", read_scenario(path).group)]
 
+    def listed() -> tuple[Any, ...]:
+        newest, results = _newest(workspace), gradio.update(choices=list(workspace.results()))
+        *shown, done = watched(newest)
+        known = gradio.update(choices=list(workspace.scenarios()))
+        drivers = gradio.update(choices=list(workspace.faces()))
+        return known, drivers, results, results, newest, *shown, done if "value" in done else results
+
     seen = [timer, status, stop, resume, result]
+    page.load(listed, None, [scenarios, face, a, b, which, *seen])
     groups.input(chosen, groups, scenarios)
     scenarios.focus(lambda: gradio.update(choices=list(workspace.scenarios())), None, scenarios)
     face.focus(lambda: gradio.update(choices=list(workspace.faces())), None, face)
@@ -183,7 +191,7 @@ def _packed(workspace: Workspace, folder: Path) -> str:
     return shutil.make_archive(str(base), "zip", folder)
 
 
-def _running(workspace: Workspace) -> str | None:
+def _newest(workspace: Workspace) -> str | None:
     """The newest validation, found again after a restart."""
     jobs = workspace.jobs("validation")
     return jobs[0].folder.name if jobs else None
