@@ -42,8 +42,9 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
             )
             about = gradio.Markdown('<p class="cockpit-note">No dataset yet: bring a recording.</p>')
             gallery = gradio.Gallery(
-                label="Frames, coverage, distributions", columns=3, height=230, object_fit="contain", visible=False
-            )
+                label="Frames, coverage, distributions", show_label=False, columns=3, height=230,
+                object_fit="contain", visible=False,
+            )  # fmt: skip
     gradio.Markdown("**2. Train** a dataset in the background → a face. It goes on when this page is closed.")
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=4):
@@ -64,10 +65,9 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
                     "Go on", size="md", min_width=90, interactive=False, elem_id="cockpit-resume-training"
                 )
         with gradio.Column(scale=6):
-            preview = gradio.Image(
-                label="Sources, targets, and the sources steered there", type="filepath", visible=False
-            )
-            curves = gradio.Image(label="Losses", type="filepath", visible=False)
+            gradio.Markdown("Fixed poses: sources, targets, and the sources steered to the targets; below, the losses.")
+            preview = gradio.Image(label="Preview", show_label=False, buttons=[], type="filepath", visible=False)
+            curves = gradio.Image(label="Losses", show_label=False, buttons=[], type="filepath", visible=False)
     import_job = gradio.State(None)
     timer, watch = gradio.Timer(TICK, active=False), gradio.Timer(TICK, active=False)
 
@@ -221,6 +221,5 @@ def dataset_in_words(folder: Path) -> str:
 
 
 def _titles(workspace: Workspace) -> list[tuple[str, str]]:
-    """Trainings for a dropdown, the newest first: what is read, and the job's folder."""
-    jobs = workspace.jobs("training")
-    return [(f"{Path(job.about['out']).name} ({job.state})", job.folder.name) for job in jobs]
+    """Trainings for a dropdown, the newest first: the face's name, and the job's folder."""
+    return [(Path(job.about["out"]).name, job.folder.name) for job in workspace.jobs("training")]

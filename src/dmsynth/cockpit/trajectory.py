@@ -61,7 +61,8 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
             said = gradio.Markdown()
         with gradio.Column(scale=6):
             gradio.HTML(apply_default_css=False, value='<div id="cockpit-trajectory" class="cockpit-panel"></div>')
-            curve = gradio.Image(label="The motion; grey: outside the face's coverage", type="filepath", height=280)
+            gradio.Markdown("The motion. Grey: outside the face's coverage.")
+            curve = gradio.Image(label="The motion", show_label=False, buttons=[], type="filepath", height=270)
     status = gradio.HTML(apply_default_css=False)
     with gradio.Row():
         video = gradio.Video(label="Rendered", visible=False)

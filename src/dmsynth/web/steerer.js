@@ -209,6 +209,8 @@ class Steerer {
     this.painted = this.painted.filter((time) => now - time < 1000);
     this.painted.push(now);
     this.rateText.textContent = this.painted.length > 3 ? `${this.painted.length} pictures a second` : "";
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => (this.rateText.textContent = ""), 1500);
     this.root.dispatchEvent(new CustomEvent("painted", { detail: this.values }));
   }
 
