@@ -262,7 +262,7 @@ def test_a_training_outlives_the_server_and_is_found_again(tmp_path: Path, face_
         open_tab(page, "Faces")
         choose(page, "cockpit-dataset", "me")
         page.wait_for_function("document.body.innerText.includes('Left out:')")
-        page.get_by_label("Seconds").fill("25")
+        page.get_by_label("Seconds").fill("12")
         page.locator("#cockpit-train").click()
         page.wait_for_function("document.body.innerText.includes('training, step')", timeout=90_000)
         first.kill()

@@ -34,7 +34,7 @@ def training(folder: Path, dataset: Dataset, seconds: int) -> Job:
 
 
 def test_a_job_runs_shows_its_progress_and_ends(tmp_path: Path, photo_dataset: Dataset) -> None:
-    job = training(tmp_path, photo_dataset, 4)
+    job = training(tmp_path, photo_dataset, 3)
     assert job.state == "interrupted", "not started yet"
     job.start()
     assert job.state == "running"
@@ -50,7 +50,7 @@ def test_a_job_runs_shows_its_progress_and_ends(tmp_path: Path, photo_dataset: D
 
 
 def test_a_stopped_job_goes_on(tmp_path: Path, photo_dataset: Dataset) -> None:
-    job = training(tmp_path, photo_dataset, 8)
+    job = training(tmp_path, photo_dataset, 4)
     job.start()
     until(lambda: job.progress)
     job.stop()

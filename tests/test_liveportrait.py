@@ -365,6 +365,7 @@ def test_the_command_line_steers_drives_and_judges_it(
     assert "--renderer liveportrait" in (tmp_path / "judged" / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_it_takes_its_place_in_chapter_4(
     checkout: Path, photo_dataset: Dataset, face_file: Path, face_video: Path, tracker: Tracker, tmp_path: Path
 ) -> None:

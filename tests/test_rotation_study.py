@@ -92,6 +92,7 @@ def test_claims_are_judged_and_what_did_not_run_is_not(study: Path) -> None:
     assert "rotation model" in costs and "MiB" in costs
 
 
+@pytest.mark.slow
 def test_one_more_driver_trains_nothing_anew(study: Path, face_video: Path, tmp_path: Path) -> None:
     face = study / "rotation" / "face.safetensors"
     before = face.stat().st_mtime_ns
