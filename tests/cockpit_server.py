@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,11 +40,13 @@ def running_cockpit(root: Path, *arguments: object) -> Iterator[Cockpit]:
     )  # fmt: skip
     try:
         said = ""
+        assert process.stdout is not None
         while not (found := re.search(r"cockpit: (http://127\.0\.0\.1:\d+)", said)):
-            assert process.stdout is not None
             line = process.stdout.readline()
             assert line or process.poll() is None, said
             said += line
+        # whoever writes into a full pipe stands still
+        threading.Thread(target=process.stdout.read, daemon=True).start()
         yield Cockpit(found[1], root, process, time.monotonic() - begun)
     finally:
         if process.poll() is None:

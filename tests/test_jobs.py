@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +95,38 @@ def test_a_number_of_a_process_that_is_another_now_is_no_job(tmp_path: Path) -> 
     job.stop()  # kills nobody
 
 
+def test_those_who_look_at_once_do_not_see_each_other(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", "x", "training", [["version"]])
+    with ThreadPoolExecutor(4) as pool:
+        assert not any(pool.map(lambda _: job.is_alive(), range(2000)))
+
+
+def test_of_two_who_start_it_at_once_one_does(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", "x", "training", [["version"]] * 3)
+
+    def start(_: int) -> str:
+        try:
+            job.start()
+        except DmsynthError as error:
+            return str(error)
+        return "started"
+
+    with ThreadPoolExecutor(3) as pool:
+        said = sorted(pool.map(start, range(3)))
+    assert said == ["started", "x: is running already", "x: is running already"]
+    until(lambda: job.state != "running")
+    assert job.state == "done" and job.log.count("\n") == 3, job.log
+
+
+def test_what_lies_where_somebody_stands_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('not the library')")
+    monkeypatch.chdir(tmp_path)
+    job = make_job(Path("job"), "x", "training", [["version"]])  # and its folder is named from here
+    job.start()
+    until(lambda: job.state != "running")
+    assert job.state == "done", job.log
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "work")
@@ -106,11 +141,16 @@ def test_what_is_brought_is_judged_by_what_is_in_it(
     assert workspace.take(tmp_path / "Me & you (1).png", "portrait").name.startswith("me-you-1-")
     program = tmp_path / "holiday.mp4"
     program.write_bytes(Path(sys.executable).resolve().read_bytes()[:100_000])
-    with pytest.raises(DmsynthError, match=r"holiday\.mp4: is no video that can be read"):
+    with pytest.raises(DmsynthError, match=r"holiday\.mp4: not a readable video"):
         workspace.take(program, "recording")
     program.rename(tmp_path / "me.png")
-    with pytest.raises(DmsynthError, match=r"me\.png: is no picture"):
+    with pytest.raises(DmsynthError, match=r"me\.png: not a readable picture"):
         workspace.take(tmp_path / "me.png", "portrait")
+    half = tmp_path / "half.mp4"
+    half.write_bytes(face_video.read_bytes()[: face_video.stat().st_size // 2])
+    with pytest.raises(DmsynthError, match=r"half\.mp4: ") as told:
+        workspace.take(half, "recording")
+    assert str(tmp_path) not in str(told.value)
     large = tmp_path / "large.mp4"
     with large.open("wb") as file:
         file.truncate(200 * 2**20)
@@ -121,6 +161,33 @@ def test_what_is_brought_is_judged_by_what_is_in_it(
     with pytest.raises(DmsynthError, match=r"bad\.yaml"):
         workspace.take(bad, "scenario")
     assert not list(tmp_path.glob("etc*"))
+
+
+def test_a_list_of_other_files_is_no_video(workspace: Workspace, tmp_path: Path, face_video: Path) -> None:
+    """FFmpeg would follow it: to files beside it, to any path, to any address."""
+    lists = {
+        "concat.mp4": f"ffconcat version 1.0\nfile {face_video.name}\n",
+        "playlist.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2.0,\n{face_video}\n#EXT-X-ENDLIST\n",
+        "address.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    }
+    (tmp_path / face_video.name).write_bytes(face_video.read_bytes())
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DmsynthError, match=rf"{name}: not a readable video"):
+            workspace.take(tmp_path / name, "recording")
+
+
+def test_a_small_file_does_not_unfold_into_gigabytes(workspace: Workspace, tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    for side in (9000, 40_000):
+        header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        content = zlib.compress(bytes(side + 1) * min(side, 100))
+        png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+        (tmp_path / "large.png").write_bytes(png)
+        with pytest.raises(DmsynthError, match=r"large\.png: has more than 64 million pixels"):
+            workspace.take(tmp_path / "large.png", "portrait")
 
 
 @pytest.mark.parametrize("path", ["..", "../x", "/etc/passwd", "datasets/../../x", "uploads/link"])

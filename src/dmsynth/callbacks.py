@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
-from dmsynth.progress import console, report
+from dmsynth.progress import console, is_watched, report
 from dmsynth.video import write_image
 
 
@@ -182,6 +183,46 @@ class Curves(Callback):
         module.sums = {name: value.to(module.device) for name, value in kept["sums"].items()}
 
 
+class LiveLosses(Callback):
+    """Keeps ``live.csv`` where somebody watches: the training losses every few seconds, for minutes may pass until
+    something is validated. To be called before ``Curves``, which begins the sums anew."""
+
+    EVERY = 3.0  # seconds
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before: dict[str, Tensor] = {}
+        self.begun, self.noted = 0, time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self.begun, self.before = trainer.global_step, dict(module.sums)
+        if is_watched() and self.path.is_file():  # what was done after the last checkpoint is done again
+            rows = pd.read_csv(self.path)
+            with replacing(self.path) as temporary:
+                rows[rows["step"] <= self.begun].to_csv(temporary, index=False)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, *arguments: Any, **named: Any
+    ) -> None:
+        if is_watched() and time.monotonic() - self.noted > self.EVERY:
+            self._note(trainer.global_step, module.sums)
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if is_watched():
+            self._note(trainer.global_step, module.sums)
+        self.begun, self.before = trainer.global_step, {}
+
+    def _note(self, step: int, sums: dict[str, Tensor]) -> None:
+        if step > self.begun and sums:
+            means = {
+                name: float(total - self.before.get(name, 0)) / (step - self.begun) for name, total in sums.items()
+            }
+            row = pd.DataFrame([{"step": step} | {f"train/{name}": value for name, value in means.items()}])
+            row.to_csv(self.path, mode="a", header=not self.path.is_file(), index=False)
+        self.begun, self.before = step, dict(sums)
+        self.noted = time.monotonic()
+
+
 class LastCheckpoint(ModelCheckpoint):
     """``last.ckpt`` now and then, but never between a step and the validation that is due after it: resumed there,
     Lightning would leave the validation out."""
@@ -194,22 +235,39 @@ class LastCheckpoint(ModelCheckpoint):
 
 class Preview(Callback):
     """Pictures at every validation: sources, targets, and the sources steered to the targets; for TensorBoard, and as
-    ``preview.png`` in the run folder ``out``."""
+    ``preview.png`` in the run folder ``out``. Where somebody watches (``is_watched``), now and then in between, too.
+    """
+
+    EVERY = 10.0  # seconds
 
     def __init__(self, images: Tensor, codes: Tensor, out: Path) -> None:
         self.images, self.codes, self.out = images, codes, out
+        self.drawn = -math.inf
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, *arguments: Any, **named: Any
+    ) -> None:
+        if is_watched() and time.monotonic() - self.drawn > self.EVERY:
+            self._draw(module)
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking:
             return
-        with torch.no_grad():
-            images, codes = self.images.to(module.device), self.codes.to(module.device)
-            steered = module.result.steer(module.result.encode(images, codes), codes.roll(1, 0))
+        grid = self._draw(module)
+        trainer.logger.experiment.add_image("source, target, steered", grid, trainer.global_step)
+
+    @torch.no_grad()
+    def _draw(self, module: lightning.LightningModule) -> Tensor:
+        """(channels, h, w) in 0…1, which is ``preview.png`` then, too."""
+        images, codes = self.images.to(module.device), self.codes.to(module.device)
+        steered = module.result.steer(module.result.encode(images, codes), codes.roll(1, 0))
         rows = [images, images.roll(1, 0), steered.float()]
-        grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-        trainer.logger.experiment.add_image("source, target, steered", grid.clamp(0, 1), trainer.global_step)
-        pixels = (grid.clamp(0, 1) * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
-        write_image(self.out / "preview.png", pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(0, 1)
+        pixels = (grid * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
+        with replacing(self.out / "preview.png") as temporary:  # somebody may be reading it
+            write_image(temporary, pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        self.drawn = time.monotonic()
+        return grid
 
 
 class Bar(Callback):

@@ -5,6 +5,7 @@ A job is a folder:
     job.json        what it is for, and its commands
     lock            held as long as a process of the job lives, whoever started it
     state.json      which process leads it, how many of its commands are done, and how it ended
+    stopped         there if somebody stopped it
     progress.json   how far it is (``dmsynth.progress``)
     log.txt         what the commands said
 
@@ -22,7 +23,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import read_json, write_json
@@ -30,6 +31,8 @@ from dmsynth.progress import ENVIRONMENT
 
 _PATIENCE = 20.0  # seconds that a job has to end by itself when it is told to
 _TAIL = 20_000  # bytes of a log that are read
+# Without the folder that somebody happens to stand in on Python's path: a queue.py there would be taken for Python's.
+_PYTHON = [sys.executable, "-P", "-m"]
 
 
 @dataclass(frozen=True)
@@ -48,23 +51,17 @@ class Job:
         """``running``, ``done``, ``stopped``, ``failed``, or ``interrupted``: killed, or the machine went down."""
         if self.is_alive():
             return "running"
-        state = self._state()
-        if state.get("stopped"):
+        code = self._state().get("code")
+        if code == 0:  # perhaps a moment before it was stopped
+            return "done"
+        if self._stopped.exists():
             return "stopped"
-        if "code" not in state:
-            return "interrupted"
-        return "failed" if state["code"] else "done"
+        return "interrupted" if code is None else "failed"
 
     def is_alive(self) -> bool:
-        """Whether any process of it lives: each holds the lock."""
-        import fcntl
-
+        """Whether any process of it lives: each holds the lock. A number of a process could be another's by now."""
         with (self.folder / "lock").open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+            return not _locked(file, shared=True)  # so that two who look at once do not see each other
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -78,49 +75,63 @@ class Job:
     @property
     def log(self) -> str:
         """The end of what its commands said."""
-        path = self.folder / "log.txt"
-        if not path.is_file():
-            return ""
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
-            return file.read().decode("utf-8", "replace")
+        return self._said(0)
 
     @property
     def error(self) -> str:
-        """The one line that a failed command left."""
-        lines = [line for line in self.log.splitlines() if line.strip()]
+        """The one line that a failed command left, the last time that the job ran."""
+        lines = [line for line in self._said(int(self._state().get("log", 0))).splitlines() if line.strip()]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         return errors[-1] if errors else (lines[-1] if lines else "it said nothing")
 
     def start(self) -> None:
         """Run it, or go on where it stopped, in a session of its own. ``DmsynthError`` if it is running."""
-        if self.is_alive():
-            raise DmsynthError(f"{self.about['title']}: is running already")
-        write_json(self.folder / "state.json", {"finished": self._state().get("finished", 0)})
-        with (self.folder / "log.txt").open("ab") as log:
+        with (self.folder / "lock").open("ab") as lock, (self.folder / "log.txt").open("ab") as log:
+            if not _locked(lock):
+                raise DmsynthError(f"{self.about['title']}: is running already")
+            self._stopped.unlink(missing_ok=True)
+            (self.folder / "progress.json").unlink(missing_ok=True)
+            write_json(
+                self.folder / "state.json", {"finished": self._state().get("finished", 0), "log": log.seek(0, 2)}
+            )
+            # The lock goes from hand to hand: to the process that leads the job, and on to its commands.
             process = subprocess.Popen(
-                [sys.executable, "-m", "dmsynth.jobs", str(self.folder)],
+                [*_PYTHON, "dmsynth.jobs", str(self.folder.resolve()), str(lock.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=[lock.fileno()],
             )
-        while "leader" not in self._state() and process.poll() is None:
-            time.sleep(0.02)
+            while "leader" not in self._state() and process.poll() is None:
+                time.sleep(0.02)
 
     def stop(self) -> None:
         """End it; what its commands had done is kept. Returns when nothing of it lives."""
         if not self.is_alive():
             return
-        write_json(self.folder / "state.json", self._state() | {"stopped": True})
-        leader, begun = int(self._state().get("leader", 0)), time.monotonic()
+        self._stopped.touch()
         for signum in (signal.SIGINT, signal.SIGKILL):
+            leader = int(self._state().get("leader", 0))
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                if leader > 1:
+                if leader > 1 and self.is_alive():  # then the number of its group is still its own
                     os.killpg(leader, signum)
+            begun = time.monotonic()
             while self.is_alive() and time.monotonic() - begun < _PATIENCE:
                 time.sleep(0.05)
-            begun = time.monotonic()
+
+    @property
+    def _stopped(self) -> Path:
+        return self.folder / "stopped"
+
+    def _said(self, since: int) -> str:
+        """The end of the log, nothing before byte ``since``."""
+        path = self.folder / "log.txt"
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(since, path.stat().st_size - _TAIL))
+            return file.read().decode("utf-8", "replace")
 
     def _state(self) -> dict[str, Any]:
         path = self.folder / "state.json"
@@ -133,8 +144,8 @@ def make_job(
     """A job of ``dmsynth`` commands, each a list of arguments, in a new ``folder``; it is not started."""
     folder.mkdir(parents=True)
     about = {"title": title, "kind": kind, "made": time.time(), "commands": [list(map(str, c)) for c in commands]}
-    write_json(folder / "job.json", about | (note or {}))
     (folder / "lock").touch()
+    write_json(folder / "job.json", about | (note or {}))
     return Job(folder)
 
 
@@ -144,13 +155,30 @@ def find_jobs(folder: Path) -> list[Job]:
     return sorted(jobs, key=lambda job: -float(job.about["made"]))
 
 
-def _lead(folder: Path) -> int:
-    """Run the commands that are not done, one after the other: the process that leads a job."""
+def _locked(file: IO[bytes], shared: bool = False) -> bool:
+    """Take a lock until ``file``, and every copy that other processes have of it, is closed; False if it is taken.
+
+    Whoever wants it alone waits a moment for those that only look.
+    """
     import fcntl
 
-    about = read_json(folder / "job.json")
-    lock = (folder / "lock").open("ab")
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    begun = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if shared or time.monotonic() - begun > 0.5:
+                return False
+            time.sleep(0.01)
+
+
+def _lead(folder: Path, lock: int) -> int:
+    """Run the commands that are not done, one after the other: the process that leads a job.
+
+    ``lock`` is the open file of the job's lock, which is held.
+    """
+    stopped, about = folder / "stopped", read_json(folder / "job.json")
     signal.signal(signal.SIGINT, lambda *_: None)  # for the command; this process writes down how it ended
     state = read_json(folder / "state.json") | {"leader": os.getpid()}
     write_json(folder / "state.json", state)
@@ -159,21 +187,20 @@ def _lead(folder: Path) -> int:
     for number, command in enumerate(about["commands"]):
         if number < int(state["finished"]):
             continue
+        if stopped.exists():  # between two commands
+            code = 130
+            break
         (folder / "progress.json").unlink(missing_ok=True)
         done = subprocess.run(
-            [sys.executable, "-m", "dmsynth.cli", *command],
-            env=environment,
-            check=False,
-            pass_fds=[lock.fileno()],
-            preexec_fn=_kindly,
+            [*_PYTHON, "dmsynth.cli", *command], env=environment, check=False, pass_fds=[lock], preexec_fn=_kindly
         )
         code = done.returncode
         if code and not (about["kind"] == "validation" and code == 1 and _has_results(command)):
             break
         code = 0
-        state = read_json(folder / "state.json") | {"finished": number + 1}
+        state["finished"] = number + 1
         write_json(folder / "state.json", state)
-    write_json(folder / "state.json", read_json(folder / "state.json") | {"code": code})
+    write_json(folder / "state.json", state | {"code": code})
     return code
 
 
@@ -190,4 +217,4 @@ def _kindly() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(_lead(Path(sys.argv[1])))
+    sys.exit(_lead(Path(sys.argv[1]), int(sys.argv[2])))

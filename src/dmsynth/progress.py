@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -74,6 +74,11 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
         console.print(f"{title}: {done + advanced} done in {seconds:.0f} s ({rate})")
 
 
+def is_watched() -> bool:
+    """Whether somebody watches from outside."""
+    return ENVIRONMENT in os.environ
+
+
 def report(title: str, done: float, total: float | None, rate: float, left: float | None) -> None:
     """Write how far a piece of work is to the file that ``DMSYNTH_PROGRESS`` names, if it does, now and then.
 
@@ -89,4 +94,5 @@ def report(title: str, done: float, total: float | None, rate: float, left: floa
     _reported = now
     from dmsynth.files import write_json
 
-    write_json(Path(path), {"title": title, "done": done, "total": total, "rate": rate, "left": left})
+    with suppress(OSError):  # nobody's work ends because nobody can be told
+        write_json(Path(path), {"title": title, "done": done, "total": total, "rate": rate, "left": left})

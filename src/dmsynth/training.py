@@ -4,6 +4,8 @@ A run is a folder:
 
     run.json             what is trained on what, and how: enough to repeat it
     curves.csv           the losses, a row a validation: training means since the last one, validation means
+    live.csv             the training losses every few seconds, where somebody watches
+    preview.png          the same few frames, steered by what is learned so far
     last.ckpt            where to go on after an interruption
     best.ckpt            the lowest validation loss so far
     events…              curves and previews for TensorBoard
@@ -34,7 +36,7 @@ from torch import Tensor
 
 import dmsynth
 from dmsynth.batches import Batch, Batches, Stream, to_network
-from dmsynth.callbacks import Bar, Bound, Curves, LastCheckpoint, Plateau, Preview, WholeCheckpoints
+from dmsynth.callbacks import Bar, Bound, Curves, LastCheckpoint, LiveLosses, Plateau, Preview, WholeCheckpoints
 from dmsynth.carried import Carried
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.coverage import Coverage, typical
@@ -336,6 +338,7 @@ def _trainer(
     callbacks: list[Callback] = [
         bound.timer,
         LastCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False),
+        LiveLosses(out / "live.csv"),
         Curves(out / "curves.csv", steps_per_pass),
     ]
     if plateau is not None:

@@ -13,6 +13,7 @@ from types import TracebackType
 import av
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from dmsynth.errors import DmsynthError
@@ -23,6 +24,14 @@ Image = NDArray[np.uint8]
 # Containers round their frame counts; more than this many missing frames means the end of the file is gone.
 _MISSING_FRAMES_ALLOWED = 2
 _MISSING_SECONDS_ALLOWED = 1.0
+
+# Formats that hold their frames themselves. FFmpeg knows others that are lists of files and addresses to fetch, and
+# tells by content, not by name: opened without this, "driver.mp4" could be such a list.
+_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,ivf,nut,m4v,h264,hevc,mjpeg,mpjpeg,yuv4mpegpipe,dv,gif"
+)
+_PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
+_MOST_PIXELS = 64_000_000  # of a picture: a few hundred kilobytes can unfold into gigabytes
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,10 @@ def _open(path: Path) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise DmsynthError(f"{path}: the file is empty (0 bytes); record or copy it again")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"})
     except (av.error.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        unknown = isinstance(error, av.error.ArgumentError)  # how FFmpeg says that a format is not on the list
+        reason = "no format that holds video" if unknown else getattr(error, "strerror", None) or error
         raise DmsynthError(
             f"{path}: not a readable video ({reason}); give a video file such as .mp4, .mkv or .avi"
         ) from None
@@ -117,7 +127,10 @@ def check_whole(path: Path) -> None:
     """Raise ``DmsynthError`` if a video is no video or ends early. Reads the file through without decoding it."""
     with _open(path) as container:
         stream = container.streams.video[0]
-        packets = [packet for packet in container.demux(stream) if packet.size]
+        try:
+            packets = [packet for packet in container.demux(stream) if packet.size]
+        except av.error.FFmpegError as error:
+            raise DmsynthError(f"{path}: damaged ({error.strerror}); copy or record it again") from None
         end = max((float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base), default=0.0)
         _check_end(path, container, stream, len(packets), end)
 
@@ -164,12 +177,31 @@ def read_image(path: Path, grey: bool = False) -> Image:
     """Read a picture as RGB (h, w, 3), or grey (h, w), uint8. ``DmsynthError`` if it is none."""
     if not path.is_file():
         raise DmsynthError(f"{path}: no such picture; check the path")
-    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
-    content = np.fromfile(path, dtype=np.uint8)
-    image = cv2.imdecode(content, flag) if content.size else None
+    pixels, image = _pixels(path), None
+    if pixels is not None and pixels > _MOST_PIXELS:
+        raise DmsynthError(f"{path}: has more than {_MOST_PIXELS // 10**6} million pixels; make it smaller")
+    if pixels is not None:
+        with suppress(cv2.error):
+            image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
     if image is None:
         raise DmsynthError(f"{path}: not a readable picture; give a .png or .jpg file")
     return image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, by what is in it."""
+    return _pixels(path) is not None
+
+
+def _pixels(path: Path) -> int | None:
+    """How many pixels a picture has, none of which is read; None if it is no picture."""
+    try:
+        with PIL.Image.open(path, formats=_PICTURES) as header:
+            return header.width * header.height
+    except PIL.Image.DecompressionBombError:
+        return _MOST_PIXELS + 1
+    except (OSError, ValueError):
+        return None
 
 
 def write_image(path: Path, image: Image) -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +42,9 @@ class Workspace:
     brought: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # jobs remember paths, and go on from wherever the workspace is opened next
+        object.__setattr__(self, "root", self.root.expanduser().resolve())
+        object.__setattr__(self, "brought", {name: path.resolve() for name, path in self.brought.items()})
         for kind in KINDS:
             (self.root / kind).mkdir(parents=True, exist_ok=True)
 
@@ -101,7 +106,10 @@ class Workspace:
 
     def inside(self, path: Path | str) -> Path:
         """``path``, resolved; ``DmsynthError`` unless it lies in the workspace, links followed."""
-        resolved = (self.root / path).resolve()
+        try:
+            resolved = (self.root / path).resolve()
+        except (ValueError, OSError):  # a NUL in it, or longer than a path may be
+            raise DmsynthError("this is no path; check it") from None
         if not resolved.is_relative_to(self.root.resolve()):
             raise DmsynthError(f"{Path(path).name}: lies outside the workspace")
         return resolved
@@ -114,21 +122,18 @@ class Workspace:
             size = f"{largest / 2**20:.0f} MB" if largest >= 2**20 else f"{largest // 1000} kB"
             raise DmsynthError(f"{name}: is too large; a {kind} has at most {size}")
         if kind == "recording":
-            try:
-                check_whole(brought)
+            with _called(brought):
                 probe_video(brought)
-            except DmsynthError:
-                raise DmsynthError(f"{name}: is no video that can be read; give .mp4, .mov, .mkv or .webm") from None
+                check_whole(brought)
             kept = self.root / "uploads" / f"{slug(brought.stem) or 'recording'}-{sha256_of(brought)[:8]}.mp4"
             with replacing(kept) as temporary:
                 shutil.copyfile(brought, temporary)
         elif kind == "portrait":
-            try:
+            with _called(brought):
                 picture = read_image(brought)
-            except DmsynthError:
-                raise DmsynthError(f"{name}: is no picture that can be read; give .png or .jpg") from None
             kept = self.root / "uploads" / f"{slug(brought.stem) or 'portrait'}-{sha256_of(brought)[:8]}.png"
-            write_image(kept, picture)
+            with replacing(kept) as temporary:
+                write_image(temporary, picture)
         else:
             try:
                 text = brought.read_text("utf-8")
@@ -139,6 +144,15 @@ class Workspace:
             with replacing(kept) as temporary:
                 temporary.write_text(text, "utf-8")
         return kept
+
+
+@contextmanager
+def _called(brought: Path) -> Iterator[None]:
+    """What is wrong with a file, by the name that whoever brought it knows."""
+    try:
+        yield
+    except DmsynthError as error:
+        raise DmsynthError(str(error).replace(str(brought), brought.name)) from None
 
 
 def slug(text: str) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio
 
-from dmsynth.cockpit.showing import TICK, job_in_html, sentences
+from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
 from dmsynth.dataset import open_dataset
 from dmsynth.errors import DmsynthError
-from dmsynth.jobs import Job, make_job
+from dmsynth.jobs import make_job
 from dmsynth.provenance import consent_of
 from dmsynth.report.figures import loss_curves
+from dmsynth.video import is_picture
 from dmsynth.workspace import Workspace
 
 _PICTURES = ("contact-sheet.png", "coverage.png", "marginals.png")
+_SIZES = {"about 320×240": "", "256×256": "256x256", "320×240": "320x240", "240×320": "240x320", "480×368": "480x368"}
 _MODELS = {"SwapWarp": "swapwarp", "the thesis's": "rotation"}
 
 
@@ -29,13 +32,25 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
                 elem_id="cockpit-recordings",
             )  # fmt: skip
             with gradio.Row():
-                name = gradio.Textbox(label="Name", placeholder="driver-1", max_length=40, elem_id="cockpit-name")
-                consent = gradio.Textbox(
-                    label="Consent", placeholder="who may be shown, on what consent", max_length=200
+                name = gradio.Textbox(
+                    label="Name", placeholder="driver-1", max_length=40, min_width=160, elem_id="cockpit-name"
                 )
-            bring = gradio.Button("Import", size="md", min_width=90, variant="primary", elem_id="cockpit-import")
+                size = gradio.Dropdown(list(_SIZES), value=next(iter(_SIZES)), label="Size", min_width=160)
+            consent = gradio.Textbox(
+                label="Consent",
+                placeholder="who may be shown, on what consent",
+                max_length=200,
+                elem_id="cockpit-consent",
+            )
+            with gradio.Row():
+                bring = gradio.Button("Import", size="md", min_width=90, variant="primary", elem_id="cockpit-import")
+                stop_import = gradio.Button(
+                    "Stop", size="md", min_width=90, interactive=False, elem_id="cockpit-stop-import"
+                )
+                resume_import = gradio.Button(
+                    "Go on", size="md", min_width=90, interactive=False, elem_id="cockpit-resume-import"
+                )
             importing = gradio.HTML(apply_default_css=False)
-            stop_import = gradio.Button("Stop", size="md", min_width=90, visible=False)
         with gradio.Column(scale=6):
             dataset = gradio.Dropdown(
                 list(workspace.datasets()), value=None, label="Dataset", elem_id="cockpit-dataset"
@@ -72,26 +87,44 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     timer, watch = gradio.Timer(TICK, active=False), gradio.Timer(TICK, active=False)
 
     @sentences
-    def imported(files: list[str] | None, name: str, consent: str) -> tuple[Any, ...]:
+    def imported(files: list[str] | None, name: str, size: str, consent: str) -> tuple[Any, ...]:
         if not files:
             raise DmsynthError("bring a recording or a portrait first")
+        if size not in _SIZES:
+            raise DmsynthError(f"{size}: no such size")
         out = workspace.new("datasets", name or Path(files[0]).stem)
-        commands = _import(workspace, [Path(file) for file in files], out, consent.strip())
+        commands = _import(workspace, [Path(file) for file in files], out, _SIZES[size], consent.strip())
         job = make_job(workspace.new("jobs", "import"), f"Importing {out.name}", "import", commands, {"out": str(out)})
         job.start()
-        return job, gradio.Timer(active=True), job_in_html(job), gradio.update(visible=True)
+        return job.folder.name, *looked(job.folder.name)
 
-    def looked(job: Job | None) -> tuple[Any, ...]:
-        running = job is not None and job.state == "running"
+    def looked(which: str | None) -> tuple[Any, ...]:
+        job = workspace.job(which)
+        state = "" if job is None else job.state
         choice: Any = gradio.skip()
-        if job is not None and job.state == "done":
+        if job is not None and state == "done":
             choice = gradio.update(choices=list(workspace.datasets()), value=Path(job.about["out"]).name)
-        return gradio.Timer(active=running), job_in_html(job), gradio.update(visible=running), choice
+        return (
+            gradio.Timer(active=state == "running"),
+            job_in_html(job),
+            gradio.update(interactive=state == "running"),
+            gradio.update(interactive=state in ("stopped", "interrupted", "failed")),
+            choice,
+        )
 
-    def stopped(job: Job | None) -> str:
+    @sentences
+    def import_stopped(which: str | None) -> tuple[Any, ...]:
+        job = workspace.job(which)
         if job is not None:
             job.stop()
-        return job_in_html(job)
+        return looked(which)
+
+    @sentences
+    def import_resumed(which: str | None) -> tuple[Any, ...]:
+        job = workspace.job(which)
+        if job is not None:
+            job.start()
+        return looked(which)
 
     @sentences
     def opened(name: str | None) -> tuple[Any, Any]:
@@ -133,15 +166,10 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
                 hidden,
             )
         out, state = Path(job.about["out"]), job.state
-        losses: Path | None = job.folder / "losses.png"
-        try:
-            loss_curves(out / "curves.csv", job.folder / "losses.png")
-        except (OSError, ValueError):  # nothing validated yet
-            losses = None
-        shown = out / "preview.png"
+        losses, shown = _losses(out, out / "losses.png"), out / "preview.png"
         note = job_in_html(job)
         if state == "done":
-            note += f'<p class="cockpit-note">The face <b>{out.name}</b> can be steered now.</p>'
+            note += f'<p class="cockpit-note">The face <b>{escape(out.name)}</b> can be steered now.</p>'
         return (
             gradio.Timer(active=state == "running"),
             note,
@@ -168,17 +196,24 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     def listed() -> tuple[Any, ...]:
         trainings, datasets = _titles(workspace), list(workspace.datasets())
         newest = trainings[0][1] if trainings else None
+        imports = workspace.jobs("import")
+        last = imports[0].folder.name if imports and imports[0].state != "done" else None
+        *shown, _ = looked(last)
         return (
+            last,
+            *shown,
             gradio.update(choices=datasets, value=datasets[0] if datasets else None),
             gradio.update(choices=trainings, value=newest),
             *watched(newest),
         )
 
     seen = [watch, state, stop, resume, preview, curves]
-    page.load(listed, None, [dataset, training, *seen])
-    bring.click(imported, [files, name, consent], [import_job, timer, importing, stop_import])
-    stop_import.click(stopped, import_job, importing)
-    timer.tick(looked, import_job, [timer, importing, stop_import, dataset])
+    brought = [timer, importing, stop_import, resume_import]
+    page.load(listed, None, [import_job, *brought, dataset, training, *seen])
+    bring.click(imported, [files, name, size, consent], [import_job, *brought, dataset])
+    stop_import.click(import_stopped, import_job, [*brought, dataset])
+    resume_import.click(import_resumed, import_job, [*brought, dataset])
+    timer.tick(looked, import_job, [*brought, dataset])
     dataset.focus(lambda: gradio.update(choices=list(workspace.datasets())), None, dataset)
     dataset.change(opened, dataset, [about, gallery])
     train.click(begun, [dataset, model, longest], [training, *seen])
@@ -189,16 +224,28 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     watch.tick(watched, training, seen)
 
 
-def _import(workspace: Workspace, files: list[Path], out: Path, consent: str) -> list[list[str]]:
+def _import(workspace: Workspace, files: list[Path], out: Path, size: str, consent: str) -> list[list[str]]:
     """The commands that make a dataset, and its pictures, of files that were brought."""
-    pictures = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".bmp")]
+    pictures = [file for file in files if is_picture(file)]
     if pictures and len(files) > 1:
         raise DmsynthError("bring either recordings, or one portrait alone")
     kind = "portrait" if pictures else "recording"
     kept = [str(workspace.take(file, kind)) for file in files]
     command = ["dataset", "photo" if pictures else "recording", str(out), *kept]
+    command += ["--size", size] if size else []
     command += ["--consent", consent] if consent else []
     return [command, ["dataset", "info", str(out)]]
+
+
+def _losses(run: Path, picture: Path) -> Path | None:
+    """The losses as a picture, drawn anew when there are new ones; None if there are none yet."""
+    noted = [table.stat().st_mtime for table in (run / "live.csv", run / "curves.csv") if table.is_file()]
+    try:
+        if noted and (not picture.is_file() or picture.stat().st_mtime < max(noted)):
+            loss_curves(run, picture)
+    except (OSError, ValueError):  # a line that is being written
+        pass
+    return picture if picture.is_file() else None
 
 
 def dataset_in_words(folder: Path) -> str:
@@ -215,8 +262,8 @@ def dataset_in_words(folder: Path) -> str:
         for c, low, high in zip(space.controls, values.min(axis=0), values.max(axis=0), strict=True)
     )
     return (
-        f"**{folder.name}**: {len(dataset)} frames of {width}×{height} ({', '.join(parts)}). {spans}.\n\n"
-        f"Left out: {reasons}. Consent: {consent_of(dataset.manifest)}."
+        f"**{plain(folder.name)}**: {len(dataset)} frames of {width}×{height} ({', '.join(parts)}). {spans}.\n\n"
+        f"Left out: {plain(reasons)}. Consent: {plain(consent_of(dataset.manifest))}."
     )
 
 

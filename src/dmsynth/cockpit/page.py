@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.live import Studio
 from dmsynth.errors import DmsynthError
 from dmsynth.video import Image, read_image, read_video
-from dmsynth.workspace import LARGEST
+from dmsynth.workspace import LARGEST, Workspace
 
 _ASSETS = {
     "steerer.js": ("dmsynth.web", "text/javascript"),
@@ -29,8 +30,18 @@ _SHOWN = {".html", ".xml", ".json", ".mp4", ".png", ".parquet", ".yaml", ".jsonl
 _HERE = ("127.0.0.1", "localhost", "[::1]")
 _CHUNK = 2**20
 _FORGET = (3600, 6 * 3600)  # seconds: how often Gradio's copies are looked through, and how old they may get
-# A report may run its own scripts, and reach nothing: neither the page around it nor any other address.
-_REPORT_POLICY = "sandbox allow-scripts allow-popups; default-src 'self' 'unsafe-inline' data: blob:"
+# The page is Gradio's, which writes scripts and styles into itself. The browser sees to it that nothing else is
+# loaded, whatever a title or a DMS's answer may contain, and that no other page puts a frame around it.
+_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "connect-src 'self' ws://127.0.0.1:* ws://localhost:*; "
+    "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"
+)
+# What is in the workspace reaches nothing, neither the page around it nor any address; reports bring all they show.
+_FILE_POLICY = (
+    "sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'; "
+    "media-src data: 'self'; frame-ancestors 'self'"
+)
 
 
 def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
@@ -43,7 +54,7 @@ def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
     os.environ["GRADIO_TEMP_DIR"] = str((workspace.root / "uploads" / ".gradio").resolve())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.middleware("http")(_only_from_here)
+    app.middleware("http")(partial(_only_from_here, workspace))
 
     @app.get("/own/{name}")
     def asset(name: str) -> Response:
@@ -88,19 +99,24 @@ def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
     )
     fonts = ["system-ui", "sans-serif"]
     theme = gradio.themes.Base(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["monospace"])
-    return gradio.mount_gradio_app(
+    blocks = _tabs(studio, dmss)
+    app = gradio.mount_gradio_app(
         app,
-        _tabs(studio, dmss),
+        blocks,
         path="/",
         server_name="127.0.0.1",
         footer_links=[],
-        allowed_paths=[],
+        allowed_paths=[str(workspace.root / kind) for kind in ("datasets", "trainings", "videos")],
         max_file_size=LARGEST["recording"],
         ssr_mode=False,
         show_error=True,
         theme=theme,
         head=head,
     )
+    # Gradio looks at the paths that it is given only after launch(), which a mounted page has none of: whoever can
+    # reach the server could name any file of this machine as an "upload" and read it.
+    blocks.has_launched = True
+    return app
 
 
 def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
@@ -120,14 +136,30 @@ def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
     return blocks
 
 
-async def _only_from_here(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse pages of other sites that let a visitor's browser speak to this one, by whatever name they reach it."""
-    if not _is_ours(request.headers.get("host"), request.headers.get("origin")):
+async def _only_from_here(
+    workspace: Workspace, request: Request, go_on: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Refuse pages of other sites that let a visitor's browser speak to this one, by whatever name they reach it; and
+    what Gradio would serve from outside the workspace."""
+    if not _is_ours(request.headers.get("host"), request.headers.get("origin")) or _is_embedded_elsewhere(request):
         return PlainTextResponse("this page is for this machine alone", 403)
+    asked = request.url.path.partition("/file=")
+    if asked[1]:  # Gradio's own route follows links, and fetches from any address that it is given
+        try:
+            workspace.inside(asked[2])
+        except DmsynthError:
+            return PlainTextResponse("no such file", 404)
     response = await go_on(request)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "no-referrer")
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
     return response
+
+
+def _is_embedded_elsewhere(request: Request) -> bool:
+    """Whether a page of another site loads this as a part of itself. A link to the page is no harm."""
+    elsewhere = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return elsewhere and request.headers.get("sec-fetch-dest") != "document"
 
 
 def _is_ours(host: str | None, origin: str | None) -> bool:
@@ -192,5 +224,5 @@ def _file(studio: Studio, path: str) -> Response:
     known = len(parts) > 1 and parts[0] in ("results", "videos", "trainings", "datasets", "scenarios")
     if not known or found.suffix not in _SHOWN or not found.is_file() or any(part.startswith(".") for part in parts):
         return PlainTextResponse("no such file", 404)
-    headers = {"Content-Security-Policy": _REPORT_POLICY, "Cache-Control": "no-cache"}
+    headers = {"Content-Security-Policy": _FILE_POLICY, "Cache-Control": "no-cache"}
     return FileResponse(found, headers=headers)

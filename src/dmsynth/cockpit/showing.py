@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
@@ -33,6 +34,11 @@ def sentences(function: Callable[..., R]) -> Callable[..., R]:
     return guarded
 
 
+def plain(text: str) -> str:
+    """Words of others for a Markdown text, in which they stay words: no links, no pictures from elsewhere."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
 def job_in_html(job: Job | None) -> str:
     """A job's title, state, bar, and what went wrong."""
     if job is None:
@@ -45,7 +51,7 @@ def job_in_html(job: Job | None) -> str:
         "interrupted": "interrupted; it can go on",
         "failed": "failed",
     }[state]
-    body = f'<span class="cockpit-state">{said}</span><b>{escape(about["title"])}</b>'
+    body = f'<span class="cockpit-state" role="status">{said}</span><b>{escape(about["title"])}</b>'
     seen = job.progress
     if state == "running":
         total, done = seen.get("total"), seen.get("done") or 0
@@ -54,7 +60,7 @@ def job_in_html(job: Job | None) -> str:
         body += f"<div>{escape(_in_words(seen)) or 'starting …'}</div>"
     elif state == "failed":
         body += f'<div class="cockpit-error" role="alert">{escape(job.error)}</div>'
-    return f'<div class="cockpit-job" role="status">{body}</div>'
+    return f'<div class="cockpit-job">{body}</div>'
 
 
 def _in_words(seen: dict[str, Any]) -> str:
@@ -62,12 +68,9 @@ def _in_words(seen: dict[str, Any]) -> str:
         return ""
     total, left = seen.get("total"), seen.get("left")
     share = f"{100 * seen['done'] / total:.0f} %" if total else f"{seen['done']:g} done"
-    words = [str(seen["title"]), share, f"{seen['rate']:.1f} a second"]
+    words, rate = [str(seen["title"]), share], float(seen["rate"])
+    if rate:
+        words.append(f"{rate:.1f} a second" if rate >= 0.5 else f"{60 * rate:.1f} a minute")
     if left is not None:
-        words.append(f"{timedelta(seconds=round(left))} left")
+        words.append(f"{timedelta(seconds=max(0, round(left)))} left")
     return " · ".join(words)
-
-
-def jobs_in_html(jobs: list[Job], empty: str) -> str:
-    """Several jobs under one another, or the sentence for none."""
-    return "".join(map(job_in_html, jobs)) or f'<p class="cockpit-note">{escape(empty)}</p>'

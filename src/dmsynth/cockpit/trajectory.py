@@ -10,7 +10,7 @@ import gradio
 import numpy as np
 import pandas as pd
 
-from dmsynth.cockpit.showing import TICK, job_in_html, sentences
+from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
 from dmsynth.controls import ControlSpace
 from dmsynth.errors import DmsynthError
 from dmsynth.jobs import Job, make_job
@@ -92,7 +92,7 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
         if name not in scenarios:
             raise DmsynthError(f"{name}: no such scenario")
         scenario = read_scenario(scenarios[name])
-        return rows_of(scenario.motions()), f"**{scenario.title}** — {scenario.source}"
+        return rows_of(scenario.motions()), f"**{plain(scenario.title)}** — {plain(scenario.source)}"
 
     @sentences
     def brought(path: str | None) -> tuple[Any, Any, Any]:

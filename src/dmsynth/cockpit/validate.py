@@ -6,11 +6,12 @@ import shutil
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio
 import pandas as pd
 
-from dmsynth.cockpit.showing import TICK, job_in_html, sentences
+from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
 from dmsynth.errors import DmsynthError
 from dmsynth.jobs import make_job
 from dmsynth.trackers.openpilot import is_at_hand
@@ -42,7 +43,7 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
                 result = gradio.Dropdown(
                     list(workspace.results()), value=None, label="Result", elem_id="cockpit-result"
                 )
-                download = gradio.File(label="Report, results, JUnit, ground truth", visible=False, height=120)
+                download = gradio.File(label="Everything, with the ground truth (.zip)", visible=False, height=120)
             report = gradio.HTML(
                 apply_default_css=False, value='<p class="cockpit-note">No result chosen.</p>', elem_id="cockpit-report"
             )
@@ -112,9 +113,15 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
         if not name:
             return '<p class="cockpit-note">No result chosen.</p>', gradio.update(visible=False)
         folder = _result(workspace, name)
+        address = f"/files/results/{quote(name)}"
+        links = (
+            f'<a href="{address}/{file}" download="{escape(name)}{Path(file).suffix}">{words}</a>'
+            for file, words in (("report.html", "the report"), ("junit.xml", "JUnit"), ("results.json", "results"))
+        )
         frame = (
-            f'<iframe class="cockpit-report" sandbox="allow-scripts" title="Report of {escape(name)}" '
-            f'src="/files/results/{escape(name)}/report.html"></iframe>'
+            f'<p class="cockpit-links">Download {" · ".join(links)}</p>'
+            f'<iframe class="cockpit-report" sandbox="allow-popups" title="Report of {escape(name)}" '
+            f'src="{address}/report.html"></iframe>'
         )
         return frame, gradio.update(value=_packed(workspace, folder), visible=True)
 
@@ -137,7 +144,9 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
             }
             for row in both.differences
         ]
-        text = f"A: {both.a}  \nB: {both.b}\n\n" + "\n".join(f"- {sentence}" for sentence in sentences)
+        text = f"A: {plain(both.a)}  \nB: {plain(both.b)}\n\n" + "\n".join(
+            f"- {plain(sentence)}" for sentence in sentences
+        )
         return text, gradio.update(value=pd.DataFrame(rows), visible=bool(rows))
 
     def chosen(group: str | None) -> Any:

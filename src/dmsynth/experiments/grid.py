@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import cores
-from dmsynth.progress import console, report
+from dmsynth.progress import ENVIRONMENT, console, report
 
 Work = Callable[[Path, dict[str, Any]], None]
 _ON_A_GPU = 8  # trainings at once on a GPU
@@ -132,7 +132,9 @@ def _progress(title: str, jobs: int, things: str, done: Callable[[], float]) -> 
             nonlocal said
             part, seconds = done(), time.monotonic() - begun
             text = f"{finished} of {jobs} {things}"
-            if part > first:  # a resumed training first does again what its last checkpoint did not hold
+            if part <= first:
+                report(text, round(100 * part, 1), 100, 0.0, None)
+            else:  # a resumed training first does again what its last checkpoint did not hold
                 left = timedelta(seconds=round(seconds * (1 - part) / (part - first)))
                 report(text, round(100 * part, 1), 100, (part - first) * jobs / seconds, left.total_seconds())
                 text += f", {3600 * (part - first) * jobs / seconds:.0f}/h, left {left}"
@@ -253,3 +255,4 @@ def _single_thread() -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    os.environ.pop(ENVIRONMENT, None)  # the grid's progress is reported, not that of one of its parts

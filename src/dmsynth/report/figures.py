@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,14 @@ STYLE = {
     "axes.axisbelow": True,
     "figure.dpi": 150,
 }
+_DRAWING = threading.Lock()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """For what several threads of a server may draw: Matplotlib keeps its settings and figures for all together."""
+    with _DRAWING, plt.rc_context(STYLE):
+        yield
 
 
 def contact_sheet(dataset: Dataset, path: Path, columns: int = 6, rows: int = 4) -> None:
@@ -217,7 +227,7 @@ def motion_curves(
 ) -> None:
     """What is commanded over time: ``values`` (n, k) of a control space; grey where it is not ``covered`` (n,)."""
     colours = ("#d1495b", "#1f77b4", "#2a9d5c")
-    with plt.rc_context(STYLE):
+    with _alone():
         figure, axis = plt.subplots(figsize=(8, 3))
         axis.fill_between(
             times, 0, 1, where=~covered, transform=axis.get_xaxis_transform(), color="#e3e6ea", linewidth=0, step="mid"
@@ -231,20 +241,21 @@ def motion_curves(
         save(figure, path)
 
 
-def loss_curves(curves: Path, path: Path) -> None:
-    """The losses of a training, ``curves.csv``, each on a scale of powers of ten. ``OSError`` or ``ValueError`` if
-    there is nothing to draw yet."""
-    table = pd.read_csv(curves)
-    names = [name for name in table.columns if name.startswith("validation/")]
-    if not len(table) or not names:
-        raise ValueError(f"{curves}: no validation yet")
-    with plt.rc_context(STYLE):
+def loss_curves(run: Path, path: Path) -> None:
+    """The losses of the training in folder ``run``, on a scale of powers of ten: training pale (``live.csv``),
+    validation dotted (``curves.csv``). ``OSError`` or ``ValueError`` if there is nothing to draw yet."""
+    tables = [pd.read_csv(file) for name in ("live", "curves") if (file := run / f"{name}.csv").is_file()]
+    names = sorted({str(column).partition("/")[2] for table in tables for column in table} - {""})
+    if not names:
+        raise ValueError(f"{run}: no losses yet")
+    with _alone():
         figure, axis = plt.subplots(figsize=(8, 3))
         for number, name in enumerate(names):
-            axis.semilogy(
-                table["step"], table[name], color=f"C{number}", linewidth=1.6, marker=".", label=name.partition("/")[2]
-            )
-            axis.semilogy(table["step"], table[name.replace("validation", "train")], color=f"C{number}", alpha=0.35)
-        axis.set_xlabel("step (pale: training)")
-        axis.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+            colour, validated = f"C{number}", tables[-1].get(f"validation/{name}")
+            axis.semilogy(tables[0]["step"], tables[0][f"train/{name}"], color=colour, alpha=0.4, linewidth=1.2)
+            if validated is not None:
+                axis.semilogy(tables[-1]["step"], validated, color=colour, linewidth=1.6, marker=".")
+            axis.plot([], [], color=colour, label=name)
+        axis.set_xlabel("step (pale: training, dots: validation)")
+        axis.legend(frameon=False, ncols=6, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
         save(figure, path)
