@@ -168,7 +168,7 @@ def _locked(file: IO[bytes], shared: bool = False) -> bool:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            if shared or time.monotonic() - begun > 0.5:
+            if shared or time.monotonic() - begun > 0.2:
                 return False
             time.sleep(0.01)
 

@@ -34,7 +34,7 @@ _FORGET = (3600, 6 * 3600)  # seconds: how often Gradio's copies are looked thro
 # loaded, whatever a title or a DMS's answer may contain, and that no other page puts a frame around it.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
-    "connect-src 'self' ws://127.0.0.1:* ws://localhost:*; "
+    "connect-src 'self' data: blob: ws://127.0.0.1:* ws://localhost:*; "
     "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"
 )
 # What is in the workspace reaches nothing, neither the page around it nor any address; reports bring all they show.
