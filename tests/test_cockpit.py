@@ -25,7 +25,7 @@ from dmsynth.steering import load_face
 from dmsynth.trackers import Tracker
 from dmsynth.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions, read_table
 from dmsynth.validation.scenario_files import read_scenario, write_scenario
-from dmsynth.video import Image, read_video, write_image
+from dmsynth.video import Image, VideoWriter, read_video, write_image
 from test_cli import dmsynth, fails
 
 STEER = "window.dmsynthCockpit.steer.steerer"
@@ -228,6 +228,8 @@ def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit) -> None:
     page.locator("#cockpit-train").click()
     page.wait_for_function("document.body.innerText.includes('training, step')", timeout=90_000)
     page.wait_for_function("document.body.innerText.includes('can be steered now')", timeout=240_000)
+    for picture in ("#cockpit-preview img", "#cockpit-curves img"):
+        assert page.locator(picture).evaluate("(image) => image.naturalWidth") > 300
     assert load_face(cockpit.root / "trainings" / "driver-12" / "face.safetensors").size[0] > 100
     open_tab(page, "Steer")
     page.get_by_label("Face", exact=True).focus()
@@ -243,6 +245,7 @@ def test_a_dms_is_validated_and_its_report_read(page: Any, cockpit: Cockpit) -> 
         choose(page, "cockpit-scenarios", scenario)
     page.keyboard.press("Escape")
     page.locator("#cockpit-run").click()
+    page.wait_for_function("document.body.innerText.includes('of 2 scenarios ·')", timeout=60_000)
     page.wait_for_selector("iframe.cockpit-report", timeout=240_000)
     name = page.locator("#cockpit-result input").input_value()
     results = json.loads((cockpit.root / "results" / name / "results.json").read_text())
@@ -250,6 +253,9 @@ def test_a_dms_is_validated_and_its_report_read(page: Any, cockpit: Cockpit) -> 
     report = page.frame_locator("iframe.cockpit-report")
     assert "reference" in report.locator("body").inner_text()
     # the report cannot reach the page around it
+    with page.expect_download() as junit:
+        page.get_by_role("link", name="JUnit").click()
+    assert junit.value.path().read_bytes() == (cockpit.root / "results" / name / "junit.xml").read_bytes()
     assert page.locator("iframe.cockpit-report").get_attribute("sandbox") == "allow-popups"
 
 
@@ -273,6 +279,31 @@ def test_a_training_outlives_the_server_and_is_found_again(tmp_path: Path, face_
         open_tab(page, "Faces")  # the training is there, without being looked for
         page.wait_for_function("document.body.innerText.includes('can be steered now')", timeout=120_000)
     assert (root / "trainings" / "me" / "face.safetensors").is_file()
+
+
+def test_an_import_outlives_the_server_stops_and_goes_on(tmp_path: Path, face_video: Path) -> None:
+    root, long = tmp_path / "work", tmp_path / "turning.mp4"
+    with VideoWriter(long, 320, 240, 30) as video:
+        for frame in [frame.image for frame in read_video(face_video)] * 8:
+            video.write(frame)
+    with running_cockpit(root) as first, browser_page() as page:
+        page.goto(first.address)
+        open_tab(page, "Faces")
+        page.set_input_files("#cockpit-recordings input[type=file]", long)
+        page.wait_for_function("document.querySelector('#cockpit-recordings').innerText.includes('turning')")
+        choose(page, "cockpit-size", "256×256")
+        page.locator("#cockpit-import").click()
+        page.wait_for_function("document.body.innerText.includes('Importing turning')", timeout=30_000)
+        first.kill()
+    with running_cockpit(root) as second, browser_page() as page:
+        page.goto(second.address)
+        open_tab(page, "Faces")
+        page.wait_for_function("document.body.innerText.includes('Importing turning')", timeout=30_000)
+        page.locator("#cockpit-stop-import").click()
+        page.wait_for_function("document.body.innerText.includes('stopped; it can go on')", timeout=30_000)
+        page.locator("#cockpit-resume-import").click()
+        page.wait_for_function("document.body.innerText.includes('Left out:')", timeout=90_000)
+        assert "frames of 256×256" in page.inner_text("body")
 
 
 # ------------------------------------------------------------------------------------------------- harm

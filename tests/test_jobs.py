@@ -14,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.files import read_json
 from dmsynth.jobs import Job, find_jobs, make_job
-from dmsynth.video import Image, write_image
+from dmsynth.report.figures import loss_curves
+from dmsynth.video import Image, is_picture, write_image
 from dmsynth.workspace import Workspace, slug
 
 
@@ -49,19 +51,24 @@ def test_a_job_runs_shows_its_progress_and_ends(tmp_path: Path, photo_dataset: D
     until(lambda: job.state != "running")
     assert job.state == "done" and (tmp_path / "run" / "face.safetensors").is_file(), job.log
     assert (tmp_path / "run" / "preview.png").is_file()
+    losses = pd.read_csv(tmp_path / "run" / "live.csv")
+    assert losses["step"].is_monotonic_increasing and np.isfinite(losses.to_numpy()).all()
+    loss_curves(tmp_path / "run", tmp_path / "losses.png")
+    assert (tmp_path / "losses.png").is_file()
     assert [other.folder for other in find_jobs(tmp_path)] == [job.folder]
 
 
 def test_a_stopped_job_goes_on(tmp_path: Path, photo_dataset: Dataset) -> None:
     job = training(tmp_path, photo_dataset, 4)
     job.start()
-    until(lambda: job.progress)
+    until(lambda: job.progress and (tmp_path / "run" / "live.csv").is_file())
     job.stop()
     assert job.state == "stopped" and not (tmp_path / "run" / "face.safetensors").exists()
     job.start()
     until(lambda: job.state != "running")
     assert job.state == "done", job.log
     assert (tmp_path / "run" / "face.safetensors").is_file()
+    assert pd.read_csv(tmp_path / "run" / "live.csv")["step"].is_monotonic_increasing, "no step twice"
 
 
 def test_a_job_outlives_whoever_started_it_and_a_kill_is_seen(tmp_path: Path, photo_dataset: Dataset) -> None:
@@ -146,6 +153,10 @@ def test_what_is_brought_is_judged_by_what_is_in_it(
     program.rename(tmp_path / "me.png")
     with pytest.raises(DmsynthError, match=r"me\.png: not a readable picture"):
         workspace.take(tmp_path / "me.png", "portrait")
+    (tmp_path / "me.mp4").write_bytes((tmp_path / "Me & you (1).png").read_bytes())
+    assert is_picture(tmp_path / "me.mp4") and not is_picture(face_video)
+    with pytest.raises(DmsynthError, match=r"me\.mp4: not a readable video"):
+        workspace.take(tmp_path / "me.mp4", "recording")
     half = tmp_path / "half.mp4"
     half.write_bytes(face_video.read_bytes()[: face_video.stat().st_size // 2])
     with pytest.raises(DmsynthError, match=r"half\.mp4: ") as told:

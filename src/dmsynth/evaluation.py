@@ -52,13 +52,19 @@ class Evaluation:
 
 
 def evaluate(
-    face: SteerableFace, dataset: Dataset, tracker: Tracker, source: Image | None = None, most: int = 500
+    face: SteerableFace,
+    dataset: Dataset,
+    tracker: Tracker,
+    source: Image | None = None,
+    most: int = 500,
+    at: NDArray[np.float64] | None = None,
 ) -> Evaluation:
     """Steer to the poses of ``dataset``'s test frames (at most ``most``, evenly chosen) and measure.
 
     From ``source``, or from those of the face's own source frames that suit each pose. Carried controls are the test
     frames', so that nothing but the steering tells a steered frame from the real one; how well the command is followed
-    when they stay the source's, as they do for users, stands under ``command_only``.
+    when they stay the source's, as they do for users, stands under ``command_only``. ``at`` (k,) are the source's own
+    controls, where they are known.
 
     Raises:
         DmsynthError: a dataset without test frames, of another size, or in whose test frames no face is found.
@@ -87,9 +93,9 @@ def evaluate(
 
     like_steered = to_grey if face.trained.shape["channels"] == 1 else to_rgb
     targets = [like_steered(np.array(dataset.frames[index])) for index in chosen]
-    list(face.frames(commanded[:8], source))  # the first calls are slow for reasons of their own
+    list(face.frames(commanded[:8], source, at=at))  # the first calls are slow for reasons of their own
     begun = time.perf_counter()
-    steered = list(face.frames(commanded, source, carried, moving=False))
+    steered = list(face.frames(commanded, source, carried, moving=False, at=at))
     steer_fps = len(steered) / (time.perf_counter() - begun)
     rows = _judge(tracker, space, targets, steered, "evaluating")
     table = pd.DataFrame(rows)
@@ -117,7 +123,7 @@ def evaluate(
         "ssim": _mean(table["ssim"]),
         "sharpness": _median(table["sharpness"]),
         "outside_coverage": _judge_flag(table, space),
-        "flicker": flicker(face, source),
+        "flicker": flicker(face, source, at=at),
         "steer_fps": round(steer_fps, 1),
         "train_seconds": face.trained.about["train_seconds"],
         "dataset_sha256": dataset.sha256,
@@ -125,7 +131,7 @@ def evaluate(
         "machine": describe_machine(),
     }
     if carried is not None:
-        held = list(face.frames(commanded, source, moving=False))
+        held = list(face.frames(commanded, source, moving=False, at=at))
         rows = [
             row for row in _judge(tracker, space, targets, held, "evaluating the command alone") if row["target_found"]
         ]
@@ -179,7 +185,9 @@ def _judge_flag(table: pd.DataFrame, space: ControlSpace) -> dict[str, Any]:
     }
 
 
-def flicker(face: SteerableFace, source: Image | None = None, frames: int = 120) -> dict[str, float]:
+def flicker(
+    face: SteerableFace, source: Image | None = None, frames: int = 120, at: NDArray[np.float64] | None = None
+) -> dict[str, float]:
     """How evenly the picture changes in a slow sweep of the control with the widest range, the others at rest.
 
     ``mean``: of the absolute second difference between neighbouring frames, in grey levels of 255; ``jump``: the
@@ -194,7 +202,7 @@ def flicker(face: SteerableFace, source: Image | None = None, frames: int = 120)
     values[:, widest] = space.low[widest] + span * np.linspace(low, high, frames)
     before = previous = None
     second, steps = [], []
-    for image in face.frames(values, source):
+    for image in face.frames(values, source, at=at):
         now = to_grey(image).astype(np.float32)
         if previous is not None:
             steps.append(float(np.abs(now - previous).mean()))

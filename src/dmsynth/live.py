@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.errors import DmsynthError
-from dmsynth.steering import SteerableFace, choose_sources, to_pixels
+from dmsynth.steering import CHANGE, SteerableFace, choose_sources, to_pixels
 from dmsynth.video import Image
 
 _KEPT = 48  # encoded source frames
-_CHANGE = 0.05  # as in ``steering``: what changing the source must gain, in squared code distance
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,8 @@ class LiveFace:
             raise DmsynthError(f"source frame {source}: this face has 0 to {len(trained.sources) - 1}")
         code = space.encode(row)
         if trained.carried.size:
-            held = trained.source_codes[:1, space.size :] if appearance is None else appearance[1][None]
+            own = trained.source_codes[[source or 0], space.size :]  # a frame that was asked for keeps its expression
+            held = own if appearance is None else appearance[1][None]
             code = np.concatenate([code, held], axis=1).astype(np.float32)
         if appearance is not None:
             return Drawn(self._picture(appearance[0], code), None)
@@ -83,7 +83,7 @@ class LiveFace:
         if last is None or not 0 <= last < len(self._codes):
             return best
         distance = np.square(self._codes - alike).sum(axis=1)
-        return last if distance[last] <= distance[best] + _CHANGE else best
+        return last if distance[last] <= distance[best] + CHANGE else best
 
     def _appearance(self, source: int) -> Any:
         with self._lock:

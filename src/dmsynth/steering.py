@@ -27,7 +27,7 @@ from dmsynth.video import Image, VideoWriter, fit, read_image, read_video, to_gr
 
 _AT_ONCE = 8  # frames decoded together: enough to keep the cores busy, little memory
 _KEPT = 32  # encoded source frames
-_CHANGE = 0.05  # what changing the source must gain, in squared code distance summed over frames
+CHANGE = 0.05  # what changing the source must gain, in squared code distance summed over frames
 _BLEND = 6  # frames over which one source gives way to the next
 
 
@@ -100,7 +100,7 @@ class SteerableFace:
             shares = np.ones((len(codes), 1))
             if len(sources) > 1:
                 alike = self.trained.space.comparable
-                chosen = choose_sources(alike(codes), alike(source_codes), _CHANGE if moving else 0.0)
+                chosen = choose_sources(alike(codes), alike(source_codes), CHANGE if moving else 0.0)
                 shares = blended(chosen, len(sources), _BLEND if moving else 0)
             for chunk in _alike(shares):
                 total: Any = 0.0
@@ -228,6 +228,11 @@ def _alike(shares: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
     ends = np.flatnonzero((used[1:] != used[:-1]).any(axis=1)) + 1
     for run in np.split(np.arange(len(shares)), ends):
         yield from (run[begin : begin + _AT_ONCE] for begin in range(0, len(run), _AT_ONCE))
+
+
+def face_name(path: Path) -> str:
+    """What people call the face in a file: its run's folder, or where the file has a name of its own, that."""
+    return path.resolve().parent.name if path.name == "face.safetensors" else path.stem
 
 
 def load_face(path: Path) -> SteerableFace:

@@ -49,10 +49,10 @@ class Workspace:
             (self.root / kind).mkdir(parents=True, exist_ok=True)
 
     def faces(self) -> dict[str, Path]:
-        """``starter``, faces that were brought, and every finished training."""
+        """Faces that were brought, ``starter``, and every finished training."""
         trained = self._with("trainings", "face.safetensors")
         faces = {name: folder / "face.safetensors" for name, folder in trained.items()}
-        return {"starter": Path("starter"), **self.brought, **faces}
+        return {**self.brought, "starter": Path("starter"), **faces}
 
     def face(self, name: str) -> Path:
         """The file of a face by its name; ``DmsynthError`` if there is no such face."""
@@ -64,10 +64,6 @@ class Workspace:
     def datasets(self) -> dict[str, Path]:
         return self._with("datasets", "manifest.json")
 
-    def trainings(self) -> dict[str, Path]:
-        """Run folders, finished or not."""
-        return self._with("trainings", "run.json")
-
     def results(self) -> dict[str, Path]:
         """Folders of validations that are done."""
         return self._with("results", "results.json")
@@ -76,6 +72,12 @@ class Workspace:
         """Those that come along, and those written here."""
         own = {path.stem: path for path in sorted((self.root / "scenarios").glob("*.yaml"))}
         return own | {path.stem: path for path in library()}
+
+    def scenario_file(self, name: str) -> Path:
+        """Where a scenario of this name is kept. ``DmsynthError`` for a name that would hide one that comes along."""
+        if name in {path.stem for path in library()}:
+            raise DmsynthError(f"{name}: a scenario of this name comes along; give yours another")
+        return self.root / "scenarios" / f"{name}.yaml"
 
     def job(self, name: str | None) -> Job | None:
         """A job by its folder's name; None if there is none."""
@@ -139,8 +141,7 @@ class Workspace:
                 text = brought.read_text("utf-8")
             except UnicodeDecodeError:
                 raise DmsynthError(f"{name}: is no text; a scenario is a YAML file") from None
-            scenario = parse_scenario(text, name)
-            kept = self.root / "scenarios" / f"{scenario.name}.yaml"
+            kept = self.scenario_file(parse_scenario(text, name).name)
             with replacing(kept) as temporary:
                 temporary.write_text(text, "utf-8")
         return kept

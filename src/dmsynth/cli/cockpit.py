@@ -26,12 +26,11 @@ def cockpit_command(
 ) -> None:
     """Steer a face live, draw what it shall do, train and validate, in a page on this machine alone."""
     from dmsynth.cockpit.serving import open_cockpit
+    from dmsynth.steering import face_name
 
-    brought = {}
-    for path in face or []:
-        name = path.parent.name if path.name == "face.safetensors" else path.stem
-        if str(path) != "starter":
-            brought[name] = path
+    brought = {face_name(path): path for path in face or [] if str(path) != "starter"}
+    if len(brought) < len({path for path in face or [] if str(path) != "starter"}):
+        raise DmsynthError("--face: two of these have the same name; give files of different names")
     commands = {}
     for text in dms or []:
         name, equals, command = text.partition("=")

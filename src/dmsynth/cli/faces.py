@@ -192,6 +192,7 @@ def evaluate_command(
 ) -> None:
     """Steer to held-out poses, track the result, and say how far it lies from the target."""
     from dmsynth.dataset import open_dataset
+    from dmsynth.driving import as_source
     from dmsynth.evaluation import evaluate
     from dmsynth.files import write_json
     from dmsynth.judges import with_second_judge
@@ -219,7 +220,10 @@ def evaluate_command(
     command += [] if faces else ["--renderer", renderer, "--liveportrait", str(liveportrait)]
     steerable = spec.open(targets.size).from_one_source() if one_source else spec.open(targets.size)
     source = source if faces else None  # LivePortrait's is in it now
-    result = evaluate(steerable, targets, pool, read_source(source) if source else None, frames)
+    frame, at = read_source(source) if source else None, None
+    if frame is not None and source and steerable.trained.space.name == "rotation":
+        frame, at = as_source(frame, source, steerable, pool)
+    result = evaluate(steerable, targets, pool, frame, frames, at)
     result = with_second_judge(result, steerable.trained.space, targets, second)
     write_json(out / "metrics.json", result.metrics)
     write_table(out / "table.parquet", result.table)
@@ -241,7 +245,7 @@ def export_command(
 ) -> None:
     """Take a face elsewhere: as ONNX, for programs without PyTorch, or as a page that needs no server."""
     from dmsynth.export import export_onnx
-    from dmsynth.steering import load_face, read_source
+    from dmsynth.steering import face_name, load_face, read_source
     from dmsynth.web.static import export_web
 
     if (out is None) == (web is None):
@@ -252,4 +256,4 @@ def export_command(
     assert web is not None
     if source:
         raise DmsynthError("--source goes with --out; a page has all of the face's own source frames")
-    output.print(f"page: {export_web(load_face(face), web, face.parent.name if face.is_file() else str(face))}")
+    output.print(f"page: {export_web(load_face(face), web, face_name(face))}")

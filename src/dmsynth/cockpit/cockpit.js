@@ -307,7 +307,7 @@ class TrajectoryTab {
     this.root = root;
     this.line = new Line();
     this.taken = null;
-    this.show("starter");
+    this.show(root.dataset.face);
   }
 
   async show(name) {

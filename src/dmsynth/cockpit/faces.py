@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio
 
-from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
+from dmsynth.cockpit.showing import TICK, buttons, job_in_html, picture_in_html, plain, sentences, stop_and_go_on
 from dmsynth.dataset import open_dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.jobs import make_job
@@ -17,7 +18,7 @@ from dmsynth.report.figures import loss_curves
 from dmsynth.video import is_picture
 from dmsynth.workspace import Workspace
 
-_PICTURES = ("contact-sheet.png", "coverage.png", "marginals.png")
+_PICTURES = {"contact-sheet.png": "frames", "coverage.png": "coverage", "marginals.png": "distributions"}
 _SIZES = {"about 320×240": "", "256×256": "256x256", "320×240": "320x240", "240×320": "240x320", "480×368": "480x368"}
 _MODELS = {"SwapWarp": "swapwarp", "the thesis's": "rotation"}
 
@@ -35,7 +36,9 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
                 name = gradio.Textbox(
                     label="Name", placeholder="driver-1", max_length=40, min_width=160, elem_id="cockpit-name"
                 )
-                size = gradio.Dropdown(list(_SIZES), value=next(iter(_SIZES)), label="Size", min_width=160)
+                size = gradio.Dropdown(
+                    list(_SIZES), value=next(iter(_SIZES)), label="Size", min_width=160, elem_id="cockpit-size"
+                )
             consent = gradio.Textbox(
                 label="Consent",
                 placeholder="who may be shown, on what consent",
@@ -58,7 +61,7 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
             about = gradio.Markdown('<p class="cockpit-note">No dataset yet: bring a recording.</p>')
             gallery = gradio.Gallery(
                 label="Frames, coverage, distributions", show_label=False, columns=3, height=230,
-                object_fit="contain", visible=False,
+                object_fit="contain", visible=False, elem_id="cockpit-pictures",
             )  # fmt: skip
     gradio.Markdown("**2. Train** a dataset in the background → a face. It goes on when this page is closed.")
     with gradio.Row(equal_height=False):
@@ -80,9 +83,8 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
                     "Go on", size="md", min_width=90, interactive=False, elem_id="cockpit-resume-training"
                 )
         with gradio.Column(scale=6):
-            gradio.Markdown("Fixed poses: sources, targets, and the sources steered to the targets; below, the losses.")
-            preview = gradio.Image(label="Preview", show_label=False, buttons=[], type="filepath", visible=False)
-            curves = gradio.Image(label="Losses", show_label=False, buttons=[], type="filepath", visible=False)
+            preview = gradio.HTML(apply_default_css=False, elem_id="cockpit-preview")
+            curves = gradio.HTML(apply_default_css=False, elem_id="cockpit-curves")
     import_job = gradio.State(None)
     timer, watch = gradio.Timer(TICK, active=False), gradio.Timer(TICK, active=False)
 
@@ -100,31 +102,15 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
 
     def looked(which: str | None) -> tuple[Any, ...]:
         job = workspace.job(which)
-        state = "" if job is None else job.state
         choice: Any = gradio.skip()
-        if job is not None and state == "done":
+        if job is not None and job.state == "done":
             choice = gradio.update(choices=list(workspace.datasets()), value=Path(job.about["out"]).name)
         return (
-            gradio.Timer(active=state == "running"),
+            gradio.Timer(active=job is not None and job.state == "running"),
             job_in_html(job),
-            gradio.update(interactive=state == "running"),
-            gradio.update(interactive=state in ("stopped", "interrupted", "failed")),
+            *buttons(job),
             choice,
         )
-
-    @sentences
-    def import_stopped(which: str | None) -> tuple[Any, ...]:
-        job = workspace.job(which)
-        if job is not None:
-            job.stop()
-        return looked(which)
-
-    @sentences
-    def import_resumed(which: str | None) -> tuple[Any, ...]:
-        job = workspace.job(which)
-        if job is not None:
-            job.start()
-        return looked(which)
 
     @sentences
     def opened(name: str | None) -> tuple[Any, Any]:
@@ -133,8 +119,8 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
         known = workspace.datasets()
         if name not in known:
             raise DmsynthError(f"{name}: no such dataset")
-        shown = [str(known[name] / "info" / picture) for picture in _PICTURES]
-        there = [picture for picture in shown if Path(picture).is_file()]
+        pictures = [(known[name] / "info" / file, words) for file, words in _PICTURES.items()]
+        there = [(str(file), words) for file, words in pictures if file.is_file()]
         return dataset_in_words(known[name]), gradio.update(value=there, visible=bool(there))
 
     @sentences
@@ -156,42 +142,23 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     def watched(which: str | None) -> tuple[Any, ...]:
         job = workspace.job(which)
         if job is None:
-            none, hidden = gradio.update(interactive=False), gradio.update(visible=False)
-            return (
-                gradio.Timer(active=False),
-                '<p class="cockpit-note">No training yet.</p>',
-                none,
-                none,
-                hidden,
-                hidden,
-            )
+            return gradio.Timer(active=False), '<p class="cockpit-note">No training yet.</p>', *buttons(None), "", ""
         out, state = Path(job.about["out"]), job.state
-        losses, shown = _losses(out, out / "losses.png"), out / "preview.png"
         note = job_in_html(job)
         if state == "done":
             note += f'<p class="cockpit-note">The face <b>{escape(out.name)}</b> can be steered now.</p>'
+        _draw_losses(out)
         return (
             gradio.Timer(active=state == "running"),
             note,
-            gradio.update(interactive=state == "running"),
-            gradio.update(interactive=state in ("stopped", "interrupted", "failed")),
-            gradio.update(value=str(shown), visible=True) if shown.is_file() else gradio.update(visible=False),
-            gradio.update(value=str(losses), visible=True) if losses else gradio.update(visible=False),
+            *buttons(job),
+            picture_in_html(
+                workspace,
+                out / "preview.png",
+                "The same frames each time: sources, targets, sources steered to the targets",
+            ),
+            picture_in_html(workspace, out / "losses.png", "Losses: the lower, the better"),
         )
-
-    @sentences
-    def halted(which: str | None) -> tuple[Any, ...]:
-        job = workspace.job(which)
-        if job is not None:
-            job.stop()
-        return watched(which)
-
-    @sentences
-    def resumed(which: str | None) -> tuple[Any, ...]:
-        job = workspace.job(which)
-        if job is not None:
-            job.start()
-        return watched(which)
 
     def listed() -> tuple[Any, ...]:
         trainings, datasets = _titles(workspace), list(workspace.datasets())
@@ -211,16 +178,16 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     brought = [timer, importing, stop_import, resume_import]
     page.load(listed, None, [import_job, *brought, dataset, training, *seen])
     bring.click(imported, [files, name, size, consent], [import_job, *brought, dataset])
-    stop_import.click(import_stopped, import_job, [*brought, dataset])
-    resume_import.click(import_resumed, import_job, [*brought, dataset])
+    for button, press in zip((stop_import, resume_import), stop_and_go_on(workspace, looked), strict=True):
+        button.click(press, import_job, [*brought, dataset])
     timer.tick(looked, import_job, [*brought, dataset])
     dataset.focus(lambda: gradio.update(choices=list(workspace.datasets())), None, dataset)
     dataset.change(opened, dataset, [about, gallery])
     train.click(begun, [dataset, model, longest], [training, *seen])
     training.focus(lambda: gradio.update(choices=_titles(workspace)), None, training)
     training.input(watched, training, seen)
-    stop.click(halted, training, seen)
-    resume.click(resumed, training, seen)
+    for button, press in zip((stop, resume), stop_and_go_on(workspace, watched), strict=True):
+        button.click(press, training, seen)
     watch.tick(watched, training, seen)
 
 
@@ -237,15 +204,13 @@ def _import(workspace: Workspace, files: list[Path], out: Path, size: str, conse
     return [command, ["dataset", "info", str(out)]]
 
 
-def _losses(run: Path, picture: Path) -> Path | None:
-    """The losses as a picture, drawn anew when there are new ones; None if there are none yet."""
+def _draw_losses(run: Path) -> None:
+    """``losses.png`` in a run folder, drawn anew when there are new ones."""
     noted = [table.stat().st_mtime for table in (run / "live.csv", run / "curves.csv") if table.is_file()]
-    try:
-        if noted and (not picture.is_file() or picture.stat().st_mtime < max(noted)):
+    picture = run / "losses.png"
+    if noted and (not picture.is_file() or picture.stat().st_mtime < max(noted)):
+        with suppress(OSError, ValueError):  # a line that is being written
             loss_curves(run, picture)
-    except (OSError, ValueError):  # a line that is being written
-        pass
-    return picture if picture.is_file() else None
 
 
 def dataset_in_words(folder: Path) -> str:

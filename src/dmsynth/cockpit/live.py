@@ -57,8 +57,10 @@ class Studio:
     _sources: OrderedDict[str, Image] = field(default_factory=OrderedDict)
     _appearances: OrderedDict[tuple[str, str], Any] = field(default_factory=OrderedDict)
     _drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "drawing"))
+    _slowly: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "drawing-slowly"))
     _tracking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "tracking"))
-    _opening: threading.RLock = field(default_factory=threading.RLock)
+    _opening: threading.Lock = field(default_factory=threading.Lock)
+    _opening_tracker: threading.Lock = field(default_factory=threading.Lock)
     _tracker: Tracker | None = None
 
     def names(self) -> list[str]:
@@ -92,7 +94,7 @@ class Studio:
 
     def tracker(self) -> Tracker:
         """Opened when it is first needed: it takes seconds."""
-        with self._opening:
+        with self._opening_tracker:
             if self._tracker is None:
                 from dmsynth.trackers import open_tracker
 
@@ -174,9 +176,9 @@ class Studio:
                         found = await loop.run_in_executor(self._tracking, partial(self.track, hand))
                         await socket.send_text(json.dumps(found))
                     else:
-                        await socket.send_bytes(
-                            await loop.run_in_executor(self._drawing, partial(self.draw, hand, wish))
-                        )
+                        # LivePortrait takes seconds a picture: nobody else's hand shall wait for it
+                        pool = self._slowly if wish.get("face") == PORTRAIT else self._drawing
+                        await socket.send_bytes(await loop.run_in_executor(pool, partial(self.draw, hand, wish)))
                 except DmsynthError as error:
                     await socket.send_text(json.dumps({"error": str(error)}))
         except (WebSocketDisconnect, RuntimeError):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import cv2
 import gradio
 from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from dmsynth.cockpit import faces, steer, trajectory, validate
@@ -199,7 +200,9 @@ async def _brought(studio: Studio, request: Request) -> Response:
                     message = f"a source has at most {LARGEST['portrait'] // _CHUNK} MB; this one is larger"
                     return JSONResponse({"error": message}, 413)
                 file.write(chunk)
-        return _answered(lambda: JSONResponse({"source": studio.keep_source(_first_frame(kept))}))
+        return await run_in_threadpool(
+            _answered, lambda: JSONResponse({"source": studio.keep_source(_first_frame(kept))})
+        )
     finally:
         kept.unlink(missing_ok=True)
 

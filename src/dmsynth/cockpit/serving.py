@@ -42,10 +42,8 @@ def open_cockpit(
         from dmsynth.cockpit.page import build
     except ModuleNotFoundError as error:
         raise DmsynthError(f"the cockpit needs {error.name}; pip install 'dmsynth[cockpit]'") from None
-    # whole paths: a job that goes on tomorrow may do so from another folder
-    faces = {name: path.resolve() for name, path in (brought or {}).items()}
-    studio = Studio(Workspace(root.resolve(), faces), liveportrait)
-    for name in ["starter", *faces]:
+    studio = Studio(Workspace(root, brought or {}), liveportrait)
+    for name in ["starter", *studio.workspace.brought]:
         studio.face(name)  # what cannot be opened is said now
     listening = _listen(port)
     app = build(studio, dmss or {})

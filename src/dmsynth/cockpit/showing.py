@@ -7,12 +7,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from html import escape
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import gradio
 
 from dmsynth.errors import DmsynthError, explain_os_error
 from dmsynth.jobs import Job
+from dmsynth.workspace import Workspace
 
 R = TypeVar("R")
 TICK = 1.5  # seconds between two looks at what runs
@@ -61,6 +64,46 @@ def job_in_html(job: Job | None) -> str:
     elif state == "failed":
         body += f'<div class="cockpit-error" role="alert">{escape(job.error)}</div>'
     return f'<div class="cockpit-job">{body}</div>'
+
+
+def picture_in_html(workspace: Workspace, file: Path, words: str) -> str:
+    """A picture of the workspace with what it shows in words; nothing if it is not there. Another one of the same name
+    is another text, so a page loads it again then and only then."""
+    if not file.is_file():
+        return ""
+    address = f"/files/{quote(str(file.relative_to(workspace.root)))}?{file.stat().st_mtime_ns}"
+    return (
+        f'<figure class="cockpit-picture"><img src="{address}" alt="{escape(words)}">'
+        f"<figcaption>{escape(words)}</figcaption></figure>"
+    )
+
+
+def buttons(job: Job | None) -> tuple[Any, Any]:
+    """Whether a job's *Stop* and *Go on* can be pressed."""
+    state = "" if job is None else job.state
+    return gradio.update(interactive=state == "running"), gradio.update(
+        interactive=state in ("stopped", "interrupted", "failed")
+    )
+
+
+def stop_and_go_on(
+    workspace: Workspace, look: Callable[[str | None], tuple[Any, ...]]
+) -> tuple[Callable[[str | None], tuple[Any, ...]], Callable[[str | None], tuple[Any, ...]]]:
+    """What a job's two buttons do, given its folder's name; ``look`` says how the page shows it then."""
+
+    @sentences
+    def stop(which: str | None) -> tuple[Any, ...]:
+        if (job := workspace.job(which)) is not None:
+            job.stop()
+        return look(which)
+
+    @sentences
+    def go_on(which: str | None) -> tuple[Any, ...]:
+        if (job := workspace.job(which)) is not None:
+            job.start()
+        return look(which)
+
+    return stop, go_on
 
 
 def _in_words(seen: dict[str, Any]) -> str:

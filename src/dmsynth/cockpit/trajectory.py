@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
-from dmsynth.controls import ControlSpace
+from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.errors import DmsynthError
 from dmsynth.jobs import Job, make_job
 from dmsynth.report.figures import motion_curves
@@ -31,7 +32,8 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     job = gradio.State(None)
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=5):
-            face = gradio.Dropdown(list(workspace.faces()), value="starter", label="Face")
+            faces = list(workspace.faces())
+            face = gradio.Dropdown(faces, value=faces[0], label="Face")
             moves = gradio.Dataframe(
                 value=_BEGIN, headers=_HEADERS, datatype=["str", "number", "number", "number", "number"],
                 label="Moves: move (as a head does), sweep (at constant speed) or hold; an empty cell keeps its value",
@@ -60,7 +62,8 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
                 cancel = gradio.Button("Cancel", size="md", min_width=90, visible=False)
             said = gradio.Markdown()
         with gradio.Column(scale=6):
-            gradio.HTML(apply_default_css=False, value='<div id="cockpit-trajectory" class="cockpit-panel"></div>')
+            panel = f'<div id="cockpit-trajectory" class="cockpit-panel" data-face="{escape(faces[0])}"></div>'
+            gradio.HTML(apply_default_css=False, value=panel)
             gradio.Markdown("The motion. Grey: outside the face's coverage.")
             curve = gradio.Image(label="The motion", show_label=False, buttons=[], type="filepath", height=270)
     status = gradio.HTML(apply_default_css=False)
@@ -73,14 +76,19 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     @sentences
     def shown(face: str, rows: pd.DataFrame) -> tuple[str, str]:
         steerable = load_face(workspace.face(face))
-        motion = parse_motions(in_words(motions_of(rows)), steerable.trained.space.names, RATE)
+        motion = _motion(steerable, motions_of(rows))
         return _curve(workspace, steerable, motion), json.dumps({"rows": motion.values.tolist(), "rate": RATE})
 
     @sentences
     def recorded(text: str) -> list[list[Any]]:
-        taken = np.array(json.loads(text or "[]"), dtype=float)
+        try:
+            taken = np.array(json.loads(text or "[]"), dtype=float)
+        except ValueError:
+            raise DmsynthError("this is no recording of the pad") from None
         if len(taken) < 2:
             raise DmsynthError("nothing was recorded: press Record, drag on the pad, press Stop")
+        if taken.ndim != 2 or taken.shape[1] != 4:
+            raise DmsynthError("only a face that turns its head can be recorded: choose one")
         motion = Trajectory(("pitch", "yaw", "roll"), taken[:, 0] - taken[0, 0], taken[:, 1:4])
         return rows_of(as_sweeps(motion))
 
@@ -104,15 +112,15 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     @sentences
     def saved(name: str, rows: pd.DataFrame) -> tuple[str, Any]:
         stem = _named(name)
-        write_scenario(workspace.root / "scenarios" / f"{stem}.yaml", name.strip(), motions_of(rows), RATE)
+        write_scenario(workspace.scenario_file(stem), name.strip(), motions_of(rows), RATE)
         return f"Saved as the scenario **{stem}**.", gradio.update(choices=list(workspace.scenarios()))
 
     @sentences
     def begun(face: str, name: str, rows: pd.DataFrame) -> tuple[Any, ...]:
-        words = in_words(motions_of(rows))
-        parse_motions(words, load_face(workspace.face(face)).trained.space.names, RATE)
+        motions = motions_of(rows)
+        _motion(load_face(workspace.face(face)), motions)  # what is wrong shall be said now
         out = workspace.new("videos", _named(name), ".mp4")
-        command = ["steer", str(workspace.face(face)), "--trajectory", words, "--frame-rate", f"{RATE:g}"]
+        command = ["steer", str(workspace.face(face)), "--trajectory", in_words(motions), "--frame-rate", f"{RATE:g}"]
         command += ["--out", str(out)]
         job = make_job(workspace.new("jobs", "render"), f"Rendering {out.stem}", "render", [command], {"out": str(out)})
         job.start()
@@ -186,6 +194,14 @@ def _given(value: Any) -> bool:
 def rows_of(motions: list[Motion]) -> list[list[Any]]:
     """Motions as rows of the table."""
     return [[m.kind, *(m.pose.get(name) for name in _HEADERS[1:4]), round(m.seconds, 3)] for m in motions]
+
+
+def _motion(face: SteerableFace, motions: list[Motion]) -> Trajectory:
+    """The motions frame by frame; ``DmsynthError`` for what a face cannot be asked for."""
+    space: ControlSpace = face.trained.space
+    motion = parse_motions(in_words(motions), space.names, RATE)
+    CONTROL_SPACES[space.name].check(motion.in_space(space).values)
+    return motion
 
 
 def _named(name: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import gradio
 import pandas as pd
 
-from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
+from dmsynth.cockpit.showing import TICK, buttons, job_in_html, plain, sentences, stop_and_go_on
 from dmsynth.errors import DmsynthError
 from dmsynth.jobs import make_job
 from dmsynth.trackers.openpilot import is_at_hand
@@ -30,7 +30,8 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
                 list(workspace.scenarios()), value=[], multiselect=True, label="Scenarios", elem_id="cockpit-scenarios"
             )
             dmss = gradio.CheckboxGroup(_dmss(registered), value=["reference"], label="DMS under test")
-            face = gradio.Dropdown(list(workspace.faces()), value="starter", label="Driver")
+            faces = list(workspace.faces())
+            face = gradio.Dropdown(faces, value=faces[0], label="Driver")
             with gradio.Row():
                 run = gradio.Button("Run", size="md", min_width=90, variant="primary", elem_id="cockpit-run")
                 stop = gradio.Button("Stop", size="md", min_width=90, interactive=False)
@@ -89,24 +90,9 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
         return (
             gradio.Timer(active=state == "running"),
             job_in_html(job),
-            gradio.update(interactive=state == "running"),
-            gradio.update(interactive=state in ("stopped", "interrupted", "failed")),
+            *buttons(job),
             done,
         )
-
-    @sentences
-    def halted(name: str | None) -> tuple[Any, ...]:
-        job = workspace.job(name)
-        if job is not None:
-            job.stop()
-        return watched(name)
-
-    @sentences
-    def resumed(name: str | None) -> tuple[Any, ...]:
-        job = workspace.job(name)
-        if job is not None:
-            job.start()
-        return watched(name)
 
     @sentences
     def opened(name: str | None) -> tuple[Any, Any]:
@@ -168,8 +154,8 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
     scenarios.focus(lambda: gradio.update(choices=list(workspace.scenarios())), None, scenarios)
     face.focus(lambda: gradio.update(choices=list(workspace.faces())), None, face)
     run.click(begun, [scenarios, dmss, face], [which, *seen])
-    stop.click(halted, which, seen)
-    resume.click(resumed, which, seen)
+    for button, press in zip((stop, resume), stop_and_go_on(workspace, watched), strict=True):
+        button.click(press, which, seen)
     timer.tick(watched, which, seen)
     result.change(opened, result, [report, download])
     for choice in (result, a, b):

@@ -20,18 +20,9 @@ import pandas as pd
 from dmsynth.dataset import Dataset, nearest_to_neutral, open_dataset
 from dmsynth.driving import lag
 from dmsynth.errors import DmsynthError
-from dmsynth.experiments.rotation_drives import (
-    FRAME_RATE,
-    SPACE,
-    Judged,
-    Material,
-    against_command,
-    draw,
-    judge,
-    read_driver,
-    reference,
-)
+from dmsynth.experiments.rotation_drives import FRAME_RATE, SPACE, Material, draw, read_driver
 from dmsynth.experiments.rotation_findings import findings
+from dmsynth.experiments.rotation_judging import Judged, against_command, judge, reference
 from dmsynth.files import read_json, sha256_of, write_json
 from dmsynth.identity import Likeness
 from dmsynth.machine import describe_machine
@@ -380,17 +371,15 @@ def _facts(
 ) -> dict[str, str]:
     machine = read_json(out / "study.json")["machine"]
     hardware = machine.get("accelerator") or f"{machine['cores']} cores, {machine['processor']}"
-    if given.folder:
-        ran = f"its checkout {given.folder.name}"
-    else:
-        ran = f"a video made elsewhere, {given.video.name}" if given.video else "did not run: its columns are empty"
+    ran = [f"its checkout {given.folder.name}"] if given.folder else []
+    ran += [f"a video made elsewhere, {given.video.name}"] if given.video else []
     dataset = material.dataset
     result = {
         "machine": f"{hardware}, torch {machine['torch']}",
         "seed": str(seed),
         "tracker": next(iter(drives.values())).first,
         "second judge": next((judged.second for judged in drives.values() if judged.second), "none"),
-        "LivePortrait": ran,
+        "LivePortrait": " and ".join(ran) or "did not run: its columns are empty",
         "dataset": dataset.sha256,
         "source": f"frame {material.source} of the dataset, of its test split",
         "memory": "the largest resident memory of a process of its own, Python and libraries included",

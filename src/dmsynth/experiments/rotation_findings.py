@@ -10,11 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.controls import CONTROL_SPACES
-from dmsynth.experiments.rotation_drives import Judged, Material
+from dmsynth.experiments.rotation_drives import SPACE, Material
+from dmsynth.experiments.rotation_judging import Judged
 from dmsynth.report.study import Finding
 
-SPACE = CONTROL_SPACES["rotation"]
 CENTRED = 5.0  # degrees: a median as near to 0
 CLOSELY = 0.9  # correlation at least
 CLOSE = 1.0  # degrees between two models' mean errors, at most

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +24,7 @@ from dmsynth.web.runtime import LOADER, PACKAGE, SCRIPT, VERSION, WASM, runtime_
 
 _MARK = "dmsynth-face.json"  # in every folder that we made
 _ASSETS = ("steerer.js", "steerer.css", "static.js")
+_PAGE = ("index.html", "face.js", "runtime.js", "ort.js", *_ASSETS, _MARK)  # all that an export writes
 
 
 def export_web(face: SteerableFace, out: Path, name: str) -> Path:
@@ -32,6 +34,8 @@ def export_web(face: SteerableFace, out: Path, name: str) -> Path:
     load scripts and nothing else. ``face.js`` holds the face, ``runtime.js`` and ``ort.js`` ONNX Runtime Web.
 
     Args:
+        out: a new or empty folder, or one of an earlier export, whose files are replaced; whatever else was put there
+            stays.
         name: what the page calls the face.
 
     Raises:
@@ -40,13 +44,13 @@ def export_web(face: SteerableFace, out: Path, name: str) -> Path:
     if out.exists() and not (out / _MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise DmsynthError(f"{out}: holds something else; give a new folder, or one of an earlier export")
     runtime = runtime_files()
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
         _write(face, partial, name, runtime)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        out.mkdir(exist_ok=True)
+        for file in _PAGE:  # the mark last: a folder that has it is whole
+            (partial / file).replace(out / file)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out / "index.html"
