@@ -1,30 +1,27 @@
-# Every target sets up what it needs in .venv; a machine with Python 3.11 or 3.12 and make is enough.
+# Every target sets up what it needs in .venv; a machine with Python 3.11 or later and make is enough.
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$python && break; done)
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# The tracker's model: taken from beside the checkout where it is there, else downloaded once and verified.
-LANDMARKER := $(abspath ../shared/models/face_landmarker.task)
-ifneq ($(wildcard $(LANDMARKER)),)
-export DMSYNTH_FACE_LANDMARKER ?= $(LANDMARKER)
-endif
-
-.PHONY: install demo starter test test-slow lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
+.PHONY: install demo starter test test-slow wheel lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
 
 install: $(VENV)/installed
 
-$(VENV)/installed: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "dmsynth needs Python 3.11 or 3.12; install one, or run make PYTHON=/path/to/it"; exit 1; }
+$(VENV)/installed: requirements.lock requirements-torch.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "dmsynth needs Python 3.11 or later; install one, or run make PYTHON=/path/to/it"; exit 1; }
+	@$(PYTHON) src/dmsynth/system_libraries.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -m dmsynth.web.runtime
+	$(PIP) --no-deps --require-hashes -r requirements.lock
+	$(PIP) -r requirements-torch.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	$(BIN)/dmsynth fetch || echo 'going on without; what needs it fetches it or says so'
 	@touch $@
 
 demo: install  ## one portrait → a steered, tracked video and its report, in runs/demo
-	$(BIN)/dmsynth demo --out runs/demo
+	$(BIN)/dmsynth demo --out runs/demo $(DEMO)
 
 starter: install  ## the face that dmsynth comes with, trained anew from its portrait: five minutes
 	$(BIN)/dmsynth starter --out src/dmsynth/data/starter.safetensors --folder runs/starter
@@ -34,6 +31,9 @@ test: install  ## the fast tests
 
 test-slow: install  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+wheel: install  ## dist/*.whl, whole: with the browser's runtime and the starter face
+	$(BIN)/hatchling build -t wheel
 
 lint: install
 	$(BIN)/ruff check src tests
@@ -61,10 +61,10 @@ stability: install  ## the thesis's optimization against the stable one: a quart
 validate: install  ## the reference DMS on every scenario with the starter face: a few minutes
 	$(BIN)/dmsynth validate all --face starter --dms reference --out runs/reference
 
-lock: install  ## write requirements.lock anew from pyproject.toml
-	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --strip-extras --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
-	sed -i.bak -e 's/+cpu$$//' -e '/considered to be unsafe/d' requirements.lock && rm requirements.lock.bak
+lock: install  ## write requirements.lock anew from pyproject.toml, for every Python and system
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --upgrade --no-header \
+		--no-annotate --constraint requirements-torch.txt --excludes requirements-excluded.txt --no-emit-package torch \
+		--output-file requirements.lock pyproject.toml requirements.in
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

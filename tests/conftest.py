@@ -13,21 +13,26 @@ import numpy as np
 import pytest
 
 from dmsynth.dataset import Dataset
-from dmsynth.sources.photo import PoseRange, default_portrait, pose_photo, prepare
+from dmsynth.errors import DmsynthError
+from dmsynth.portrait import default_portrait
+from dmsynth.sources.photo import PoseRange, pose_photo, prepare
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.trackers import Tracker, open_tracker
 from dmsynth.training import train
 from dmsynth.video import Image, VideoWriter
 
+os.environ["COLUMNS"] = "200"  # the terminal that commands print to
 SHARED = Path(__file__).parents[2] / "shared"
-if (SHARED / "models" / "face_landmarker.task").is_file():
-    os.environ.setdefault("DMSYNTH_FACE_LANDMARKER", str(SHARED / "models" / "face_landmarker.task"))
+_marked_shared = False  # whether the running test is marked so
 
 
 @pytest.fixture(scope="session")
 def tracker() -> Tracker:
-    """The tracker that this machine offers: Face Landmarker, or FaceMesh where there is no way to its model."""
-    return open_tracker()
+    """The thesis's tracker; where there is no way to its model, what needs it is skipped."""
+    try:
+        return open_tracker()
+    except DmsynthError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -64,8 +69,14 @@ def face_video(tmp_path_factory: pytest.TempPathFactory, posed: PosedPhoto) -> P
     return path
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    global _marked_shared
+    _marked_shared = item.get_closest_marker("shared") is not None
+
+
 def shared(name: str) -> Path:
-    """A file beside the checkout; the test is skipped where it is absent."""
+    """A file beside the checkout; the test is skipped where it is absent. Such a test is marked ``shared``."""
+    assert _marked_shared, "mark this test with @pytest.mark.shared: it needs what lies beside the checkout"
     path = SHARED / name
     if not path.exists():
         pytest.skip(f"needs ../shared/{name}, which is not here")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import signal
@@ -16,24 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from commands import dmsynth, dmsynth_process, fails
 from dmsynth import __version__
 from dmsynth.dataset import Dataset, partial_path
 from dmsynth.video import read_image, read_video
-
-
-def dmsynth(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dmsynth.cli", *map(str, arguments)]
-    environment = os.environ | {"PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)  # type: ignore[call-overload]
-
-
-def fails(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line of a refused command."""
-    assert result.returncode != 0
-    assert "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.stderr
-    return lines[0]
 
 
 def test_from_a_video_to_a_judged_steered_one(tmp_path: Path, face_video: Path) -> None:
@@ -189,7 +174,7 @@ def test_a_killed_import_goes_on(tmp_path: Path, face_video: Path) -> None:
         (["dataset", "info", "absent"], "absent: not a dataset"),
         (["track", "cut.mp4", "--out", "table.parquet"], "cut.mp4: "),
         (["track", "VIDEO", "--out", "table.txt"], "table.txt: a table is written as .csv or .parquet"),
-        (["track", "VIDEO", "--out", "t.csv", "--tracker-model", "text.mp4"], "text.mp4: not a Face Landmarker model"),
+        (["track", "VIDEO", "--out", "t.csv", "--tracker-model", "text.mp4"], "text.mp4: is not Face Landmarker's"),
         (["train", "absent", "--out", "out"], "absent: not a dataset"),
         (["train", "DATA", "--out", "out", "--max-time", "soon"], "--max-time soon: give a duration"),
         (["steer", "absent", "--trajectory", "hold 1", "--out", "out.mp4"], "absent: no such face file"),
@@ -244,15 +229,17 @@ def test_a_full_disk(workdir: Path, face_file: Path, face_video: Path, photo_dat
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     line = fails(
-        dmsynth("dataset", "recording", "data", face_video, "--size", "320x240", cwd=workdir, preexec_fn=limit)
+        dmsynth_process("dataset", "recording", "data", face_video, "--size", "320x240", cwd=workdir, preexec_fn=limit)
     )
     assert "data" in line
     assert not (workdir / "data").exists()
-    run = fails(dmsynth("train", photo_dataset.path, "--steps", 3, "--out", "run", cwd=workdir, preexec_fn=limit))
+    run = fails(
+        dmsynth_process("train", photo_dataset.path, "--steps", 3, "--out", "run", cwd=workdir, preexec_fn=limit)
+    )
     assert "run" in run and "limit on file size" in run
     assert not (workdir / "run" / "face.safetensors").exists()
     video = fails(
-        dmsynth(
+        dmsynth_process(
             "steer",
             face_file,
             "--trajectory",

@@ -19,6 +19,7 @@ import websockets
 from websockets.exceptions import InvalidStatus
 
 from cockpit_server import Cockpit, running_cockpit
+from commands import dmsynth, fails
 from conftest import browser_page, shared
 from dmsynth.jobs import find_jobs
 from dmsynth.steering import load_face
@@ -26,7 +27,6 @@ from dmsynth.trackers import Tracker
 from dmsynth.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions, read_table
 from dmsynth.validation.scenario_files import read_scenario, write_scenario
 from dmsynth.video import Image, VideoWriter, read_video, write_image
-from test_cli import dmsynth, fails
 
 STEER = "window.dmsynthCockpit.steer.steerer"
 
@@ -57,7 +57,7 @@ def open_tab(page: Any, name: str) -> None:
 
 def picture(page: Any) -> Image:
     png = base64.b64decode(page.evaluate(f"{STEER}.canvas.toDataURL('image/png')").partition(",")[2])
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE))
 
 
 def choose(page: Any, elem_id: str, choice: str) -> None:
@@ -214,6 +214,7 @@ def test_what_is_wrong_is_a_sentence(page: Any, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- faces, DMSs
 
 
+@pytest.mark.shared
 def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit) -> None:
     video = shared("data/videos/d12.mp4")
     open_tab(page, "Faces")
@@ -536,7 +537,7 @@ def test_the_line_draws_what_the_library_draws(cockpit: Cockpit) -> None:
             assert isinstance(answer, bytes)
             return answer
 
-    theirs = cv2.imdecode(np.frombuffer(asyncio.run(ask())[4:], np.uint8), cv2.IMREAD_GRAYSCALE)
+    theirs = np.asarray(cv2.imdecode(np.frombuffer(asyncio.run(ask())[4:], np.uint8), cv2.IMREAD_GRAYSCALE))
     ours = next(load_face(Path("starter")).frames(np.array([[5.0, -12.0, 3.0]])))
     assert np.abs(theirs.astype(int) - ours).mean() < 2
 

@@ -298,6 +298,7 @@ def test_pictures_of_a_dataset(tmp_path: Path, photo_dataset: Dataset) -> None:
     assert lines[0].startswith("    +5°") and "█" in lines[1] and lines[-1].endswith("yaw")
 
 
+@pytest.mark.shared
 @pytest.mark.slow
 def test_real_recordings(tmp_path: Path, tracker: Tracker) -> None:
     for name, frames in (("d3", 354), ("d12", 183), ("d6", 1008)):

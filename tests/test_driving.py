@@ -58,6 +58,7 @@ def test_smoothing_removes_noise_and_does_not_lag() -> None:
     assert np.array_equal(smoothed(noisy[:4, None], 7)[:, 0], noisy[:4])
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("video", ["d3", "d12"])
 def test_smoothing_does_not_lag_behind_real_drivers(video: str, tracker: Tracker) -> None:
     table = track_video(shared(f"data/videos/{video}.mp4"), tracker)
@@ -68,6 +69,7 @@ def test_smoothing_does_not_lag_behind_real_drivers(video: str, tracker: Tracker
         assert jitter[1] < 0.5 * jitter[0]
 
 
+@pytest.mark.shared
 def test_a_steered_face_follows_without_lag(tmp_path: Path, tracker: Tracker) -> None:
     """From the driver's own frames to the tracker's answer on the steered video: at most one frame."""
     table = track_video(shared("data/videos/d3.mp4"), tracker)[:150]

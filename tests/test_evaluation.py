@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 import dmsynth
 from dmsynth.controls import CONTROL_SPACES
@@ -49,7 +51,7 @@ class _Perfect:
         self.__dict__.update(vars(face))
         self.size, self._frames = face.size, frames  # type: ignore[attr-defined]
 
-    def frames(self, values: np.ndarray, *how: object, **named: object) -> object:  # type: ignore[type-arg]
+    def frames(self, values: NDArray[Any], *how: object, **named: object) -> object:
         return iter(self._frames[: len(values)])
 
 

@@ -83,12 +83,15 @@ def test_a_second_judge_of_known_habits(
     json.dumps(result.metrics, allow_nan=False)
 
 
+@pytest.mark.shared
 def test_who_is_the_second_judge(tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
     monkeypatch.delenv("DMSYNTH_OPENPILOT", raising=False)
     assert open_second_tracker(tracker) is None and open_second_tracker(tracker, "none") is None
-    with pytest.raises(DmsynthError, match=r"the first judge is MediaPipe FaceMesh .*, too; choose another, or none"):
-        open_second_tracker(open_tracker("face-mesh"), "face-mesh")
+    with pytest.raises(
+        DmsynthError, match=r"the first judge is MediaPipe Face Landmarker .*, too; choose another, or none"
+    ):
+        open_second_tracker(open_tracker(), "face-landmarker")
     model = shared("models/openpilot_dmonitoring_0.8.9.onnx")
     monkeypatch.setenv("DMSYNTH_OPENPILOT", str(model))
     second = open_second_tracker(tracker)
@@ -97,6 +100,7 @@ def test_who_is_the_second_judge(tracker: Tracker, tmp_path: Path, monkeypatch: 
     assert third is not None and "MediaPipe" in third.name
 
 
+@pytest.mark.shared
 def test_a_real_second_judge_sees_the_steered_frames_as_it_sees_the_real_ones(tracker: Tracker, tmp_path: Path) -> None:
     """The shipped face, steered to poses that it was trained on: what the first judge says is not its habit alone."""
     from dmsynth.sources.photo import PoseRange, pose_photo

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from dmsynth.baselines import liveportrait_checkout
@@ -173,7 +174,7 @@ def face(networks: Networks, checkout: Path, person: Image, tracker: Tracker) ->
     return steerable(networks, checkout, person, tracker, "portrait", precision="32-true")
 
 
-def _spot(image: Image, channel: int) -> np.ndarray:  # type: ignore[type-arg]
+def _spot(image: Image, channel: int) -> NDArray[Any]:
     """x, y of a spot's middle."""
     colour = np.clip(image[..., channel].astype(float) - image[..., 1 - channel], 0, None)
     colour[colour < 0.2 * colour.max()] = 0
@@ -407,7 +408,8 @@ def test_it_stands_beside_a_face_in_the_cockpit(checkout: Path, person: Image, t
     straight, turned = (
         studio.draw(hand, {"face": "LivePortrait", "values": [0, yaw, 0], "source": source}) for yaw in (0, 12)
     )
-    pictures = [cv2.imdecode(np.frombuffer(answer[4:], np.uint8), cv2.IMREAD_COLOR) for answer in (straight, turned)]
+    read = [cv2.imdecode(np.frombuffer(answer[4:], np.uint8), cv2.IMREAD_COLOR) for answer in (straight, turned)]
+    pictures = [np.asarray(picture) for picture in read]
     assert pictures[0].shape == person.shape and np.abs(pictures[0].astype(int) - pictures[1]).mean() > 0.1
     with pytest.raises(DmsynthError, match="bring it again"):
         studio.draw(hand, {"face": "LivePortrait", "values": [0, 0, 0], "source": "gone"})

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from conftest import shared
+from dmsynth import trackers
 from dmsynth.errors import DmsynthError
 from dmsynth.sources.cutout import cut_out
 from dmsynth.sources.photo import prepare
 from dmsynth.sources.photo_posing import PosedPhoto
-from dmsynth.trackers import Tracker, open_tracker, openpilot, track_to_table, why_unusable
+from dmsynth.trackers import Face, Tracker, open_tracker, openpilot, track_to_table, why_unusable
 from dmsynth.video import Frame, Image, fit
 
 AXES = ("pitch", "yaw", "roll")
@@ -26,6 +27,7 @@ def network(request: pytest.FixtureRequest) -> Tracker:
     return open_tracker("openpilot", shared(f"models/openpilot_dmonitoring_{request.param}.onnx"))
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("control", AXES)
 def test_it_answers_posed_faces_with_the_right_sign_and_size(control: str, network: Tracker, posed: PosedPhoto) -> None:
     angles = np.array([-15.0, 0.0, 15.0])
@@ -36,6 +38,7 @@ def test_it_answers_posed_faces_with_the_right_sign_and_size(control: str, netwo
     assert max(abs(value) for value in answers[1].values()) < 4  # its neutral pose is taken off
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (640, 480), (96, 80)])
 def test_the_size_of_the_frame_does_not_matter(width: int, height: int, network: Tracker, posed: PosedPhoto) -> None:
     frame = posed.pose(pitch=5, yaw=18, roll=-6)
@@ -43,6 +46,7 @@ def test_the_size_of_the_frame_does_not_matter(width: int, height: int, network:
     assert max(abs(answer[axis] - expected[axis]) for axis in AXES) < 4
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("face_width", [80, 120, 210])
 def test_a_driver_is_found_in_a_wide_cabin(face_width: int, network: Tracker, posed: PosedPhoto) -> None:
     cabin = np.full((720, 1280), 90, np.uint8)
@@ -57,6 +61,7 @@ def test_a_driver_is_found_in_a_wide_cabin(face_width: int, network: Tracker, po
     assert abs(x - (1260 - width / 2)) < face_width / 2 and abs(y - (100 + height / 2)) < face_width / 2
 
 
+@pytest.mark.shared
 def test_colour_and_usable_faces(network: Tracker, posed: PosedPhoto) -> None:
     face = posed.pose(0, 0, 0)
     grey, coloured = only(network, face), only(network, np.dstack([face] * 3))
@@ -66,6 +71,7 @@ def test_colour_and_usable_faces(network: Tracker, posed: PosedPhoto) -> None:
     assert why_unusable(network(blank), blank) == "no face"
 
 
+@pytest.mark.shared
 def test_what_it_reports_is_kept(network: Tracker, posed: PosedPhoto) -> None:
     table = track_to_table(network, [Frame(0, 0.0, posed.pose(0, 0, 0)), Frame(1, 0.04, posed.pose(0, 20, 0))])
     assert table["face_probability"].min() > 0.9 and table["sunglasses"].max() < 0.3
@@ -74,6 +80,7 @@ def test_what_it_reports_is_kept(network: Tracker, posed: PosedPhoto) -> None:
     assert set(face.expression) == {"blink_left", "blink_right"} and max(face.expression.values()) < 0.2
 
 
+@pytest.mark.shared
 def test_left_and_right_eye_are_the_persons_own(posed: PosedPhoto, tracker: Tracker) -> None:
     network = open_tracker("openpilot", shared("models/openpilot_dmonitoring_0.8.9.onnx"))
     frame = posed.pose(0, 0, 0)
@@ -91,6 +98,7 @@ def test_left_and_right_eye_are_the_persons_own(posed: PosedPhoto, tracker: Trac
     assert covered_left[0] < covered_left[1] and covered_right[1] < covered_right[0]
 
 
+@pytest.mark.shared
 def test_a_version_nobody_knows_runs_with_a_note(
     posed: PosedPhoto, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,8 +140,18 @@ def test_files_that_are_no_such_network(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("DMSYNTH_OPENPILOT", str(tmp_path / "gone.onnx"))
     with pytest.raises(DmsynthError, match="correct or unset DMSYNTH_OPENPILOT"):
         open_tracker("openpilot")
-    with pytest.raises(DmsynthError, match="the tracker face-mesh takes no model file"):
-        open_tracker("face-mesh", other)
+    monkeypatch.setitem(trackers.BUILT_IN, "plain", "test_openpilot:Plain")
+    with pytest.raises(DmsynthError, match="the tracker plain takes no model file"):
+        open_tracker("plain", other)
+
+
+class Plain:
+    """A tracker that has no file of its own."""
+
+    name = "plain"
+
+    def __call__(self, image: Image) -> list[Face]:
+        return []
 
 
 def test_without_onnx_runtime_and_without_installed_metadata(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -158,6 +176,7 @@ def only(tracker: Tracker, image: Image) -> dict[str, float]:
     return faces[0].pose
 
 
+@pytest.mark.shared
 def test_pictures_are_not_posed_without_landmarks(tmp_path: Path, portrait: Image) -> None:
     network = open_tracker("openpilot", shared("models/openpilot_dmonitoring_0.8.9.onnx"))
     with pytest.raises(DmsynthError, match="gives no landmarks to pose a picture by; use --tracker auto"):

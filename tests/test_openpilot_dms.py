@@ -67,6 +67,7 @@ def test_the_neutral_pose_is_the_drivers_own() -> None:
     assert first_warning(stretch((300, askew), (8, face(pitch=-12, yaw=38)))) is None  # learned while driving
 
 
+@pytest.mark.shared
 def test_a_steered_driver_who_looks_away_is_warned(tmp_path: Path) -> None:
     model = shared("models/openpilot_dmonitoring_0.8.9.onnx")
     dms = open_dms(DmsSpec("openpilot", options={"model": str(model)}), "away")

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from dmsynth.pose import angle_difference, angles_from_matrix, rotation_matrix, wrap
 from dmsynth.sources.photo_posing import PosedPhoto
-from dmsynth.trackers import Tracker, open_tracker
-from dmsynth.trackers.face_landmarker import find_model
-from dmsynth.trackers.face_mesh import FaceMesh
+from dmsynth.trackers import Tracker
 
 angle = st.floats(-180, 180, allow_nan=False)
 NOSE = np.array([0.0, 0.0, 1.0])  # towards the camera
@@ -56,12 +54,10 @@ def test_shapes_broadcast() -> None:
     assert angles_from_matrix(rotation_matrix(np.zeros((2, 5)), 1.0, 2.0)).shape == (2, 5, 3)
 
 
-@pytest.mark.parametrize("name", ["face-landmarker", "face-mesh"])
 @pytest.mark.parametrize("control", ["pitch", "yaw", "roll"])
 def test_trackers_answer_posed_faces_with_the_right_sign_and_size(
-    name: str, control: str, posed: PosedPhoto, request: pytest.FixtureRequest
+    control: str, posed: PosedPhoto, tracker: Tracker
 ) -> None:
-    tracker = _tracker(name)
     answers = []
     angles = np.array([-15.0, 0.0, 15.0])
     for degrees in angles:
@@ -75,11 +71,9 @@ def test_trackers_answer_posed_faces_with_the_right_sign_and_size(
         assert abs(answers[2][other] - answers[0][other]) < 9  # of 30°: the axes are not mixed up
 
 
-@pytest.mark.parametrize("name", ["face-landmarker", "face-mesh"])
-def test_posed_faces_look_where_their_landmarks_say(name: str, posed: PosedPhoto) -> None:
+def test_posed_faces_look_where_their_landmarks_say(posed: PosedPhoto, tracker: Tracker) -> None:
     """Independent of any angle: the nose tip itself moves right for yaw, up for pitch; the forehead goes right
     for roll, relative to the face's centre."""
-    tracker = _tracker(name)
 
     def offset(landmark: int, **pose: float) -> NDArray[np.float64]:
         face = tracker(posed.pose(**({"pitch": 0.0, "yaw": 0.0, "roll": 0.0} | pose)))[0]
@@ -89,11 +83,3 @@ def test_posed_faces_look_where_their_landmarks_say(name: str, posed: PosedPhoto
     assert offset(nose_tip, yaw=20)[0] - offset(nose_tip, yaw=-20)[0] > 5
     assert offset(nose_tip, pitch=15)[1] - offset(nose_tip, pitch=-15)[1] < -5  # y points down
     assert offset(forehead, roll=15)[0] - offset(forehead, roll=-15)[0] > 10
-
-
-def _tracker(name: str) -> Tracker:
-    if name == "face-mesh":
-        return FaceMesh()
-    if find_model() is None:
-        pytest.skip("Face Landmarker's model is not here and cannot be downloaded")
-    return open_tracker(name)

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from commands import dmsynth, fails
 from conftest import shared
 from dmsynth.errors import DmsynthError
 from dmsynth.experiments.rotation import LivePortraitGiven, reproduce
 from dmsynth.identity import Likeness
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image, VideoWriter, fit, read_video, to_grey
-from test_cli import dmsynth, fails
 
 
 def frames_of(name: str, count: int = 40) -> list[Image]:
@@ -25,6 +25,7 @@ def frames_of(name: str, count: int = 40) -> list[Image]:
     return [to_grey(fit(frame.image, 272, 272)) for frame in frames]
 
 
+@pytest.mark.shared
 def test_identity_tells_people_apart_and_forgives_blur(tracker: Tracker) -> None:
     person, driver, stranger = frames_of("d6"), frames_of("d3"), frames_of("d12")
     likeness = Likeness.learn(person, driver, tracker)

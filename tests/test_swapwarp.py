@@ -250,5 +250,4 @@ def test_the_starter_face_turns_as_told(tracker: Tracker) -> None:
     for pose in ({"yaw": 20.0}, {"yaw": -20.0}, {"pitch": 10.0}, {"roll": -12.0}):
         (found,) = tracker(face.steer(None, **pose))
         for name, value in found.pose.items():
-            # FaceMesh, the fallback, has a scale of its own
-            assert abs(value - pose.get(name, 0.0)) < (4 if "Landmarker" in tracker.name else 9), (pose, found.pose)
+            assert abs(value - pose.get(name, 0.0)) < 4, (pose, found.pose)

@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+from commands import dmsynth, fails
 from dmsynth.baselines.face_spec import FaceSpec
 from dmsynth.cli import app
 from dmsynth.errors import DmsynthError
@@ -29,7 +30,6 @@ from dmsynth.validation.junit import write_junit
 from dmsynth.validation.openlabel import openlabel
 from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenario_files import find_scenarios
-from test_cli import dmsynth, fails
 
 DOCS = Path(__file__).parents[1] / "docs"
 

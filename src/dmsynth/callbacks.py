@@ -167,7 +167,7 @@ class Curves(Callback):
         self.rows.append(row)
         self.begun = step
         module.sums.clear()
-        with replacing(self.path) as temporary:
+        with replacing(self.path, lasting=False) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
 
     def on_save_checkpoint(
@@ -198,7 +198,7 @@ class LiveLosses(Callback):
         self.begun, self.before = trainer.global_step, dict(module.sums)
         if is_watched() and self.path.is_file():  # what was done after the last checkpoint is done again
             rows = pd.read_csv(self.path)
-            with replacing(self.path) as temporary:
+            with replacing(self.path, lasting=False) as temporary:
                 rows[rows["step"] <= self.begun].to_csv(temporary, index=False)
 
     def on_train_batch_end(
@@ -251,10 +251,11 @@ class Preview(Callback):
             self._draw(module)
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking:
+        if trainer.sanity_checking:
             return
         grid = self._draw(module)
-        trainer.logger.experiment.add_image("source, target, steered", grid, trainer.global_step)
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_image("source, target, steered", grid, trainer.global_step)
 
     @torch.no_grad()
     def _draw(self, module: lightning.LightningModule) -> Tensor:
@@ -264,7 +265,7 @@ class Preview(Callback):
         rows = [images, images.roll(1, 0), steered.float()]
         grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(0, 1)
         pixels = (grid * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
-        with replacing(self.out / "preview.png") as temporary:  # somebody may be reading it
+        with replacing(self.out / "preview.png", lasting=False) as temporary:  # somebody may be reading it
             write_image(temporary, pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         self.drawn = time.monotonic()
         return grid

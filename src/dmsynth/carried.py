@@ -46,7 +46,7 @@ class Carried:
         """Of training frames with control codes (n, k) and measured quantities (n, c)."""
         if not names:
             return Carried()
-        explained = np.linalg.lstsq(_terms(codes), values, rcond=None)[0]
+        explained = np.asarray(np.linalg.lstsq(_terms(codes), values, rcond=None)[0], np.float64)
         spread = (values - _terms(codes) @ explained).std(axis=0)
         moving = spread > 1e-6
         kept = tuple(name for name, moves in zip(names, moving, strict=True) if moves)

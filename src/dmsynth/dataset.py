@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.errors import DmsynthError
-from dmsynth.files import lock, read_json, sha256_of, write_json
+from dmsynth.files import lock, put_in_place, read_json, sha256_of, sync, write_json
 from dmsynth.progress import console
 from dmsynth.video import Image
 
@@ -272,7 +272,9 @@ class DatasetWriter:
                 "labels_sha256": sha256_of(self._partial / "labels.parquet"),
             },
         )
-        self._partial.replace(self.path)
+        for file in self._partial.iterdir():
+            sync(file)
+        put_in_place(self._partial, self.path)
         for leftover in ("job.json", "records.jsonl"):
             (self.path / leftover).unlink()
         self._journal.close()  # and with it the lock

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 
 from dmsynth.controls import Control, ControlSpace
 from dmsynth.dataset import Dataset
@@ -267,13 +266,26 @@ def _compare(tracker: Tracker, space: ControlSpace, target: Image, steered: Imag
     row: dict[str, Any] = {"target_found": True} | {f"target_{name}": wanted[name] for name in names}
     row |= {f"floor_{name}": change for name, change in _repeated(tracker, space, target, wanted).items()}
     row["psnr"] = cv2.PSNR(steered, target)
-    row["ssim"] = structural_similarity(to_grey(steered), to_grey(target))
+    row["ssim"] = _structural_similarity(to_grey(steered), to_grey(target))
     row["sharpness"] = sharpness(steered, real[0].box) / sharpness(target, real[0].box)
     faces = tracker(steered)
     row["found"] = why_unusable(faces, steered) is None
     for name in names:
         row[f"tracked_{name}"] = face_columns(faces[0])[name] if row["found"] else np.nan
     return row
+
+
+def _structural_similarity(a: Image, b: Image) -> float:
+    """SSIM of two grey images: Wang et al. 2004, with windows of 7×7 pixels and unbiased variances."""
+    x, y = (image.astype(np.float64) for image in (a, b))
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (cv2.blur(part, (7, 7)) for part in (x, y, x * x, y * y, x * y))
+    unbiased = 49 / 48
+    variances = unbiased * (mean_xx - mean_x**2 + mean_yy - mean_y**2)
+    covariance = unbiased * (mean_xy - mean_x * mean_y)
+    steady_mean, steady_variance = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    alike = (2 * mean_x * mean_y + steady_mean) * (2 * covariance + steady_variance)
+    alike /= (mean_x**2 + mean_y**2 + steady_mean) * (variances + steady_variance)
+    return float(alike[3:-3, 3:-3].mean())  # where the whole window lies inside the images
 
 
 def _repeated(tracker: Tracker, space: ControlSpace, image: Image, said: dict[str, float]) -> dict[str, float]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
+import platform
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,18 +16,55 @@ from typing import IO, Any
 
 from dmsynth.errors import DmsynthError
 
+_HERE = f"{zlib.crc32(platform.node().encode()):08x}"  # this machine: a folder may be shared with others
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name beside ``path`` for a file of this process that is not whole yet, in a folder that is made if need be.
+
+    It keeps the suffix of ``path``, because writers choose their format by it. What processes that were killed left
+    behind under such a name is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*-{_HERE}.partial{glob.escape(path.suffix)}"):
+        owner = left.name[len(path.stem) + 2 :].partition("-")[0]
+        if owner.isdigit() and not _lives(int(owner)):
+            left.unlink(missing_ok=True)
+    return path.with_name(f".{path.stem}.{os.getpid()}-{_HERE}.partial{path.suffix}")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a finished file or folder onto ``path``, so that both outlast a loss of power."""
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file's content, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # a file system that cannot sync
+            raise
+    finally:
+        os.close(handle)
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` if the block succeeds, else remove it.
 
-    The temporary name keeps the suffix of ``path``, because writers choose their format by it.
+    With ``lasting`` the file outlasts a loss of power from then on; notes of progress need not.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
     try:
         yield temporary
-        temporary.replace(path)
+        if lasting:
+            put_in_place(temporary, path)
+        else:
+            temporary.replace(path)
     except OSError as error:
         if error.errno is None or error.filename:
             raise
@@ -32,15 +73,25 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8) to ``path``, whole or not at all."""
-    with replacing(path) as temporary:
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        pass
+    return True
+
+
+def write_text(path: Path, text: str, lasting: bool = True) -> None:
+    """Write ``text`` (UTF-8) to ``path``, whole or not at all; ``lasting``: see ``replacing``."""
+    with replacing(path, lasting) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, lasting: bool = True) -> None:
     """Write ``content`` as indented JSON, whole or not at all. NaN is refused: it is not JSON."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", lasting)
 
 
 def read_json(path: Path) -> Any:

@@ -26,7 +26,7 @@ class Movement:
     @property
     def seen(self) -> NDArray[np.bool_]:
         """(n,) in which images a face is seen."""
-        return np.isfinite(self.measured).all(axis=1)
+        return np.asarray(np.isfinite(self.measured).all(axis=1))
 
     @property
     def gain(self) -> tuple[float, float]:

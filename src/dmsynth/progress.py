@@ -95,4 +95,6 @@ def report(title: str, done: float, total: float | None, rate: float, left: floa
     from dmsynth.files import write_json
 
     with suppress(OSError):  # nobody's work ends because nobody can be told
-        write_json(Path(path), {"title": title, "done": done, "total": total, "rate": rate, "left": left})
+        write_json(
+            Path(path), {"title": title, "done": done, "total": total, "rate": rate, "left": left}, lasting=False
+        )

@@ -8,7 +8,7 @@ A run is a folder:
     preview.png          the same few frames, steered by what is learned so far
     last.ckpt            where to go on after an interruption
     best.ckpt            the lowest validation loss so far
-    events…              curves and previews for TensorBoard
+    events…              curves and previews for TensorBoard, where it is installed
     face.safetensors     the result, when the run is finished
 """
 
@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import copy
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -367,7 +370,7 @@ def _trainer(
         limit_val_batches=None if validating else 0,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        logger=False if quiet else TensorBoardLogger(out, name="", version=""),
+        logger=TensorBoardLogger(out, name="", version="") if not quiet and find_spec("tensorboard") else False,
         callbacks=callbacks,
         plugins=[WholeCheckpoints()],
         log_every_n_steps=_LOG_EVERY,
@@ -453,7 +456,13 @@ def _finish(
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice to developers off the user's terminal."""
+    """Keep Lightning's advice to developers off the user's terminal, and its hands off a native library's signal.
+
+    At its end Lightning sets every signal's handler to the one that Python knows of. It knows of none for SIGPROF,
+    whose handler is MediaPipe's own, and the next tick of MediaPipe's timer would end the process.
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGPROF) == signal.SIG_DFL:
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

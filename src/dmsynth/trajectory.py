@@ -294,7 +294,7 @@ def from_table(table: pd.DataFrame, names: Sequence[str], where: str) -> Traject
         bad = np.flatnonzero(~np.isfinite(numbers))
         if bad.size:
             raise DmsynthError(
-                f"{where}: row {bad[0]}, column {column!r} holds {table[column].iloc[bad[0]]!r}; "
+                f"{where}: row {bad[0]}, column {column!r} holds {table[column].iloc[bad[0]]}; "
                 "every value must be a number: fill or remove that row"
             )
         columns[column] = numbers

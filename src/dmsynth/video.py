@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from dmsynth.errors import DmsynthError
+from dmsynth.files import put_in_place, temporary_beside
 
 Image = NDArray[np.uint8]
 """(height, width) grey or (height, width, 3) RGB, uint8, row 0 at the top."""
@@ -251,9 +251,8 @@ class VideoWriter:
     ) -> None:
         if path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
             raise DmsynthError(f"{path}: a video is written as .mp4, .mkv or .mov; change the name's ending")
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+        self._temporary = temporary_beside(path)
         self._width, self._height = width // 2 * 2, height // 2 * 2
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         self._container = av.open(str(self._temporary), mode="w", options=options)
@@ -288,6 +287,6 @@ class VideoWriter:
             with suppress(av.error.FFmpegError) if kind else nullcontext():
                 self._container.close()  # writes the index, which may fail again after a failure
             if kind is None:
-                self._temporary.replace(self.path)
+                put_in_place(self._temporary, self.path)
         finally:
             self._temporary.unlink(missing_ok=True)

@@ -105,9 +105,7 @@ def square(face: Face, scale: float, shift: float) -> tuple[NDArray[np.float64],
     ``DmsynthError`` for a tracker without MediaPipe's mesh.
     """
     if len(face.landmarks) <= max(_SPAN):
-        raise DmsynthError(
-            "LivePortrait needs the landmarks of MediaPipe's mesh; use --tracker face-landmarker or face-mesh"
-        )
+        raise DmsynthError("LivePortrait needs the landmarks of MediaPipe's mesh; use --tracker face-landmarker")
     points = face.landmarks[:, :2].astype(float)
     down = points[list(_MOUTH)].mean(axis=0) - points[list(_EYES)].mean(axis=0)
     down /= max(float(np.linalg.norm(down)), 1e-3)
@@ -212,7 +210,7 @@ class Steered:
             rotation=faces[0].rotation,
             features=self.networks.appearance(self._seen(picture)),
             motion=self.motion(picture),
-            cover=crop.lay_back(self.networks.mask, size).astype(np.float32) / 255,
+            cover=crop.lay_back(self.networks.mask, size).astype(np.float32) / np.float32(255),
         )
 
     def steer(self, appearance: Appearance, code: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ import os
 import sys
 
 import dmsynth
-from dmsynth.cli import cockpit, datasets, experiments, faces, validation
+from dmsynth.cli import cockpit, datasets, experiments, faces, fetch, validation
 from dmsynth.cli.app import app, output
 from dmsynth.errors import DmsynthError, explain_os_error
 
-__all__ = ["app", "cockpit", "datasets", "experiments", "faces", "main", "validation"]
+__all__ = ["app", "cockpit", "datasets", "experiments", "faces", "fetch", "main", "run", "validation"]
 
 
 @app.command("version")
@@ -35,14 +35,15 @@ def main() -> None:
     # around them, when all work is done. Registered first, so called last: after everybody's own farewell.
     atexit.register(leave)
     try:
-        _run()
+        run()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         raise
     status = 0
 
 
-def _run() -> None:
+def run() -> None:
+    """Run the command line and raise ``SystemExit`` with its exit code."""
     try:
         app()
     except SystemExit as end:  # how typer says that Ctrl-C was pressed

@@ -70,9 +70,7 @@ def duration_of(text: str | None) -> timedelta | None:
     return timedelta(seconds=seconds)
 
 
-TrackerName = Annotated[
-    str, typer.Option("--tracker", help="auto, face-landmarker, face-mesh, openpilot, or one of your own.")
-]
+TrackerName = Annotated[str, typer.Option("--tracker", help="auto (face-landmarker), openpilot, or one of your own.")]
 TrackerModel = Annotated[
     Path | None,
     typer.Option(

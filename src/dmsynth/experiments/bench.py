@@ -23,8 +23,9 @@ from dmsynth.models import RECIPES
 from dmsynth.models.autoencoder import channels_last
 from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.parallel import ahead, cores, map_ordered
+from dmsynth.portrait import default_portrait
 from dmsynth.progress import console
-from dmsynth.sources.photo import PoseRange, default_portrait, posed_dataset, prepare
+from dmsynth.sources.photo import PoseRange, posed_dataset, prepare
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.swapping import OBJECTIVES
 from dmsynth.trackers import Tracker

@@ -19,8 +19,8 @@ from dmsynth.baselines.liveportrait import CROP, SPACE, Appearance, Steered
 from dmsynth.baselines.liveportrait_checkout import open_networks, weights_of
 from dmsynth.experiments.bench import SECONDS, untrained
 from dmsynth.machine import describe_machine
+from dmsynth.portrait import default_portrait
 from dmsynth.progress import console
-from dmsynth.sources.photo import default_portrait
 from dmsynth.steering import SteerableFace
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
 from dmsynth.errors import DmsynthError
+from dmsynth.portrait import default_portrait
 from dmsynth.progress import progress
-from dmsynth.sources.photo import default_portrait, identity
+from dmsynth.sources.photo import identity
 from dmsynth.trackers import Tracker, check_landmarks, why_unusable
 from dmsynth.video import Image, read_image, to_grey
 

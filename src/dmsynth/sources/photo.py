@@ -13,6 +13,7 @@ import numpy as np
 from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
+from dmsynth.portrait import default_portrait
 from dmsynth.progress import progress
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.trackers import Face, Tracker, check_landmarks, face_labels, why_unusable
@@ -42,13 +43,6 @@ class PoseRange:
         turns = np.random.default_rng((seed, number)).uniform(-1, 1, size=3)
         limits = {"pitch": self.pitch, "yaw": self.yaw, "roll": self.roll}
         return {name: round(float(t) * limit, 4) for (name, limit), t in zip(limits.items(), turns, strict=True)}
-
-
-def default_portrait() -> Image:
-    """scikit-image's ``astronaut``: Eileen Collins, NASA, public domain. (512, 512, 3) uint8."""
-    from skimage import data
-
-    return np.asarray(data.astronaut())
 
 
 def identity(photo: Path | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
 from dmsynth.pose import rotation_matrix
-from dmsynth.trackers.quiet import quiet
+from dmsynth.sources.matting import guided_filter, person_mask
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -348,17 +348,6 @@ def _solve_poisson(values: Double, free: Mask, source: float) -> Double:
     return result
 
 
-def _person_mask(image: Bytes) -> Float | None:
-    """Probability of a person (h, w) float32 in 0..1, or None where no segmenter is at hand."""
-    try:
-        import mediapipe
-
-        with quiet(), mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as segmenter:
-            return np.asarray(segmenter.process(image).segmentation_mask, np.float32)
-    except (ImportError, AttributeError, RuntimeError):
-        return None
-
-
 def _head_mask(image: Bytes, shape: _HeadShape) -> Float:
     """Face, hair, ears and neck of a geometry-size image as (h, w) float32 0 or 1."""
     gap = distance_transform_edt(~shape.face) / shape.cm
@@ -371,7 +360,7 @@ def _head_mask(image: Bytes, shape: _HeadShape) -> Float:
     is_skin = _is_like(cv2.blur(image, (3, 3)).astype(np.float32), shape.skin_colour(image))
     labels[collar & ~is_skin] = cv2.GC_BGD
     labels[(gap > 16.0) | (shape.up < shape.chin_up - NECK_LENGTH)] = cv2.GC_BGD
-    person = _person_mask(image)
+    person = person_mask(image)
     if person is not None:
         labels[person < 0.2] = cv2.GC_BGD
         labels[(person > 0.7) & (shape.up > shape.chin_up + 4.0) & (gap < 14.0)] = cv2.GC_FGD
@@ -390,7 +379,7 @@ def _refine_matte(mask: Float, image: Bytes) -> Float:
     """Soft matte (H, W) float32 0..1 whose edge follows the image's."""
     large = _enlarge(mask, image)
     radius = max(2, image.shape[1] // 80)
-    matte = cv2.ximgproc.guidedFilter(image, large, radius, (0.02 * 255) ** 2)
+    matte = guided_filter(image.astype(np.float32), large, radius, (0.02 * 255) ** 2)
     return np.asarray(np.clip((matte - 0.1) / 0.8, 0.0, 1.0), np.float32)
 
 
@@ -411,10 +400,11 @@ def _fill_behind(image: Bytes, matte: Float, in_frame: Mask, shape: _HeadShape) 
     cheek = shape.skin_colour(cv2.resize(image, shape.size, interpolation=cv2.INTER_AREA))
     seen_neck = (_enlarge(seen, image) > 0.5) & (matte > 0.95) & _is_like(plain, cheek)
     if seen_neck.mean() < 3e-4:  # hidden by a collar, a beard or the frame
-        plain_skin, seen_neck = np.broadcast_to(0.8 * cheek, image.shape), np.ones_like(seen_neck)
+        plain_skin = np.broadcast_to(0.8 * cheek, image.shape).astype(np.float32)
+        seen_neck = np.ones_like(seen_neck)
     else:
         plain_skin = plain
-    skin = _push_pull(plain_skin.astype(np.float32), seen_neck.astype(np.float32))
+    skin = _push_pull(plain_skin, seen_neck.astype(np.float32))
     skin *= _enlarge(shape.neck_shade(), image)[..., None]
     behind = _with_grain(plain, (np.maximum(hole, neck * matte) < 0.05) & in_frame)
     behind = behind + neck[..., None] * (skin - behind)

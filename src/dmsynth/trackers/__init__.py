@@ -27,13 +27,11 @@ from numpy.typing import NDArray
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
 from dmsynth.pose import angles_from_matrix
-from dmsynth.progress import console
 from dmsynth.video import Frame, Image
 
 ENTRY_POINTS = "dmsynth.trackers"
 BUILT_IN = {
     "face-landmarker": "dmsynth.trackers.face_landmarker:FaceLandmarker",
-    "face-mesh": "dmsynth.trackers.face_mesh:FaceMesh",
     "openpilot": "dmsynth.trackers.openpilot:Openpilot",
 }
 """Trackers that come along: module and class by name."""
@@ -111,18 +109,14 @@ def tracker_names() -> list[str]:
 def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
     """A tracker by name, for any number of threads.
 
-    ``auto`` is MediaPipe's Face Landmarker (the thesis's tracker, 4.1) where its model file is at hand or can be
-    downloaded, else the FaceMesh inside the mediapipe wheel. ``model`` names the tracker's model file explicitly.
+    ``auto`` is MediaPipe's Face Landmarker (the thesis's tracker, 4.1). ``model`` names the tracker's model file.
     Raises ``DmsynthError`` for an unknown name or a tracker that cannot start.
     """
     if name in ("auto", "face-landmarker"):
-        from dmsynth.trackers.face_landmarker import FaceLandmarker, find_model
+        from dmsynth.trackers.face_landmarker import MODEL, FaceLandmarker
 
-        path = find_model(model)  # once for all threads
-        if path is not None or name == "face-landmarker":
-            return TrackerPool(lambda: FaceLandmarker(path))
-        console.print("Face Landmarker's model is not at hand: tracking with the wheel's FaceMesh", style="yellow")
-        name = "face-mesh"
+        path = MODEL.find(model)  # once for all threads
+        return TrackerPool(lambda: FaceLandmarker(path))
     known = _trackers()
     if name not in known:
         raise DmsynthError(f"no tracker named {name!r}; installed: auto, {', '.join(sorted(known))}")

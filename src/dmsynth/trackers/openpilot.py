@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
+from dmsynth.model_files import cache_folder
 from dmsynth.pose import rotation_matrix
 from dmsynth.progress import console
 from dmsynth.trackers import Face
@@ -84,7 +85,7 @@ def find_model(explicit: Path | None = None) -> Path:
             how = "correct the path" if explicit else f"correct or unset {MODEL_VARIABLE}"
             raise DmsynthError(f"{named}: no such tracker model; {how}")
         return named
-    cached = [_cache() / f"openpilot_dmonitoring_{release.name}.onnx" for release in RELEASES]
+    cached = [cache_folder() / f"openpilot_dmonitoring_{release.name}.onnx" for release in RELEASES]
     for path in cached:
         if path.is_file():
             return path
@@ -103,12 +104,6 @@ def is_at_hand() -> bool:
     except (ModuleNotFoundError, DmsynthError):
         return False
     return True
-
-
-def _cache() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("dmsynth"))
 
 
 @lru_cache
@@ -192,7 +187,7 @@ def _as_input(crop: Image) -> NDArray[np.float32]:
         planes = cv2.cvtColor(to_rgb(crop), cv2.COLOR_RGB2YUV_I420)
         luma, colour = planes[:_HEIGHT], planes[_HEIGHT:].reshape(2, _HEIGHT // 2, _WIDTH // 2)
     parts = [luma[row::2, column::2] for column in (0, 1) for row in (0, 1)]
-    return ((np.stack([*parts, *colour]).astype(np.float32) - 128) / 128)[None]
+    return ((np.stack([*parts, *colour]).astype(np.float32) - np.float32(128)) / np.float32(128))[None]
 
 
 def _crop_width(frame_width: int, face_width: float) -> float:

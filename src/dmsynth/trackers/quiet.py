@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dmsynth.errors import DmsynthError
+from dmsynth.portrait import default_portrait
+from dmsynth.system_libraries import how_to_install, missing_libraries
 
 _one_at_a_time = threading.RLock()
 
@@ -34,8 +40,32 @@ def quiet() -> Iterator[None]:
             os.close(nowhere)
 
 
+@contextmanager
+def mediapipe_at_hand() -> Iterator[None]:
+    """A ``DmsynthError`` with the command that helps, where MediaPipe cannot load for want of a system library."""
+    try:
+        yield
+    except OSError as error:
+        lacking = missing_libraries()
+        if not lacking:
+            raise
+        how = how_to_install(lacking)
+        raise DmsynthError(f"MediaPipe needs {' and '.join(lacking)}, which this system lacks: {how}") from error
+
+
+def close_in_time(owner: object, task: Any) -> None:
+    """Close one of MediaPipe's tasks with its owner. Left to itself it tries when Python is half taken down, and
+    complains."""
+
+    def close() -> None:
+        try:
+            task.close()
+        except RuntimeError:  # threads have ended already: the system takes back what is left
+            task._handle = None
+
+    weakref.finalize(owner, close)
+
+
 def first_face() -> NDArray[np.uint8]:
     """A picture with a face, (128, 170, 3) uint8: a tracker that has seen it inside ``quiet`` chatters no more."""
-    from skimage import data
-
-    return np.ascontiguousarray(data.astronaut()[0:256:2, 60:400:2])
+    return np.ascontiguousarray(default_portrait()[0:256:2, 60:400:2])
