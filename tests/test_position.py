@@ -210,6 +210,7 @@ def test_splits_are_random_and_differ(position_dataset: Dataset) -> None:
     assert set(first.split("validation")) != set(other.split("validation"))
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_ray_gives_the_same_table(tmp_path: Path, tracker: Tracker) -> None:
     out = tmp_path / "local"
     arguments = ["reproduce", "position", "--preset", "smoke", "--out", str(out)]

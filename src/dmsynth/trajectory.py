@@ -293,8 +293,9 @@ def from_table(table: pd.DataFrame, names: Sequence[str], where: str) -> Traject
         numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
         bad = np.flatnonzero(~np.isfinite(numbers))
         if bad.size:
+            held = table[column].tolist()[bad[0]]
             raise DmsynthError(
-                f"{where}: row {bad[0]}, column {column!r} holds {table[column].iloc[bad[0]]}; "
+                f"{where}: row {bad[0]}, column {column!r} holds {held!r}; "
                 "every value must be a number: fill or remove that row"
             )
         columns[column] = numbers
