@@ -22,13 +22,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
+import dmsynth
 from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
 from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTestedError, impossible, read_answers
 
 __all__ = [
     "BUILT_IN", "ENTRY_POINTS", "Answer", "Dms", "DmsFailedError", "DmsRun", "DmsSpec", "NoAnswer", "NotTestedError",
-    "dms_names", "open_dms", "read_answers", "run_dms", "split_command",
+    "dms_names", "open_dms", "read_answers", "run_dms", "split_command", "version_of",
 ]  # fmt: skip
 
 ENTRY_POINTS = "dmsynth.dms"
@@ -72,7 +73,9 @@ class DmsSpec:
 
     def fingerprint(self) -> dict[str, Any]:
         """What the answers depend on: this, and the content of every file that it names."""
-        named = [Path(self.log)] if self.log else [Path(part) for part in split_command(self.dms)]
+        parts = split_command(self.dms)
+        program = shutil.which(parts[0]) if "{video}" in self.dms else None
+        named = [Path(self.log)] if self.log else [Path(part) for part in [*([program] if program else []), *parts]]
         named += [Path(value) for value in self.options.values()]
         found = [path for name in named for path in ([name] if name.is_file() else sorted(name.glob("*.jsonl")))]
         return asdict(self) | {"files": {str(path): sha256_of(path) for path in found}}
@@ -162,6 +165,16 @@ BUILT_IN: dict[str, Callable[[Mapping[str, str]], Dms]] = {
 def dms_names() -> list[str]:
     """Names that ``open_dms`` knows, installed packages' included."""
     return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
+
+
+def version_of(spec: DmsSpec) -> str | None:
+    """The version of a DMS that comes along or that an installed package names; None where only its maker knows."""
+    if spec.log is not None or "{video}" in spec.dms:
+        return None
+    if spec.dms in BUILT_IN:
+        return dmsynth.__version__
+    packages = (entry.dist for entry in entry_points(group=ENTRY_POINTS) if entry.name == spec.dms)
+    return next((package.version for package in packages if package is not None), None)
 
 
 def open_dms(spec: DmsSpec, scenario: str) -> Dms:
