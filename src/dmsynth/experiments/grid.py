@@ -106,9 +106,11 @@ def run_grid(
     with _progress(title, len(jobs), things, done) as look:
         failed: list[str] = []
         for ended in _ENGINES[engine.name](work, open_jobs, out, engine):
-            if ended is not None and ended.error is None:
+            if ended is None:
+                pass
+            elif ended.error is None:
                 finished.add(ended.name)
-            elif ended is not None:
+            else:
                 failed.append(f"{ended.name}: {_in_words(ended.error)}")
                 console.print(f"failed: {failed[-1]}", style="red", markup=False)
             look(len(finished))

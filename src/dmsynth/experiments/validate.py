@@ -45,6 +45,7 @@ from dmsynth.validation.results import FORMAT, all_printable, by_requirement, re
 from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import judge
 
+_ROUNDS = 3  # in which a DMS may spoil videos
 _OTHER_MACHINES = 3600.0  # seconds after which a half-written file is nobody's, where other machines write, too
 _ANSWERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "warning")
 
@@ -98,15 +99,12 @@ def validate(
     remove_leftovers(folders, 0.0 if engine.name == "local" else _OTHER_MACHINES)
     for scenario, job in zip(scenarios, jobs, strict=True):
         _forget_what_changed(scenario, job, out, videos, sha256)
-    run_grid("validating", validate_one, jobs, out / "jobs", engine, lambda folder, job: 0.0, things="scenarios")
     shown_scenarios, rows = [], []
-    for scenario, job in zip(scenarios, jobs, strict=True):
-        result = read_job_result(out / "jobs" / job.name / "result.json")
-        rendered = _as_judged(scenario, steerable, videos, result)
+    for scenario, job, rendered in _judged(scenarios, jobs, steerable, videos, out, engine):
         write_openlabel(out / "openlabel" / f"{scenario.name}.json", scenario, rendered)
         answers = read_table(out / "jobs" / job.name / "answers.parquet")
         shown_scenarios.append(ShownScenario(scenario, rendered, answers))
-        rows.append(_row(scenario, job, rendered, result))
+        rows.append(_row(scenario, job, rendered, read_job_result(out / "jobs" / job.name / "result.json")))
     if face_sha256(steerable.path, steerable.trained) != sha256:
         raise DmsynthError(f"{steerable.path}: changed while scenarios were rendered; run the same command again")
     results = all_printable(_collect(rows, steerable, sha256, spec, fingerprint, videos, order))
@@ -170,15 +168,26 @@ def _forget_what_changed(scenario: Scenario, job: Job, out: Path, videos: Path, 
         file.unlink()
 
 
-def _as_judged(scenario: Scenario, face: SteerableFace, videos: Path, result: dict[str, Any]) -> Rendered:
-    """The video that was judged; ``DmsynthError`` if it changed meanwhile."""
-    rendered = render(scenario, face, videos)
-    if rendered.video_sha256 != result["video_sha256"]:
-        raise DmsynthError(
-            f"{rendered.video}: is not the video that was judged any more; run the same command again, and it is "
-            "judged anew"
-        )
-    return rendered
+def _judged(
+    scenarios: Sequence[Scenario], jobs: list[Job], face: SteerableFace, videos: Path, out: Path, engine: Engine
+) -> list[tuple[Scenario, Job, Rendered]]:
+    """Do the jobs that are not done. Each scenario with its job and the very video that was judged.
+
+    A DMS may have spoilt a video that others are shown. It is rendered anew; should another video come out, byte by
+    byte, that one is judged. ``DmsynthError`` if it goes on like that.
+    """
+    for _ in range(_ROUNDS):
+        run_grid("validating", validate_one, jobs, out / "jobs", engine, lambda folder, job: 0.0, things="scenarios")
+        found, changed = [], None
+        for scenario, job in zip(scenarios, jobs, strict=True):
+            file, rendered = out / "jobs" / job.name / "result.json", render(scenario, face, videos)
+            if rendered.video_sha256 != read_job_result(file)["video_sha256"]:
+                changed = rendered.video
+                file.unlink()
+            found.append((scenario, job, rendered))
+        if changed is None:
+            return found
+    raise DmsynthError(f"{changed}: changed each time that it was judged; give this DMS --videos of its own")
 
 
 def _job(

@@ -13,7 +13,8 @@ _NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010
 
 
 def write_junit(path: Path, results: dict[str, Any]) -> None:
-    """One test case a scenario, with the requirements that it names as properties: a failed one is a failure, a DMS that broke down an error, an inconclusive one skipped.
+    """One test case a scenario, with the requirements that it names as properties. A failed one is a failure, a DMS
+    that broke down is an error, an inconclusive one skipped.
 
     ``results`` is the content of ``results.json``.
     """
