@@ -15,9 +15,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from conftest import browser_page
 from dmsynth.baselines.face_spec import FaceSpec
 from dmsynth.cli import app
 from dmsynth.errors import DmsynthError
@@ -27,6 +29,7 @@ from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
 from dmsynth.experiments.validate import Order, validate
 from dmsynth.files import sha256_of
 from dmsynth.leftovers import remove_leftovers
+from dmsynth.report.charts import Panel, Series, side_by_side, stacked
 from dmsynth.report.pdf import find_browser, print_as_pdf
 from dmsynth.report.validation import write_validation_report
 from dmsynth.validation.compare import compare, read_results
@@ -392,3 +395,35 @@ def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(DmsynthError, match=r"\(x: away.mp4: the disk is full; free some space") as told:
         run_grid("t", lambda *given: None, [Job("x", 1, {})], tmp_path, Engine(), lambda folder, job: 0.0)
     assert "Errno" not in str(told.value)
+
+
+def test_a_chart_draws_whatever_it_is_given() -> None:
+    mark = '"><script>alert(1)</script>'
+    odd = Series(mark, "red", [0, 1, 2, 3], [float("nan"), 1e308, -1e308, float("inf")])
+    many = Series("many", "blue", np.arange(100_000), np.sin(np.arange(100_000)))
+    none = Series("none", "blue", [], [], "dots")
+    on = Series("on", "blue", [0, 1, 2], [1, 0, 1], "on")
+    for panels in ([Panel(mark, [odd, none, on])], [Panel("y", [many])], [Panel("y", [none])]):
+        for drawn in (stacked(panels, mark), side_by_side(panels)):
+            ElementTree.fromstring(drawn)
+            assert "<script" not in drawn and "nan" not in drawn and len(drawn) < 60_000
+
+
+def test_charts_answer_the_pointer(run: Run, tmp_path: Path) -> None:
+    run("dms", report=True)
+    with browser_page() as page:
+        loaded: list[str] = []
+        page.on("request", lambda request: loaded.append(request.url))
+        page.goto((tmp_path / "dms" / "report.html").as_uri())
+        chart = page.locator("svg.chart").first
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.4)
+        shown = chart.evaluate("chart => chart.lastChild.textContent")
+        assert "yaw (°) commanded: 0.0" in shown.replace("-0.0", "0.0") and "warns: no" in shown
+        chart.locator("g.name", has_text="commanded").click()
+        page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.45)
+        assert "commanded" not in chart.evaluate("chart => chart.lastChild.textContent")
+        page.mouse.click(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.4)
+        page.wait_for_function("document.querySelector('video').currentTime > 0.3")
+        assert all(url.startswith(("data:", "file:")) for url in loaded)

@@ -11,7 +11,7 @@ for (const chart of document.querySelectorAll("svg.chart")) {
     const [left, top, width, height] = panel.dataset.box.split(" ").map(Number);
     const curves = [...panel.querySelectorAll("[data-series]")].map((path) => ({
       path, name: path.dataset.series, kind: path.dataset.kind,
-      points: [...path.getAttribute("d").matchAll(/[ML](-?[\d.e+]+) (-?[\d.e+]+)/g)].map((m) => [+m[1], +m[2]]),
+      points: [...path.getAttribute("d").matchAll(/([ML])(-?[\d.e+]+) (-?[\d.e+]+)/g)].map((m) => [+m[2], +m[3], m[1] === "L"]),
       spans: [...path.getAttribute("d").matchAll(/M(-?[\d.e+]+) [\d.]+H(-?[\d.e+]+)/g)].map((m) => [+m[1], +m[2]]),
     }));
     return {left, top, width, height, curves, title: panel.dataset.title,
@@ -43,10 +43,17 @@ for (const chart of document.querySelectorAll("svg.chart")) {
   const nearest = (points, px, py) => {
     let best = null, least = Infinity;
     for (const point of points) {
-      const far = py === undefined ? Math.abs(point[0] - px) : Math.hypot(point[0] - px, point[1] - py);
+      const far = Math.hypot(point[0] - px, point[1] - py);
       if (far < least) [best, least] = [point, far];
     }
     return [best, least];
+  };
+  const height = ({kind, points}, px) => {  // of a curve over px; undefined in a gap
+    if (kind === "dots") return points.find((point) => Math.abs(point[0] - px) < 3)?.[1];
+    const i = points.findIndex((point, i) => i && point[2] && points[i - 1][0] <= px && px <= point[0]);
+    if (i < 0) return undefined;
+    const [[x0, y0], [x1, y1]] = [points[i - 1], points[i]];
+    return x1 > x0 ? y0 + (px - x0) / (x1 - x0) * (y1 - y0) : y1;
   };
   const line = (px) => cursor.setAttribute("d", panels.map((p) => `M${px} ${p.top}V${p.top + p.height}`).join(""));
   const place = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(chart.getScreenCTM().inverse());
@@ -68,8 +75,8 @@ for (const chart of document.querySelectorAll("svg.chart")) {
       if (curve.kind === "on") {
         lines.push(`${curve.name}: ${curve.spans.some(([a, b]) => px >= a && px <= b) ? "yes" : "no"}`);
       } else if (curve.points.length) {
-        const [point, far] = nearest(curve.points, px);
-        lines.push(`${panel.title} ${curve.name}: ${far < 25 ? panel.y(point[1]).toFixed(1) : "–"}`);
+        const py = height(curve, px);
+        lines.push(`${panel.title} ${curve.name}: ${py === undefined ? "–" : panel.y(py).toFixed(1)}`);
       }
     }
     tell(lines, px, py);

@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 58.0, 12.0, 30.0, 40.0, 14.0  # margins and the gap between panels, in pixels
 _MOST = 1500  # points of a curve that are drawn; a screen shows no more side by side
 _FAR = 1e6  # pixels outside the chart; what lies beyond is drawn there
+_HUGE = 1e9  # of any value; what lies beyond does not widen an axis
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,7 @@ def _range(values: Sequence[ArrayLike]) -> tuple[float, float]:
     """From the lowest to the highest finite value; never empty."""
     finite = [each[np.isfinite(each)] for each in (np.asarray(value, dtype=float).ravel() for value in values)]
     together = np.concatenate([*finite, np.zeros(0)])
+    together = np.clip(together, -_HUGE, _HUGE)
     low, high = (float(together.min()), float(together.max())) if len(together) else (0.0, 1.0)
     return (low, high) if high - low > 1e-9 else (low - 0.5, high + 0.5)
 
