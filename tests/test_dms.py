@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,10 +68,134 @@ def test_what_a_program_leaves_running_is_ended(tmp_path: Path) -> None:
     child = f"import time, pathlib; time.sleep(1); pathlib.Path({str(sign)!r}).touch()"
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); print('{{\"time\": 0}}')"
     assert run_dms(python(code), VIDEO, 50, 1).problem is None
-    import time
-
     time.sleep(1.5)
     assert not sign.exists()
+
+
+def _gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def _until(done: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return done()
+
+
+ESCAPING = """
+import os, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for number in range(3):  # children that begin sessions of their own and let their parents die
+    if not os.fork():
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        Path(sys.argv[1], f"new-{number}").write_text(str(os.getpid()))
+        Path(sys.argv[1], f"new-{number}").rename(Path(sys.argv[1], str(number)))
+        time.sleep(60)
+while len(list(Path(sys.argv[1]).glob("?"))) < 3:
+    time.sleep(0.01)
+print('{"time": 0}', flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to whoever contains them")
+def test_children_that_run_away_are_ended_however_the_run_ends(tmp_path: Path) -> None:
+    def pids(folder: Path) -> list[int]:
+        return [int(file.read_text()) for file in folder.glob("?")]
+
+    for number, (ending, time_limit) in enumerate((("", 10.0), ("time.sleep(60)", 1.0))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        program = Program("x", [sys.executable, "-c", ESCAPING + ending, str(folder)], time_limit)
+        assert run_dms(program, VIDEO, 50, 1).answers == [Answer(0)]
+        assert len(pids(folder)) == 3 and all(map(_gone, pids(folder)))
+
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    arguments = [sys.executable, "-c", ESCAPING + "time.sleep(60)", str(folder)]
+    code = (
+        "from pathlib import Path; from dmsynth.validation.programs import Program;"
+        f"list(Program('x', {arguments!r}, 60)(Path('v'), 1))"
+    )
+    asking = subprocess.Popen([sys.executable, "-c", code])
+    assert _until(lambda: len(pids(folder)) == 3)
+    asking.send_signal(signal.SIGKILL)
+    asking.wait()
+    assert _until(lambda: all(map(_gone, pids(folder))))
+
+
+@pytest.mark.parametrize(
+    ("output", "answers", "others"),
+    [
+        (
+            b'loading model ...\n{"time": 0}\n 50 %|###   |\r{"time": 0.5, "yaw": 2}\ndone\n',
+            [Answer(0), Answer(0.5, yaw=2)], 3,
+        ),
+        (b'\xef\xbb\xbf{"time": 0}\n', [Answer(0)], 0),
+        ('{"time": 0, "comment": "ö"}\n'.encode("utf-16"), [Answer(0)], 0),
+        ('{"time": 0}\r\n{"time": 0.5}\r\n'.encode("utf-16-le"), [Answer(0), Answer(0.5)], 0),
+        ('{"time": 0}\n{"time": 0.5}\n'.encode("utf-16-be"), [Answer(0), Answer(0.5)], 0),
+        (b'{"time": 0, "yaw": NaN, "pitch": 3}\n', [Answer(0, pitch=3)], 0),
+        (
+            b'{"time": "0.5", "yaw": "-31.5", "roll": "nan", "warning": "true"}\n',
+            [Answer(0.5, yaw=-31.5, warning=True)], 0,
+        ),
+        ('{"time": 0, "text": "a\u2028b\u0085c"}\n'.encode(), [Answer(0)], 0),
+        (
+            b'{"time": 0, "warning": 1}\n{"time": 0.1, "warning": 0}\n{"time": 0.2, "warning": 1.0}\n',
+            [Answer(0, warning=True), Answer(0.1), Answer(0.2, warning=True)], 0,
+        ),
+        (b'{"time": 0}\n{"time": 0.5, "ya', [Answer(0)], 1),
+        (
+            b'{"time": 0, "yaw": 1e308}\n{"time": 0.1, "yaw": 1e999}\n'
+            b'{"time": 0.2, "yaw": 1' + b"0" * 400 + b'}\n{"time": 0.3}\n',
+            [Answer(0.3)], 3,
+        ),
+        (
+            b'{"time": NaN}\n{"time": 0, "warning": "beep"}\n{"time": 0, "yaw": "left"}\n{"time": 0, "yaw": true}\n'
+            b'{}\n3\n{"time": 1}\n',
+            [Answer(1)], 6,
+        ),
+        (b"\xff\xfe\x00" + b"\x00" * 50 + b'\n', [], None),
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_answers_are_counted_and_fail_nothing(
+    tmp_path: Path, output: bytes, answers: list[Answer], others: int | None
+) -> None:
+    (tmp_path / "x.jsonl").write_bytes(output)
+    run = run_dms(open_dms(DmsSpec(log=str(tmp_path)), "x"), VIDEO, 50, 1)
+    assert run.answers == answers and (run.problem is None) == bool(answers)
+    assert others is None or run.no_answers == others
+    assert (run.first_no_answer is not None) == (run.no_answers > 0)
+    printing = f"import sys; sys.stdout.buffer.write({output!r})"
+    program = Program("x", [sys.executable, "-c", printing], 10, strict=False)
+    assert run_dms(program, VIDEO, 50, 1).answers == answers
+
+
+def test_a_strict_reading_refuses_what_a_lenient_one_counts(tmp_path: Path) -> None:
+    for line in ("hello", '{"time": "0"}', '{"time": 0, "warning": 1}', '{"time": 0, "yaw": NaN}', '\ufeff{"time": 0}'):
+        (tmp_path / "x.jsonl").write_text(f'{line}\n{{"time": 0}}\n', encoding="utf-8")
+        strict = run_dms(open_dms(DmsSpec(log=str(tmp_path), strict_output=True), "x"), VIDEO, 50, 1)
+        assert strict.problem is not None and "x.jsonl, line 1" in strict.problem, line
+        assert run_dms(open_dms(DmsSpec(log=str(tmp_path)), "x"), VIDEO, 50, 1).problem is None
+
+
+def test_an_impossible_angle_of_a_class_is_its_failure() -> None:
+    class Wild:
+        name = "wild"
+
+        def __call__(self, video: Path, speed: float) -> list[Answer]:
+            return [Answer(0, yaw=float("inf"))]
+
+    assert "no angle in degrees" in str(run_dms(Wild(), VIDEO, 50, 1).problem)
 
 
 def test_an_exception_in_python_is_part_of_the_result() -> None:

@@ -78,6 +78,7 @@ def test_a_second_judge_of_known_habits(
         re.sub(r"<script.*?</script>", "", (tmp_path / name).read_text(), flags=re.DOTALL)
         for name in ("report.html", "alone.html")
     )
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
     assert "second judge against the exact command" in page and (tmp_path / "judges.png").exists()
     assert "--second-tracker openpilot --second-tracker-model FILE" in other
     json.dumps(result.metrics, allow_nan=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import jsonschema
 import numpy as np
@@ -27,6 +29,7 @@ def test_the_library_is_whole() -> None:
         assert len(scenario.source) > 20 and np.abs(angles.values).max() < 60
         assert scenario.group != "nominal" or scenario.warnings == []
         assert scenario.group != "addw" or "2023/2590" in scenario.source
+        assert bool(scenario.requirements) != scenario.source.startswith("Ours")
 
 
 def test_the_limits_of_the_regulation_are_in_the_scenarios() -> None:
@@ -95,6 +98,14 @@ def test_sway_has_the_size_it_says_and_is_the_same_each_time() -> None:
         ("a: !!python/object/apply:os.system [ls]\n", "line 1: not valid YAML"),
         ("a: " + "[" * 50_000, "more than 30 deep"),
         (HEAD + "moves:\n  - hold: .nan\n", "line 6: moves.0.hold"),
+        (HEAD + "sway: {seed: -1}\nmoves:\n  - hold: 1\n", "line 5: sway.seed: .*greater than or equal to 0"),
+        (HEAD + "require: !!pairs [lag: 1]\nmoves:\n  - hold: 1\n", "line 5: not valid YAML .*pairs.*remove the tag"),
+        (HEAD + "? [a, b]\n: c\n", "line 5: a list or map stands where a name is needed"),
+        (HEAD + "requirements: ['<b>']\nmoves:\n  - hold: 1\n", "line 5: requirements.0: "),
+        (
+            HEAD + "moves: [{repeat: 100, moves: [{repeat: 100, moves: [{hold: .04, mark: a}]}]}]\n",
+            "has 10000 moves, repeats written out; at most 2000",
+        ),
     ],
 )
 def test_mistakes_are_told_with_their_line(text: str, said: str) -> None:
@@ -109,6 +120,25 @@ def test_repeats_in_repeats_end() -> None:
         text += f"{'  ' * (2 * depth + 1)}- repeat: 100\n{'  ' * (2 * depth + 2)}moves:\n"
     with pytest.raises(DmsynthError, match="at most 600 s"):
         parse_scenario(text + "  " * 13 + "- hold: 0.04\n", "f.yaml")
+
+
+def test_as_many_moves_as_are_allowed_are_followed_at_once() -> None:
+    inner = "{repeat: 20, moves: [{move: {yaw: 1}, peak_speed: 100, mark: a}]}"
+    scenario = parse_scenario(HEAD + f"moves: [{{repeat: 100, moves: [{inner}]}}]\n", "f.yaml")
+    assert len(scenario.marks) == 2000 and scenario.marks["a.2000"] > scenario.marks["a.2"] > scenario.marks["a"] == 0
+
+
+def test_a_damaged_file_is_told_in_one_line() -> None:
+    texts, random = [path.read_text("utf-8") for path in library()], Random(1)
+    bits = ["!!pairs ", "? ", "[", "]", "{", ": ", "- ", "&a ", "*a", ".nan", "1e400", "-1", "!!set ", "'", '"', "\t"]
+    bits += ["\x00", "\x85", "\u2028", "|", "9" * 50, "~", "<<: "]
+    for _ in range(150):
+        text = random.choice(texts)
+        for _ in range(random.randint(1, 3)):
+            at = random.randrange(len(text))
+            text = text[:at] + random.choice(["", *bits]) + text[at + random.randint(0, 20) :]
+        with suppress(DmsynthError):
+            parse_scenario(text, "f.yaml").trajectory()
 
 
 def test_files_and_folders(tmp_path: Path) -> None:

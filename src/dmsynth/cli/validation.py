@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,7 +129,13 @@ def validate_command(
     dms_option: Annotated[
         list[str] | None, typer.Option(help="A setting of the DMS, NAME=VALUE; may be given several times.")
     ] = None,
+    dms_name: Annotated[str | None, typer.Option(help="What the DMS is called in the evidence.")] = None,
+    dms_version: Annotated[str | None, typer.Option(help="Its version, for the evidence.")] = None,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds that a program may take for one video.")] = 300,
+    strict_output: Annotated[
+        bool, typer.Option("--strict-output", help="Fail a DMS for a line of output that is no answer.")
+    ] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Print the report as report.pdf, too, by a Chromium.")] = False,
     videos: Annotated[
         Path | None, typer.Option(help="Where videos are kept, to be reused; default: the folder videos beside OUT.")
     ] = None,
@@ -140,7 +147,8 @@ def validate_command(
 ) -> None:
     """Run a DMS on scenarios and say whether it does its job. Exit code 1 if in one it fails or none can be judged."""
     from dmsynth.experiments.grid import Engine
-    from dmsynth.experiments.validate import validate
+    from dmsynth.experiments.validate import Order, validate
+    from dmsynth.report.pdf import find_browser, print_as_pdf
     from dmsynth.validation.dms import DmsSpec
     from dmsynth.validation.scenario_files import find_scenarios
 
@@ -148,25 +156,28 @@ def validate_command(
         raise DmsynthError(f"--dms-log {dms_log}: no such file or folder; check the path")
     log = None if dms_log is None else str(dms_log.resolve())
     options = dict(_setting(text) for text in dms_option or [])
-    spec = DmsSpec(dms=dms, log=log, options=options, time_limit=time_limit)
+    spec = DmsSpec(dms=dms, log=log, options=options, time_limit=time_limit, strict_output=strict_output)
     if renderer == "liveportrait-driven":
         raise DmsynthError("--renderer liveportrait-driven follows a video, not a scenario; validate with liveportrait")
     driver = face_spec(renderer, face, liveportrait, source, tracker, tracker_model)
-    command = ["dmsynth", "validate", *scenarios]
-    command += ["--face", str(face)] if face else ["--renderer", renderer, "--liveportrait", str(liveportrait)]
-    command += ["--source", str(source)] if source else []
-    command += ["--out", str(out)]
-    command += ["--dms-log", str(dms_log)] if dms_log else ["--dms", dms]
-    command += [part for text in dms_option or [] for part in ("--dms-option", text)]
+    browser = find_browser() if pdf else None  # before long work, not after it
     results = validate(
-        find_scenarios(scenarios), driver, spec, out, shlex.join(command), videos, Engine(engine, workers, address)
-    )
+        find_scenarios(scenarios), driver, spec, out, Order(_given_command(), dms_name, dms_version), videos,
+        Engine(engine, workers, address),
+    )  # fmt: skip
+    if browser:
+        print_as_pdf(browser, out / "report.html", out / "report.pdf")
     _print_results(results)
     output.print(f"report: {out / 'report.html'}")
     if results["summary"]["fail"]:
         raise typer.Exit(1)
     if not results["summary"]["pass"]:
         raise DmsynthError(f"nothing could be judged: every scenario is inconclusive; {out / 'report.html'} says why")
+
+
+def _given_command() -> str:
+    """The command as it was given, every option included."""
+    return shlex.join(["dmsynth", *sys.argv[1:]])
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -189,6 +200,13 @@ def _print_results(results: dict[str, Any]) -> None:
         )
     table.columns[0].no_wrap = True
     output.print(table)
+    chatty = [scenario for scenario in results["scenarios"] if scenario["no_answers"]]
+    if chatty:
+        lines = sum(scenario["no_answers"] for scenario in chatty)
+        told = (
+            f"{lines} lines that it printed in {len(chatty)} scenarios are no answers and were not judged; the first: "
+        )
+        output.print(told + chatty[0]["first_no_answer"], highlight=False, markup=False, soft_wrap=True, style="yellow")
     summary = ", ".join(f"{count} {outcome}" for outcome, count in results["summary"].items())
     output.print(f"{results['dms']['name']}: {summary}", highlight=False, markup=False)
 
@@ -203,6 +221,9 @@ def compare_command(
     from dmsynth.files import write_json
     from dmsynth.validation.compare import compare, read_results
 
+    inputs = [path / "results.json" if path.is_dir() else path for path in (a, b)]
+    if out and any(out.resolve() == path.resolve() for path in inputs):
+        raise DmsynthError(f"--out {out}: is an input of this command; give the output another name")
     comparison = compare(read_results(a), read_results(b))
     output.print(f"A: {comparison.a}\nB: {comparison.b}", highlight=False, markup=False, soft_wrap=True)
     table = Table("figure", "n", "A", "B", "B − A", "95 % interval", "effect", "p", "corrected", "B is")

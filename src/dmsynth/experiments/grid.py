@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dmsynth.errors import DmsynthError
+from dmsynth.errors import DmsynthError, explain_os_error
 from dmsynth.parallel import cores
 from dmsynth.progress import ENVIRONMENT, console, report
 
@@ -106,11 +106,13 @@ def run_grid(
     with _progress(title, len(jobs), things, done) as look:
         failed: list[str] = []
         for ended in _ENGINES[engine.name](work, open_jobs, out, engine):
-            if ended is not None and ended.error is None:
+            if ended is None:
+                pass
+            elif ended.error is None:
                 finished.add(ended.name)
-            elif ended is not None:
-                failed.append(f"{ended.name}: {type(ended.error).__name__}: {ended.error}")
-                console.print(f"failed: {failed[-1]}", style="red")
+            else:
+                failed.append(f"{ended.name}: {_in_words(ended.error)}")
+                console.print(f"failed: {failed[-1]}", style="red", markup=False)
             look(len(finished))
     if failed:
         raise DmsynthError(
@@ -153,6 +155,14 @@ class _Ended:
 
     name: str
     error: BaseException | None
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, DmsynthError):
+        return str(error)
+    if isinstance(error, OSError):  # a full disk, say
+        return explain_os_error(error)
+    return f"{type(error).__name__}: {error}"
 
 
 # An engine yields every job as it ends, and None now and then while it waits.

@@ -5,6 +5,9 @@ OUT/report.html       everything, for people: one page that can be mailed
 OUT/junit.xml         for a CI server
 OUT/openlabel/        the ground truth of every scenario
 OUT/jobs/             one folder a scenario: the verdict, and the DMS's answers as a table
+
+What is judged is pinned: every verdict names the hashes of the video that was shown, of the table of what was commanded
+and of the answers. What is not as it was when it was judged is rendered and judged again.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +28,40 @@ import pandas as pd
 import dmsynth
 from dmsynth.baselines.face_spec import FaceSpec, opened
 from dmsynth.errors import DmsynthError
-from dmsynth.experiments.grid import Engine, Job, run_grid
-from dmsynth.files import read_json, write_json
+from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
+from dmsynth.files import sha256_of, write_json
+from dmsynth.leftovers import remove_leftovers
 from dmsynth.machine import describe_machine
+from dmsynth.progress import console
 from dmsynth.provenance import consent_of, face_sha256
 from dmsynth.report.validation import ShownScenario, write_validation_report
 from dmsynth.steering import SteerableFace
 from dmsynth.trajectory import read_table, write_table
-from dmsynth.validation.dms import DmsSpec, open_dms, run_dms
+from dmsynth.validation.dms import DmsRun, DmsSpec, open_dms, run_dms, version_of
 from dmsynth.validation.junit import write_junit
 from dmsynth.validation.openlabel import write_openlabel
-from dmsynth.validation.rendering import Rendered, render, video_key
+from dmsynth.validation.rendering import Rendered, is_unchanged, read_pins, render, shown, video_path, what_differs
+from dmsynth.validation.results import FORMAT, all_printable, by_requirement, read_job_result
 from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import judge
 
-FORMAT = 1
+_ROUNDS = 3  # in which a DMS may spoil videos
+_OTHER_MACHINES = 3600.0  # seconds after which a half-written file is nobody's, where other machines write, too
+_ANSWERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "warning")
+
+
+@dataclass(frozen=True)
+class Order:
+    """Who asked for a validation, and of what: for the evidence.
+
+    Attributes:
+        command: the command as it was given, with every option.
+        dms_name, dms_version: what the DMS is called in reports; by default what it says of itself.
+    """
+
+    command: str
+    dms_name: str | None = None
+    dms_version: str | None = None
 
 
 def validate(
@@ -45,7 +69,7 @@ def validate(
     face: FaceSpec,
     spec: DmsSpec,
     out: Path,
-    command: str,
+    order: Order,
     videos: Path | None = None,
     engine: Engine | None = None,
 ) -> dict[str, Any]:
@@ -53,7 +77,7 @@ def validate(
 
     Args:
         face: what plays the driver.
-        command: how to repeat it, for the report.
+        order: how to repeat it, for the report.
         videos: where videos are kept, to be shared by runs; by default ``videos`` beside ``out``.
 
     Returns:
@@ -67,23 +91,27 @@ def validate(
         steers = ", ".join(steerable.trained.space.names)
         raise DmsynthError(f"{face.face}: steers {steers}; scenarios need a face that turns its head")
     open_dms(spec, scenarios[0].name)  # before anything is rendered
-    videos = videos or out.parent / "videos"
+    videos, engine = videos or out.parent / "videos", engine or Engine()
     sha256 = face_sha256(steerable.path, steerable.trained)
     fingerprint = spec.fingerprint()
     jobs = [_job(scenario, face, sha256, spec, fingerprint, videos) for scenario in scenarios]
-    run_grid(
-        "validating", validate_one, jobs, out / "jobs", engine or Engine(), lambda folder, job: 0.0, things="scenarios"
-    )
-    results = _collect(scenarios, jobs, steerable, sha256, fingerprint, videos, out, command)
+    folders = [videos, out, out / "openlabel", *(out / "jobs" / job.name for job in jobs)]
+    remove_leftovers(folders, 0.0 if engine.name == "local" else _OTHER_MACHINES)
+    for scenario, job in zip(scenarios, jobs, strict=True):
+        _forget_what_changed(scenario, job, out, videos, sha256)
+    shown_scenarios, rows = [], []
+    for scenario, job, rendered in _judged(scenarios, jobs, steerable, videos, out, engine):
+        write_openlabel(out / "openlabel" / f"{scenario.name}.json", scenario, rendered)
+        answers = read_table(out / "jobs" / job.name / "answers.parquet")
+        shown_scenarios.append(ShownScenario(scenario, rendered, answers))
+        rows.append(_row(scenario, job, rendered, read_job_result(out / "jobs" / job.name / "result.json")))
+    if face_sha256(steerable.path, steerable.trained) != sha256:
+        raise DmsynthError(f"{steerable.path}: changed while scenarios were rendered; run the same command again")
+    results = all_printable(_collect(rows, steerable, sha256, spec, fingerprint, videos, order))
     write_json(out / "results.json", results)
     write_junit(out / "junit.xml", results)
-    shown = []
-    for scenario, job in zip(scenarios, jobs, strict=True):
-        rendered = _rendered(scenario, sha256, videos)
-        write_openlabel(out / "openlabel" / f"{scenario.name}.json", scenario, rendered)
-        shown.append(ShownScenario(scenario, rendered, read_table(out / "jobs" / job.name / "answers.parquet")))
-    write_validation_report(out / "report.html", results, shown, steerable)
-    return results
+    write_validation_report(out / "report.html", results, shown_scenarios, steerable)
+    return dict(results)
 
 
 def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
@@ -91,15 +119,75 @@ def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
     scenario = Scenario.model_validate(arguments["scenario"])
     rendered = render(scenario, opened(FaceSpec(**arguments["face"])), Path(arguments["videos"]))
     dms = open_dms(DmsSpec(**arguments["dms"]), scenario.name)
-    begun = time.perf_counter()
-    run = run_dms(dms, rendered.video, scenario.speed, rendered.seconds)
-    seconds = time.perf_counter() - begun
+    with shown(rendered, folder / "shown") as video:
+        begun = time.perf_counter()
+        run = run_dms(dms, video, scenario.speed, rendered.seconds)
+        seconds = time.perf_counter() - begun
+        run = _unspoilt(run, video, rendered)
     verdict = judge(scenario, rendered.table, run)
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = ["time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "warning"]
-    answers = pd.DataFrame([asdict(answer) for answer in run.answers], columns=columns)
-    write_table(folder / "answers.parquet", answers.astype(dict.fromkeys(columns[:-1], float)))
-    write_json(folder / "result.json", {"dms": dms.name, "dms_seconds": round(seconds, 3), **verdict.to_dict()})
+    answers = pd.DataFrame([asdict(answer) for answer in run.answers], columns=list(_ANSWERS))
+    write_table(folder / "answers.parquet", answers.astype(dict.fromkeys(_ANSWERS[:-1], float)))
+    evidence = {
+        "judged": _now(),
+        "video_sha256": rendered.video_sha256,
+        "table_sha256": rendered.table_sha256,
+        "answers_sha256": sha256_of(folder / "answers.parquet"),
+    }
+    result = {"dms": dms.name, "dms_seconds": round(seconds, 3), **evidence, **verdict.to_dict()}
+    write_json(folder / "result.json", all_printable(result))
+
+
+def _unspoilt(run: DmsRun, video: Path, rendered: Rendered) -> DmsRun:
+    """The run; a problem if the DMS changed the ``video`` that it was shown, or the one that others are shown."""
+    for file, what in ((video, "the video that it was shown"), (rendered.video, f"{rendered.video}, which is not its")):
+        if not is_unchanged(file, rendered.video_sha256):
+            said = f"changed or removed {what}: its answers are no evidence"
+            return replace(run, problem=f"{run.problem}; it {said}" if run.problem else said, tested=True)
+    return run
+
+
+def _forget_what_changed(scenario: Scenario, job: Job, out: Path, videos: Path, sha256: str) -> None:
+    """Let a finished job be done again if what it rests on, or what it left, is not what it was."""
+    if not is_finished(out / "jobs", job):
+        return
+    file = out / "jobs" / job.name / "result.json"
+    video = video_path(videos, scenario, sha256)
+    try:
+        result = read_job_result(file)
+    except DmsynthError as error:
+        changed: str | None = str(error).partition("; ")[0]
+    else:
+        pins = read_pins(video)
+        changed = f"{video}: is gone" if pins is None else what_differs(video, pins, sha256)
+        if pins is not None and pins.video_sha256 != result["video_sha256"]:
+            changed = f"{video}: was rendered anew since, and is another video"
+        if not is_unchanged(file.with_name("answers.parquet"), result["answers_sha256"]):
+            changed = f"{file.with_name('answers.parquet')}: is damaged or gone"
+    if changed:
+        console.print(f"{changed}; {scenario.name} is judged again", style="yellow", markup=False, soft_wrap=True)
+        file.unlink()
+
+
+def _judged(
+    scenarios: Sequence[Scenario], jobs: list[Job], face: SteerableFace, videos: Path, out: Path, engine: Engine
+) -> list[tuple[Scenario, Job, Rendered]]:
+    """Do the jobs that are not done. Each scenario with its job and the very video that was judged.
+
+    A DMS may have spoilt a video that others are shown. It is rendered anew; should another video come out, byte by
+    byte, that one is judged. ``DmsynthError`` if it goes on like that.
+    """
+    for _ in range(_ROUNDS):
+        run_grid("validating", validate_one, jobs, out / "jobs", engine, lambda folder, job: 0.0, things="scenarios")
+        found, changed = [], None
+        for scenario, job in zip(scenarios, jobs, strict=True):
+            file, rendered = out / "jobs" / job.name / "result.json", render(scenario, face, videos)
+            if rendered.video_sha256 != read_job_result(file)["video_sha256"]:
+                changed = rendered.video
+                file.unlink()
+            found.append((scenario, job, rendered))
+        if changed is None:
+            return found
+    raise DmsynthError(f"{changed}: changed each time that it was judged; give this DMS --videos of its own")
 
 
 def _job(
@@ -118,48 +206,49 @@ def _job(
     return Job(f"{scenario.name}-{key}", scenario.seconds * scenario.frame_rate, arguments)
 
 
-def _rendered(scenario: Scenario, sha256: str, videos: Path) -> Rendered:
-    video = videos / f"{scenario.name}-{video_key(scenario, sha256)}.mp4"
-    return Rendered(video, read_table(video.with_suffix(".parquet")))
+def _row(scenario: Scenario, job: Job, rendered: Rendered, result: dict[str, Any]) -> dict[str, Any]:
+    """One entry of ``scenarios`` in ``results.json``."""
+    return {
+        "name": scenario.name,
+        "title": scenario.title,
+        "group": scenario.group,
+        "source": scenario.source,
+        "requirements": scenario.requirements,
+        "speed": scenario.speed,
+        "seconds": scenario.seconds,
+        "frame_rate": scenario.frame_rate,
+        "video": rendered.video.name,
+        "answers": f"jobs/{job.name}/answers.parquet",
+        **result,
+    }
 
 
 def _collect(
-    scenarios: Sequence[Scenario],
-    jobs: Sequence[Job],
+    rows: list[dict[str, Any]],
     face: SteerableFace,
     sha256: str,
+    spec: DmsSpec,
     fingerprint: dict[str, Any],
     videos: Path,
-    out: Path,
-    command: str,
+    order: Order,
 ) -> dict[str, Any]:
     """The content of ``results.json``."""
-    rows, name = [], ""
-    for scenario, job in zip(scenarios, jobs, strict=True):
-        result = read_json(out / "jobs" / job.name / "result.json")
-        name = result.pop("dms")
-        rows.append(
-            {
-                "name": scenario.name,
-                "title": scenario.title,
-                "group": scenario.group,
-                "source": scenario.source,
-                "speed": scenario.speed,
-                "seconds": scenario.seconds,
-                "frame_rate": scenario.frame_rate,
-                "video": f"{scenario.name}-{video_key(scenario, sha256)}.mp4",
-                "answers": f"jobs/{job.name}/answers.parquet",
-                **result,
-            }
-        )
     counts = Counter(row["outcome"] for row in rows)
+    own_name = [row.pop("dms") for row in rows][-1]
     about = face.trained.about
     return {
         "format": FORMAT,
         "made_by": f"dmsynth {dmsynth.__version__}",
-        "command": command,
+        "run": {"id": str(uuid.uuid4()), "date": _now()},
+        "command": order.command,
         "summary": {outcome: counts[outcome] for outcome in ("pass", "fail", "inconclusive")},
-        "dms": {"name": name, **fingerprint},
+        "requirements": by_requirement(rows),
+        "dms": {
+            "name": order.dms_name or own_name,
+            "version": order.dms_version or version_of(spec),
+            "says_its_name_is": own_name,
+            **fingerprint,
+        },
         "face": {
             "name": face.path.name,
             "sha256": sha256,
@@ -171,3 +260,8 @@ def _collect(
         "machine": describe_machine(),
         "scenarios": rows,
     }
+
+
+def _now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

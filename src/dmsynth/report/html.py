@@ -12,13 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from jinja2 import Environment, StrictUndefined
-from plotly.subplots import make_subplots
 
 from dmsynth.evaluation import Evaluation
 from dmsynth.files import write_text
 from dmsynth.report import figures
+from dmsynth.report.charts import Panel, Series, script, side_by_side, stacked
 from dmsynth.steering import SteerableFace
 from dmsynth.video import Image, to_rgb
 
@@ -76,8 +75,8 @@ def write_report(
         video=_data_uri(run.video.read_bytes(), "video/mp4") if run else None,
         examples=_examples(evaluation, names),
         source=_picture(evaluation.source),
-        charts={name: chart.to_html(full_html=False, include_plotlyjs=False, config=_CONFIG) for name, chart in charts},
-        plotly=_plotly_source(),
+        charts=dict(charts),
+        script=script(),
         commands=commands,
     )
     write_text(path, html)
@@ -90,94 +89,54 @@ def write_report(
         figures.judges(evaluation.table, face.trained.space, path.with_name("judges.png"))
 
 
-_CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
-
-
-def curves(table: pd.DataFrame, names: Sequence[str], face: SteerableFace, x: str, x_title: str) -> go.Figure:
-    """Command and tracker's answer per control, one above the other (Fig. 4.4). Lost frames are grey bands."""
-    figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.06)
+def curves(table: pd.DataFrame, names: Sequence[str], face: SteerableFace, x: str, x_title: str) -> str:
+    """SVG: command and tracker's answer per control, one above the other (Fig. 4.4). Lost frames are grey dots."""
     lost = table[~table["found"].astype(bool)]
-    for row, name in enumerate(names, start=1):
-        first = row == 1
-        figure.add_trace(
-            go.Scatter(x=table[x], y=table[f"target_{name}"], name="target", legendgroup="target", showlegend=first,
-                       line={"color": _COMMAND, "width": 3}),
-            row=row, col=1,
-        )  # fmt: skip
-        figure.add_trace(
-            go.Scatter(x=table[x], y=table[f"tracked_{name}"], name="tracked in the steered frame",
-                       legendgroup="tracked", showlegend=first, line={"color": _TRACKED, "width": 1.5}),
-            row=row, col=1,
-        )  # fmt: skip
+    panels = []
+    for row, name in enumerate(names):
+        series = [
+            Series("target", _COMMAND, table[x], table[f"target_{name}"], width=2.5),
+            Series("tracked in the steered frame", _TRACKED, table[x], table[f"tracked_{name}"]),
+        ]
         if len(lost):
-            figure.add_trace(
-                go.Scatter(x=lost[x], y=lost[f"target_{name}"], name="face lost", legendgroup="lost",
-                           showlegend=first, mode="markers", marker={"color": _LOST, "size": 9, "symbol": "x"}),
-                row=row, col=1,
-            )  # fmt: skip
-        unit = face.trained.space.controls[row - 1].unit
-        figure.update_yaxes(title_text=f"{name} ({unit})", row=row, col=1)
-    figure.update_xaxes(title_text=x_title, row=len(names), col=1)
-    return _styled(figure, 190 * len(names) + 60)
+            gaps = table[f"target_{name}"].where(~table["found"].astype(bool))
+            series.append(Series("face lost", _LOST, table[x], gaps, "dots", 7))
+        panels.append(Panel(f"{name} ({face.trained.space.controls[row].unit})", series, 165.0))
+    return stacked(panels, x_title)
 
 
-def two_judges(table: pd.DataFrame, face: SteerableFace) -> go.Figure:
-    """The second judge's answer over the first one's, per control, on the real and on the steered frames."""
-    names = face.trained.space.names
-    figure = make_subplots(rows=1, cols=len(names), horizontal_spacing=0.07)
-    for column, name in enumerate(names, start=1):
-        first = column == 1
+def two_judges(table: pd.DataFrame, face: SteerableFace) -> str:
+    """SVG: the second judge's answer over the first one's, per control, on the real and on the steered frames."""
+    panels = []
+    for column, name in enumerate(face.trained.space.names):
         low, high = table[f"target_{name}"].min(), table[f"target_{name}"].max()
-        figure.add_trace(
-            go.Scatter(x=[low, high], y=[low, high], mode="lines", name="the same answer", legendgroup="same",
-                       showlegend=first, line={"color": _LOST, "width": 1, "dash": "dash"}),
-            row=1, col=column,
-        )  # fmt: skip
+        series = [Series("the same answer", _LOST, [low, high], [low, high], dashed=True, width=1)]
         for kind, title, colour in (("target", "real frames", _COMMAND), ("tracked", "steered frames", _TRACKED)):
-            figure.add_trace(
-                go.Scatter(x=table[f"{kind}_{name}"], y=table[f"second_{kind}_{name}"], mode="markers", name=title,
-                           legendgroup=kind, showlegend=first, marker={"color": colour, "size": 5, "opacity": 0.7}),
-                row=1, col=column,
-            )  # fmt: skip
-        unit = face.trained.space.controls[column - 1].unit
-        figure.update_xaxes(title_text=f"{name}, first judge ({unit})", row=1, col=column)
-        figure.update_yaxes(title_text="second judge" if first else None, row=1, col=column)
-    return _styled(figure, 380)
+            first, second = table[f"{kind}_{name}"], table[f"second_{kind}_{name}"]
+            series.append(Series(title, colour, first, second.where(first.notna()), "dots", 4.5))
+        unit = face.trained.space.controls[column].unit
+        panels.append(Panel("second judge", series, 300.0, x_title=f"{name}, first judge ({unit})"))
+    return side_by_side(panels)
 
 
-def coverage(face: SteerableFace, evaluation: Evaluation, run: SteeredRun | None) -> go.Figure:
-    """Training poses, held-out poses and the commanded path in the two controls with the widest range."""
+def coverage(face: SteerableFace, evaluation: Evaluation, run: SteeredRun | None) -> str:
+    """SVG: training poses, held-out poses and the commanded path in the two controls with the widest range."""
     space = face.trained.space
     wide = np.argsort(space.high - space.low)[::-1][:2]
     x, y = sorted(wide, key=lambda i: space.names[i] not in ("yaw", "x"))
-    seen = space.decode(face.trained.coverage.codes)
-    figure = go.Figure()
-    figure.add_trace(go.Scatter(x=seen[:, x], y=seen[:, y], mode="markers", name="training frames",
-                                marker={"size": 5, "color": "#9db4c8"}))  # fmt: skip
-    held = evaluation.table
-    figure.add_trace(go.Scatter(x=held[f"target_{space.names[x]}"], y=held[f"target_{space.names[y]}"],
-                                mode="markers", name="held-out frames",
-                                marker={"size": 6, "color": _COMMAND, "symbol": "diamond-open"}))  # fmt: skip
+    seen, held = space.decode(face.trained.coverage.codes), evaluation.table
+    series = [
+        Series("training frames", "#9db4c8", seen[:, x], seen[:, y], "dots", 4.5),
+        Series(
+            "held-out frames", _COMMAND, held[f"target_{space.names[x]}"], held[f"target_{space.names[y]}"], "dots", 4
+        ),
+    ]
     if run is not None:
         path = run.table
-        figure.add_trace(go.Scatter(x=path[f"target_{space.names[x]}"], y=path[f"target_{space.names[y]}"],
-                                    mode="lines", name="commanded path",
-                                    line={"color": _TRACKED, "width": 2}))  # fmt: skip
-    figure.update_xaxes(title_text=f"{space.names[x]} ({space.controls[x].unit})")
-    figure.update_yaxes(title_text=f"{space.names[y]} ({space.controls[y].unit})", scaleanchor="x")
-    return _styled(figure, 460)
-
-
-def _styled(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 60, "r": 20, "t": 40, "b": 45},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-        font={"family": "system-ui, sans-serif", "size": 13},
-        hovermode="x unified" if height != 460 else "closest",
-    )
-    return figure
+        x_path, y_path = path[f"target_{space.names[x]}"], path[f"target_{space.names[y]}"]
+        series.append(Series("commanded path", _TRACKED, x_path, y_path, width=2))
+    titles = [f"{space.names[i]} ({space.controls[i].unit})" for i in (x, y)]
+    return side_by_side([Panel(titles[1], series, 380.0, x_title=titles[0])], width=860)
 
 
 def _examples(evaluation: Evaluation, names: Sequence[str], count: int = 6) -> list[dict[str, Any]]:
@@ -203,12 +162,6 @@ def _picture(image: Image) -> str:
 
 def _data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _plotly_source() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
 
 
 def _figure_text(value: float | None, digits: int = 2) -> str:

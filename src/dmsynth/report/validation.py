@@ -14,7 +14,8 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from dmsynth.files import write_text
-from dmsynth.report.validation_figures import draw_answers, draw_coverage
+from dmsynth.report import charts
+from dmsynth.report.validation_figures import draw_answers, draw_coverage, still
 from dmsynth.steering import SteerableFace
 from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenarios import Scenario
@@ -41,13 +42,19 @@ def write_validation_report(
             "windows": each.scenario.windows,
             "judges_warnings": each.scenario.warnings != "ignore",
             "video": _data_uri(each.rendered.video.read_bytes(), "video/mp4"),
-            "chart": _data_uri(draw_answers(each.scenario, each.rendered.table, each.answers), "image/png"),
+            "still": _data_uri(still(each.rendered), "image/png"),
+            "chart": draw_answers(each.scenario, each.rendered.table, each.answers, f"video-{each.scenario.name}"),
         }
         for result, each in zip(results["scenarios"], shown, strict=True)
     ]
     coverage = draw_coverage(face, [each.rendered.table for each in shown])
     html = template.render(
-        results=results, rows=rows, totals=totals(results), coverage=_data_uri(coverage, "image/png")
+        results=results,
+        rows=rows,
+        totals=totals(results),
+        outcomes={each["name"]: each["outcome"] for each in results["scenarios"]},
+        coverage=_data_uri(coverage, "image/png"),
+        script=charts.script(),
     )
     write_text(path, html)
 

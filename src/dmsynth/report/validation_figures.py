@@ -5,55 +5,68 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
+from dmsynth.report.charts import Panel, Series, stacked
 from dmsynth.report.figures import STYLE
 from dmsynth.steering import SteerableFace
+from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenarios import Scenario
+from dmsynth.video import read_video
 
 _COMMAND, _ANSWER, _EXPECTED, _WARNS, _OUTSIDE = "#1f4e79", "#e4572e", "#f2b134", "#b3261e", "#dcdcdc"
 _MOVES = 5.0  # degrees; an angle that moves less is not drawn
+_STILL = 160  # pixels, the width of a still
 
 
-def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame) -> bytes:
-    """PNG: command and answer for each angle that moves, and below when the DMS warns and when it should.
+def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame, video: str | None = None) -> str:
+    """SVG: command and answer for each angle that moves, and below when the DMS warns and when it should.
 
     Args:
         table: the command, with ``covered``.
         answers: the DMS's answers, with ``warning``.
+        video: the id of the scenario's video in the page, which follows the chart.
     """
     times = table["time"].to_numpy(dtype=float)
-    outside = ~table["covered"].to_numpy(dtype=bool)
+    outside = [(*each, _OUTSIDE) for each in _stretches(times, ~table["covered"].to_numpy(dtype=bool))]
     moving = [name for name in ("yaw", "pitch", "roll") if np.ptp(table[name].to_numpy(dtype=float)) >= _MOVES]
-    shown = moving or ["yaw"]
-    with plt.rc_context(STYLE | {"figure.dpi": 110}):
-        figure, axes = plt.subplots(
-            len(shown) + 1, 1, figsize=(7.4, 1.25 * len(shown) + 0.95), sharex=True, squeeze=False,
-            height_ratios=[3] * len(shown) + [1],
-        )  # fmt: skip
-        for axis, name in zip(axes[:-1, 0], shown, strict=True):
-            axis.plot(times, table[name], color=_COMMAND, linewidth=2, label="commanded")
-            if len(answers) and answers[name].notna().any():
-                axis.plot(answers["time"], answers[name], color=_ANSWER, linewidth=1.1, label="answered")
-            _shade(axis, times, outside)
-            axis.set_ylabel(f"{name} (°)")
-        strip = axes[-1, 0]
-        _shade(strip, times, outside)
-        for window in scenario.windows:
-            since = scenario.marks[window.since]
-            strip.axvspan(since + window.earliest, since + window.latest, color=_EXPECTED, alpha=0.5, linewidth=0)
-        if len(answers):
-            strip.fill_between(
-                answers["time"], 0.2, 0.8, where=answers["warning"].to_numpy(dtype=bool), step="post", color=_WARNS,
-                linewidth=0,
-            )  # fmt: skip
-        strip.set(ylim=(0, 1), yticks=[], xlabel="seconds", xlim=(0, max(times[-1], 0.1)), ylabel="warns")
-        axes[0, 0].legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
-        figure.tight_layout(h_pad=0.4)
-        return _png(figure)
+    span = (0.0, max(float(times[-1]), 0.1))
+    panels = []
+    for name in moving or ["yaw"]:
+        series = [Series("commanded", _COMMAND, times, table[name], width=2)]
+        if len(answers) and answers[name].notna().any():
+            series.append(Series("answered", _ANSWER, answers["time"], answers[name], width=1.2))
+        panels.append(Panel(f"{name} (°)", series, bands=outside, y_limits=(-120, 120), x_range=span))
+    windows = []
+    for window in scenario.windows:
+        since = scenario.marks[window.since]
+        windows.append((since + window.earliest, since + window.latest, _EXPECTED))
+    warns = Series("warns", _WARNS, answers["time"], answers["warning"].astype(float), kind="on")
+    panels.append(Panel("warns", [warns], 34.0, [*outside, *windows], (0, 1), x_range=span, plain=True))
+    return stacked(panels, "seconds", video=video)
+
+
+def still(rendered: Rendered) -> bytes:
+    """PNG: the frame of a video in which the head is turned furthest, for paper. Raises ``DmsynthError`` as
+    ``read_video``."""
+    away = rendered.table[["pitch", "yaw", "roll"]].abs().max(axis=1).to_numpy()
+    furthest = int(away.argmax())
+    image = next(frame.image for frame in read_video(rendered.video) if frame.index >= furthest)
+    height = round(image.shape[0] * _STILL / image.shape[1])
+    small = cv2.cvtColor(cv2.resize(image, (_STILL, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    if not np.ptp(small, axis=2).any():
+        small = small[..., 0]  # grey frames take a third
+    return bytes(cv2.imencode(".png", small)[1])
+
+
+def _stretches(times: NDArray[np.float64], here: NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """First and last time of every run of true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], here, [False]]).astype(int))).reshape(-1, 2)
+    return [(float(times[begin]), float(times[min(end, len(times) - 1)])) for begin, end in edges]
 
 
 def draw_coverage(face: SteerableFace, tables: Sequence[pd.DataFrame]) -> bytes:
@@ -72,13 +85,6 @@ def draw_coverage(face: SteerableFace, tables: Sequence[pd.DataFrame]) -> bytes:
         axis.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, markerscale=2)
         figure.tight_layout()
         return _png(figure)
-
-
-def _shade(axis: plt.Axes, times: NDArray[np.float64], outside: NDArray[np.bool_]) -> None:
-    if outside.any():
-        low, high = axis.get_ylim()
-        axis.fill_between(times, low, high, where=outside, color=_OUTSIDE, linewidth=0, zorder=0)
-        axis.set_ylim(low, high)
 
 
 def _png(figure: plt.Figure) -> bytes:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from dmsynth.errors import DmsynthError
-from dmsynth.files import read_json
+from dmsynth.validation.results import read_results
 from dmsynth.validation.statistics import (
     LEVEL,
     Floats,
@@ -21,6 +20,8 @@ from dmsynth.validation.statistics import (
     mcnemar_p,
     sign_flip_p,
 )
+
+__all__ = ["METRICS", "Comparison", "Difference", "Metric", "compare", "read_results"]
 
 Scenario = dict[str, Any]
 """One entry of ``scenarios`` in ``results.json``."""
@@ -145,17 +146,8 @@ class Comparison:
         return f"B against A on {self.scenarios} scenarios: {'; '.join([*parts, rest] if same else parts)}."
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """``results.json`` of a validation, or the folder that it lies in."""
-    file = path / "results.json" if path.is_dir() else path
-    results = read_json(file)
-    if not isinstance(results, dict) or results.get("format") != 1 or "scenarios" not in results:
-        raise DmsynthError(f"{file}: holds no results of this version; run `dmsynth validate` to make some")
-    return results
-
-
 def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
-    """Compare two validations (contents of ``results.json``), scenario by scenario.
+    """Compare two validations (``read_results``), scenario by scenario.
 
     Raises:
         DmsynthError: nothing in common, or a scenario whose videos differ: the comparison would not be paired.
@@ -169,6 +161,13 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
             raise DmsynthError(
                 f"{name}: A and B saw different videos ({of_a[name]['video']}, {of_b[name]['video']}); validate both "
                 "with the same face and version"
+            )
+        hashes = [of[name].get("video_sha256") for of in (of_a, of_b)]
+        if hashes[0] != hashes[1]:
+            raise DmsynthError(
+                f"{name}: A and B saw different videos of the same name, {of_a[name]['video']} (SHA-256 "
+                f"{_short(hashes[0])} and {_short(hashes[1])}): one was damaged, replaced or rendered on another "
+                "machine; validate both on the same folder of videos"
             )
     pairs = [(of_a[name], of_b[name]) for name in common]
     rows = [row for metric in METRICS if (row := _paired(metric, pairs)) is not None]
@@ -193,6 +192,10 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
         found.insert(0, _difference(rate, va, vb, 0.0, p[-1], float(corrected[-1]), level, smallest))
     left_out = sorted(set(of_a) ^ set(of_b))
     return Comparison(a["dms"]["name"], b["dms"]["name"], len(common), left_out, found)
+
+
+def _short(sha256: str | None) -> str:
+    return f"{sha256[:16]}…" if sha256 else "not recorded"
 
 
 def _paired(metric: Metric, pairs: list[tuple[Scenario, Scenario]]) -> tuple[Metric, Floats, Floats, float] | None:

@@ -13,56 +13,27 @@ run in a process of its own; or it is a command line with ``{video}`` in it; or 
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
+import dmsynth
 from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
+from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTestedError, impossible, read_answers
+
+__all__ = [
+    "BUILT_IN", "ENTRY_POINTS", "Answer", "Dms", "DmsFailedError", "DmsRun", "DmsSpec", "NoAnswer", "NotTestedError",
+    "dms_names", "open_dms", "read_answers", "run_dms", "split_command", "version_of",
+]  # fmt: skip
 
 ENTRY_POINTS = "dmsynth.dms"
 TIME_LIMIT = 300.0  # seconds a video
-_NUMBERS = ("pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw")
-_SHOWN = 60  # characters of a wrong line
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a DMS says of one moment.
-
-    Attributes:
-        time: seconds after the video's first frame.
-        pitch, yaw, roll: the head's rotation in degrees (``dmsynth.pose``); None where it does not say.
-        gaze_pitch, gaze_yaw: the gaze, likewise.
-        warning: whether the driver is being warned at this moment. A warning begins where it turns true.
-    """
-
-    time: float
-    pitch: float | None = None
-    yaw: float | None = None
-    roll: float | None = None
-    gaze_pitch: float | None = None
-    gaze_yaw: float | None = None
-    warning: bool = False
-
-    def to_json(self) -> str:
-        """One line of the protocol."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
-
-
-class DmsFailedError(DmsynthError):
-    """The DMS under test broke down. Not the user's mistake: it becomes part of the verdict."""
-
-
-class NotTestedError(DmsFailedError):
-    """There is nothing to judge the DMS by: no log of this scenario, say."""
 
 
 class Dms(Protocol):
@@ -76,8 +47,9 @@ class Dms(Protocol):
         """Name and version, for reports. A plain attribute will do."""
         ...
 
-    def __call__(self, video: Path, speed: float) -> Iterable[Answer]:
-        """Answers about ``video``, in order of time. ``speed`` is the vehicle's, in km/h."""
+    def __call__(self, video: Path, speed: float) -> Iterable[Answer | NoAnswer]:
+        """Answers about ``video``, in order of time. ``speed`` is the vehicle's, in km/h. A DMS whose output is read
+        puts a ``NoAnswer`` where something else stood in it."""
         ...
 
 
@@ -90,16 +62,20 @@ class DmsSpec:
         log: instead of running anything: a folder with one ``SCENARIO.jsonl`` a scenario, or one such file.
         options: settings of a DMS that has some.
         time_limit: seconds a program may take for one video.
+        strict_output: whether a line of a program's output or of a log that is no answer fails it.
     """
 
     dms: str = "reference"
     log: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     time_limit: float = TIME_LIMIT
+    strict_output: bool = False
 
     def fingerprint(self) -> dict[str, Any]:
         """What the answers depend on: this, and the content of every file that it names."""
-        named = [Path(self.log)] if self.log else [Path(part) for part in split_command(self.dms)]
+        parts = split_command(self.dms)
+        program = shutil.which(parts[0]) if "{video}" in self.dms else None
+        named = [Path(self.log)] if self.log else [Path(part) for part in [*([program] if program else []), *parts]]
         named += [Path(value) for value in self.options.values()]
         found = [path for name in named for path in ([name] if name.is_file() else sorted(name.glob("*.jsonl")))]
         return asdict(self) | {"files": {str(path): sha256_of(path) for path in found}}
@@ -107,11 +83,20 @@ class DmsSpec:
 
 @dataclass(frozen=True)
 class DmsRun:
-    """What a DMS answered about one video, and what went wrong (None: nothing). ``tested``: whether it ran at all."""
+    """What a DMS answered about one video.
+
+    Attributes:
+        problem: what went wrong; None: nothing.
+        tested: whether it ran at all.
+        no_answers: how many lines of its output were no answers; ``first_no_answer`` says of the first where it
+            stands and why it is none.
+    """
 
     answers: list[Answer]
     problem: str | None = None
     tested: bool = True
+    no_answers: int = 0
+    first_no_answer: str | None = None
 
 
 def run_dms(dms: Dms, video: Path, speed: float, seconds: float) -> DmsRun:
@@ -120,59 +105,39 @@ def run_dms(dms: Dms, video: Path, speed: float, seconds: float) -> DmsRun:
     Its answers must be about times that the video has, in order.
     """
     answers: list[Answer] = []
+    count, first, problem = 0, None, None
     try:
-        for answer in dms(video, speed):
-            if not -1e-6 <= answer.time <= seconds + 0.05:
-                raise DmsFailedError(
-                    f"answers about {answer.time:g} s, but the video runs from 0 to {seconds:g} s: no such frame"
-                )
-            if answers and answer.time < answers[-1].time:
-                raise DmsFailedError(f"answers about {answer.time:g} s after {answers[-1].time:g} s: time goes back")
-            answers.append(answer)
+        for each in dms(video, speed):
+            if isinstance(each, NoAnswer):
+                count += 1
+                first = first or each.said
+            else:
+                _check(each, answers, seconds)
+                answers.append(each)
     except NotTestedError as error:
         return DmsRun([], str(error), tested=False)
     except DmsFailedError as failure:
-        return DmsRun(answers, f"{failure} (after {len(answers)} answers)")
+        problem = f"{failure} (after {len(answers)} answers)"
     except DmsynthError:  # a video that cannot be read, a model that is missing: not the DMS's fault
         raise
     except Exception as error:  # third-party code may raise anything
-        return DmsRun(answers, f"raised {type(error).__name__}: {error} (after {len(answers)} answers)")
-    return DmsRun(answers, None if answers else "gave no answer")
+        problem = f"raised {type(error).__name__}: {error} (after {len(answers)} answers)"
+    if problem is None and not answers:
+        problem = "gave no answer" + (f"; {count} lines are none, the first: {first}" if count else "")
+    return DmsRun(answers, problem, True, count, first)
 
 
-def read_answers(lines: Iterable[str], where: str) -> Iterator[Answer]:
-    """Answers from JSON Lines. ``DmsFailedError`` naming ``where`` and the line if one is not of the protocol."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield _answer(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            shown = line.strip()[:_SHOWN]
-            why = "is no JSON" if isinstance(error, json.JSONDecodeError | RecursionError) else str(error)
-            raise DmsFailedError(
-                f"{where}, line {number}: {why}: {shown!r}; a line is an object such as "
-                '{"time": 1.28, "yaw": -31.5, "warning": true}'
-            ) from None
-
-
-def _answer(content: Any) -> Answer:
-    """``ValueError`` saying what is wrong with a line's content."""
-    if not isinstance(content, dict):
-        raise ValueError("is no JSON object")
-    values = {name: _number(content[name], name) for name in _NUMBERS if content.get(name) is not None}
-    if content.get("time") is None:
-        raise ValueError("has no time")
-    warning = content.get("warning") or False
-    if not isinstance(warning, bool):
-        raise ValueError("its warning is neither true nor false")
-    return Answer(time=_number(content["time"], "time"), warning=warning, **values)
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"its {name} is no number")
-    return float(value)
+def _check(answer: Answer, before: list[Answer], seconds: float) -> None:
+    """``DmsFailedError`` for an answer that cannot be about a video of ``seconds`` length."""
+    if not -1e-6 <= answer.time <= seconds + 0.05:
+        raise DmsFailedError(
+            f"answers about {answer.time:g} s, but the video runs from 0 to {seconds:g} s: no such frame"
+        )
+    if before and answer.time < before[-1].time:
+        raise DmsFailedError(f"answers about {answer.time:g} s after {before[-1].time:g} s: time goes back")
+    wrong = impossible(answer)
+    if wrong:
+        raise DmsFailedError(f"answers about {answer.time:g} s, but {wrong}")
 
 
 # --- opening one by its name ---------------------------------------------------------------------------------------
@@ -202,6 +167,16 @@ def dms_names() -> list[str]:
     return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
 
 
+def version_of(spec: DmsSpec) -> str | None:
+    """The version of a DMS that comes along or that an installed package names; None where only its maker knows."""
+    if spec.log is not None or "{video}" in spec.dms:
+        return None
+    if spec.dms in BUILT_IN:
+        return dmsynth.__version__
+    packages = (entry.dist for entry in entry_points(group=ENTRY_POINTS) if entry.name == spec.dms)
+    return next((package.version for package in packages if package is not None), None)
+
+
 def open_dms(spec: DmsSpec, scenario: str) -> Dms:
     """The DMS that ``spec`` names, ready for the scenario of this name.
 
@@ -211,13 +186,13 @@ def open_dms(spec: DmsSpec, scenario: str) -> Dms:
     from dmsynth.validation.programs import Log, Program
 
     if spec.log is not None:
-        return Log(Path(spec.log), scenario)
+        return Log(Path(spec.log), scenario, spec.strict_output)
     if "{video}" in spec.dms:
         _no_options(spec)
         arguments = split_command(spec.dms)
         if shutil.which(arguments[0]) is None:  # before anything is rendered
             raise DmsynthError(f"--dms {spec.dms}: no program {arguments[0]}; check its path and that it is executable")
-        return Program(spec.dms, arguments, spec.time_limit)
+        return Program(spec.dms, arguments, spec.time_limit, strict=spec.strict_output)
     if spec.dms in BUILT_IN:
         return BUILT_IN[spec.dms](spec.options)
     if spec.dms not in dms_names():
@@ -227,7 +202,7 @@ def open_dms(spec: DmsSpec, scenario: str) -> Dms:
     _no_options(spec)
     # In a process of its own, so that one which hangs or crashes cannot take the run with it.
     arguments = [sys.executable, "-m", "dmsynth.validation.programs", spec.dms, "{video}", "{speed}"]
-    return Program(spec.dms, arguments, spec.time_limit)
+    return Program(spec.dms, arguments, spec.time_limit, strict=spec.strict_output)
 
 
 def split_command(text: str) -> list[str]:

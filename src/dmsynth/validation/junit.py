@@ -13,7 +13,8 @@ _NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010
 
 
 def write_junit(path: Path, results: dict[str, Any]) -> None:
-    """One test case a scenario: a failed one is a failure, a DMS that broke down an error, an inconclusive one skipped.
+    """One test case a scenario, with the requirements that it names as properties. A failed one is a failure, a DMS
+    that broke down is an error, an inconclusive one skipped.
 
     ``results`` is the content of ``results.json``.
     """
@@ -29,6 +30,7 @@ def write_junit(path: Path, results: dict[str, Any]) -> None:
     attributes = {name: str(value) for name, value in counts.items()}
     root = ElementTree.Element("testsuites", attributes)
     suite = ElementTree.SubElement(root, "testsuite", {"name": _clean(results["dms"]["name"]), **attributes})
+    _add_properties(suite, _about(results))
     for scenario, kind in zip(scenarios, kinds, strict=True):
         case = ElementTree.SubElement(
             suite,
@@ -39,12 +41,36 @@ def write_junit(path: Path, results: dict[str, Any]) -> None:
                 "time": f"{scenario['dms_seconds']:.3f}",
             },
         )
+        properties = [("requirement", each) for each in scenario["requirements"]]
+        _add_properties(case, [*properties, ("video_sha256", scenario["video_sha256"]), ("judged", scenario["judged"])])
         if kind:
             reasons = [_clean(reason) for reason in scenario["reasons"]]
             told = ElementTree.SubElement(case, kind, {"message": "; ".join(reasons)})
             told.text = "\n".join(reasons)
     ElementTree.indent(root)
     write_text(path, ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
+
+
+def _about(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an audit asks of a run, and the verdict on each requirement."""
+    run, dms = results["run"], results["dms"]
+    return [
+        ("run_id", run["id"]),
+        ("date", run["date"]),
+        ("made_by", results["made_by"]),
+        ("command", results["command"]),
+        ("dms_name", dms["name"]),
+        ("dms_version", dms["version"] or "not stated"),
+        ("face", results["face"]["name"]),
+        ("face_sha256", results["face"]["sha256"]),
+        *((f"requirement {each['id']}", each["outcome"]) for each in results["requirements"]),
+    ]
+
+
+def _add_properties(element: ElementTree.Element, properties: list[tuple[str, str]]) -> None:
+    parent = ElementTree.SubElement(element, "properties")
+    for name, value in properties:
+        ElementTree.SubElement(parent, "property", {"name": _clean(name), "value": _clean(value)})
 
 
 def _kind(scenario: dict[str, Any]) -> str | None:

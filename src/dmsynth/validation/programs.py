@@ -9,17 +9,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO
 
 from dmsynth.errors import DmsynthError
-from dmsynth.validation.dms import ENTRY_POINTS, Answer, DmsFailedError, NotTestedError, read_answers
+from dmsynth.validation.dms import ENTRY_POINTS
+from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTestedError, lines_of, read_answers
 
 OUTPUT_LIMIT = 32 * 2**20  # bytes; an hour of answers at 30 a second is 16 MiB
+_CONTAINED = Path(__file__).with_name("contained.py")
 _LOOK = 0.02  # seconds between looks at a running program
+_PATIENCE = 15.0  # seconds that ending it may take
 _SHOWN = 200  # characters of what it said on standard error
 
 
@@ -32,59 +35,88 @@ class Program:
         arguments: the argument list; ``{video}`` and ``{speed}`` in it are replaced.
         time_limit: seconds it may take.
         output_limit: bytes it may print.
+        strict: whether a line that is no answer fails it.
     """
 
     name: str
     arguments: list[str]
     time_limit: float
     output_limit: int = OUTPUT_LIMIT
+    strict: bool = True
 
-    def __call__(self, video: Path, speed: float) -> Iterator[Answer]:
-        """Its answers; then ``DmsFailedError`` if it had to be stopped, crashed, or printed anything else.
+    def __call__(self, video: Path, speed: float) -> Iterator[Answer | NoAnswer]:
+        """Its answers; then ``DmsFailedError`` if it had to be stopped, crashed, or (``strict``) printed anything else.
 
         Raises ``DmsynthError`` for a program that cannot be started at all.
         """
         given = {"{video}": str(video.resolve()), "{speed}": f"{speed:g}"}
         arguments = [_filled(argument, given) for argument in self.arguments]
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
-            try:
-                process = subprocess.Popen(
-                    arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=complained, start_new_session=True
-                )
-            except OSError as error:
+            stopped, ended = self._run(arguments, said, complained)
+            if ended.startswith("cannot"):
+                reason = os.strerror(int(ended.split()[1]))
                 raise DmsynthError(
-                    f"--dms {self.name}: {arguments[0]} cannot be started ({error.strerror}); check its path and "
-                    "that it is executable"
-                ) from None
-            stopped = self._watch(process, said, complained)
-            said.seek(0)
-            lines = said.read(self.output_limit).decode(errors="replace").splitlines(keepends=True)
-            if (stopped or process.returncode) and lines and not lines[-1].endswith("\n"):
-                lines.pop()  # it was cut in the middle of a line
+                    f"--dms {self.name}: {arguments[0]} cannot be started ({reason}); check its path and that it is "
+                    "executable"
+                )
+            said.truncate(min(os.fstat(said.fileno()).st_size, self.output_limit))
+            cut = bool(stopped) or ended != "exit 0"
             try:
-                yield from read_answers(lines, "its output")
+                with closing(lines_of(said, self.strict)) as lines:
+                    yield from read_answers(_whole(lines) if cut else lines, "its output", self.strict)
             except DmsFailedError as failure:
                 raise DmsFailedError(f"{stopped}; {failure}" if stopped else str(failure)) from None
             if stopped:
                 raise DmsFailedError(stopped)
-            if process.returncode:
-                raise DmsFailedError(f"crashed with {_code(process.returncode)}{_last_words(complained)}")
+            if ended != "exit 0":
+                raise DmsFailedError(f"crashed with {_code(ended)}{_last_words(complained)}")
+
+    def _run(self, arguments: list[str], said: IO[bytes], complained: IO[bytes]) -> tuple[str | None, str]:
+        """Run it to its end. Why it was stopped, or None; and how it ended (``contained.py``)."""
+        told, tell = os.pipe()
+        with os.fdopen(told) as answer:
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(_CONTAINED), str(tell), *arguments],
+                    stdin=subprocess.PIPE, stdout=said, stderr=complained, start_new_session=True, pass_fds=[tell],
+                )  # fmt: skip
+            finally:
+                os.close(tell)
+            try:
+                stopped = self._watch(process, said, complained)
+            finally:
+                _end(process)
+            return stopped, answer.read() or "lost"
 
     def _watch(self, process: subprocess.Popen[bytes], said: IO[bytes], complained: IO[bytes]) -> str | None:
-        """Wait for its end. Why it was stopped, or None. Nothing that it started is left running."""
+        """Wait for its end. Why it has to be stopped, or None."""
         begun = time.monotonic()
-        try:
-            while process.poll() is None:
-                if time.monotonic() - begun > self.time_limit:
-                    return f"was stopped after the time limit of {self.time_limit:g} s"
-                if max(os.fstat(file.fileno()).st_size for file in (said, complained)) > self.output_limit:
-                    return f"was stopped after printing more than {self.output_limit / 2**20:g} MiB"
-                time.sleep(_LOOK)
-            return None
-        finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        while True:
+            ended = process.poll() is not None
+            if max(os.fstat(file.fileno()).st_size for file in (said, complained)) > self.output_limit:
+                return f"was stopped after printing more than {self.output_limit / 2**20:g} MiB"
+            if ended:
+                return None
+            if time.monotonic() - begun > self.time_limit:
+                return f"was stopped after the time limit of {self.time_limit:g} s"
+            time.sleep(_LOOK)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what contains the program, and with it everything that it started."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _whole(lines: Iterator[str]) -> Iterator[str]:
+    """Without a last line that was cut in the middle."""
+    return (line for line in lines if line.endswith("\n"))
 
 
 def _filled(argument: str, given: dict[str, str]) -> str:
@@ -93,8 +125,15 @@ def _filled(argument: str, given: dict[str, str]) -> str:
     return argument
 
 
-def _code(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+def _code(ended: str) -> str:
+    kind, _, number = ended.partition(" ")
+    if kind == "lost":
+        return "an end that could not be seen: it ended the process that started it"
+    return f"exit code {number}" if kind == "exit" else f"signal {_signal(int(number))}"
+
+
+def _signal(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
 
 
 def _last_words(complained: IO[bytes]) -> str:
@@ -110,17 +149,18 @@ class Log:
 
     path: Path
     scenario: str
+    strict: bool = True
 
     @property
     def name(self) -> str:
         return f"log {self.path.name}"
 
-    def __call__(self, video: Path, speed: float) -> Iterator[Answer]:
+    def __call__(self, video: Path, speed: float) -> Iterator[Answer | NoAnswer]:
         file = self.path / f"{self.scenario}.jsonl" if self.path.is_dir() else self.path
         if not file.is_file():
             raise NotTestedError(f"{file}: no such log; record one for this scenario")
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            yield from read_answers(lines, str(file))
+        with file.open("rb") as content, closing(lines_of(content, self.strict)) as lines:
+            yield from read_answers(lines, str(file), self.strict)
 
 
 def main(name: str, video: str, speed: str) -> None:

@@ -16,6 +16,7 @@ from dmsynth.validation.scenarios import Scenario
 
 _LARGEST_FILE = 100_000  # bytes
 _DEEPEST = 30
+_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "map", "null", "seq", "str"))
 
 
 def _line(root: yaml.Node, place: Sequence[int | str]) -> tuple[int, str]:
@@ -42,6 +43,9 @@ def parse_scenario(text: str, where: str) -> Scenario:
     try:
         _refuse_bombs(text, where)
         root = yaml.compose(text, yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise DmsynthError(f"{where}: holds no scenario; `dmsynth scenario show` prints one to start from")
+        _refuse_doubles(root, where)  # before it is built: a list as a name cannot be
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -49,9 +53,6 @@ def parse_scenario(text: str, where: str) -> Scenario:
         raise DmsynthError(f"{where}{at}: not valid YAML ({getattr(error, 'problem', error)})") from None
     except ValueError as error:  # an impossible date
         raise DmsynthError(f"{where}: not valid YAML ({error})") from None
-    if not isinstance(root, yaml.MappingNode):
-        raise DmsynthError(f"{where}: holds no scenario; `dmsynth scenario show` prints one to start from")
-    _refuse_doubles(root, where)
     try:
         return Scenario.model_validate(content)
     except ValidationError as error:
@@ -75,6 +76,9 @@ def _refuse_bombs(text: str, where: str) -> None:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             raise DmsynthError(f"{where}, line {line}: aliases (*name) are not read; write the part out, or use repeat")
+        tag = getattr(event, "tag", None)
+        if tag not in (None, "!") and tag not in _TAGS:  # pairs, sets, binary data, objects: no scenario holds any
+            raise DmsynthError(f"{where}, line {line}: not valid YAML for a scenario (the tag {tag}); remove the tag")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise DmsynthError(f"{where}, line {line}: lists in lists, more than {_DEEPEST} deep; write it flatter")
@@ -85,6 +89,9 @@ def _refuse_doubles(node: yaml.Node, where: str) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                raise DmsynthError(f"{where}, line {line}: a list or map stands where a name is needed; write a name")
             if key.value in seen:
                 raise DmsynthError(f"{where}, line {key.start_mark.line + 1}: {key.value} is given twice; keep one")
             seen.add(key.value)

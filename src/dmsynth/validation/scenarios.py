@@ -6,8 +6,9 @@ them and tells every mistake with its line.
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from dmsynth.controls import CONTROL_SPACES
 from dmsynth.trajectory import Motion, MotionPath, Trajectory
 
 _LONGEST = 600.0  # seconds
+_MOST_MOVES = 2000  # repeats written out: what is small as text must not become boundless when it is followed
 _PEAK_OVER_MEAN = 1.875  # of a minimum-jerk move's speed (Flash and Hogan 1985)
 _SWAY_WAVES = 12
 _SWAY_BAND = (0.05, 0.6)  # Hz: slow shifts of the trunk to the rhythm of breathing
@@ -25,6 +27,7 @@ _SWAY_BAND = (0.05, 0.6)  # Hz: slow shifts of the trunk to the rhythm of breath
 Angle = Annotated[float, Field(ge=-90, le=90)]
 Seconds = Annotated[float, Field(ge=0.04, le=600)]
 Mark = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+RequirementId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/#()+-]*$", max_length=80)]
 
 
 class PlacedError(ValueError):
@@ -119,7 +122,7 @@ class Sway(_Strict):
     pitch: Annotated[float, Field(ge=0, le=10)] = Field(default=0.0, description="Root mean square, degrees.")
     yaw: Annotated[float, Field(ge=0, le=10)] = 0.0
     roll: Annotated[float, Field(ge=0, le=10)] = 0.0
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
 
 class Window(_Strict):
@@ -162,6 +165,10 @@ class Scenario(_Strict):
     title: Annotated[str, Field(min_length=1, max_length=200)]
     group: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "own"
     source: Annotated[str, Field(min_length=1, description="Where the scenario and its numbers come from.")]
+    requirements: Annotated[list[RequirementId], Field(max_length=50)] = Field(
+        default_factory=list,
+        description="Ids of what it gives evidence for: a regulation, or an entry of your own list.",
+    )
     speed: Annotated[float, Field(ge=0, le=300)] = Field(description="Of the vehicle, km/h.")
     frame_rate: Annotated[float, Field(ge=5, le=120)] = 25
     start: Pose = Pose()
@@ -176,8 +183,18 @@ class Scenario(_Strict):
     require: Requirements = Requirements()
 
     @model_validator(mode="after")
+    def _is_short(self) -> Scenario:
+        """Before repeats are written out and frames are made: both take time and memory."""
+        moves, seconds = _size(self.moves, self.frame_rate)
+        if seconds > _LONGEST:
+            raise ValueError(f"lasts {seconds:g} s or more; at most {_LONGEST:g} s are rendered")
+        if moves > _MOST_MOVES:
+            raise ValueError(f"has {moves} moves, repeats written out; at most {_MOST_MOVES} are followed")
+        return self
+
+    @model_validator(mode="after")
     def _marks_exist(self) -> Scenario:
-        path, marks = self._path()
+        path, marks = self._path
         if path.seconds > _LONGEST:
             raise ValueError(f"lasts {path.seconds:g} s; at most {_LONGEST:g} s are rendered")
         for number, window in enumerate(self.windows):
@@ -201,15 +218,15 @@ class Scenario(_Strict):
     @property
     def marks(self) -> dict[str, float]:
         """Time of every mark in seconds."""
-        return self._path()[1]
+        return self._path[1]
 
     @property
     def seconds(self) -> float:
-        return self._path()[0].seconds
+        return self._path[0].seconds
 
     def trajectory(self) -> Trajectory:
         """What is commanded, frame by frame: ``pitch``, ``yaw``, ``roll`` in degrees, sway included."""
-        motion = self._path()[0].trajectory()
+        motion = self._path[0].trajectory()
         swaying = np.stack(
             [_wave(motion.times, getattr(self.sway, name), (self.sway.seed, i)) for i, name in enumerate(motion.names)],
             axis=1,
@@ -219,27 +236,42 @@ class Scenario(_Strict):
     def motions(self) -> list[Motion]:
         """Its moves in words, repeats written out; the pose it starts from first, sway left out."""
         start = [Motion("sweep", 1 / self.frame_rate, self.start.named)] if any(self.start.named.values()) else []
-        return start + self._path()[0].motions
+        return start + self._path[0].motions
 
+    @cached_property
     def _path(self) -> tuple[MotionPath, dict[str, float]]:
         path = MotionPath(CONTROL_SPACES["rotation"].names, self.frame_rate, self.start.named)
         marks: dict[str, float] = {}
-        _follow(self.moves, path, marks)
+        _follow(self.moves, path, marks, Counter())
         return path, marks
 
 
-def _follow(steps: Sequence[Hold | Move | Sweep | Repeat], path: MotionPath, marks: dict[str, float]) -> None:
-    """Append ``steps`` to ``path`` and note when their marks are."""
+def _size(steps: Sequence[Hold | Move | Sweep | Repeat], frame_rate: float) -> tuple[int, float]:
+    """How many moves ``steps`` are with repeats written out, and how many seconds they last at least."""
+    moves, seconds = 0, 0.0
+    for step in steps:
+        if isinstance(step, Repeat):
+            inner, lasts = _size(step.moves, frame_rate)
+            moves, seconds = moves + step.repeat * inner, seconds + step.repeat * lasts
+        else:
+            lasts = step.hold if isinstance(step, Hold) else step.seconds or 1 / frame_rate
+            moves, seconds = moves + 1, seconds + lasts
+    return moves, seconds
+
+
+def _follow(
+    steps: Sequence[Hold | Move | Sweep | Repeat], path: MotionPath, marks: dict[str, float], met: Counter[str]
+) -> None:
+    """Append ``steps`` to ``path`` and note when their marks are; ``met`` counts how often each came."""
     for step in steps:
         if isinstance(step, Repeat):
             for _ in range(step.repeat):
-                _follow(step.moves, path, marks)
-                if path.seconds > _LONGEST:
-                    return
+                _follow(step.moves, path, marks, met)
             continue
         if step.mark is not None:
-            times = sum(re.fullmatch(rf"{step.mark}(\.\d+)?", known) is not None for known in marks)
-            marks[f"{step.mark}.{times + 1}" if times else step.mark] = path.seconds
+            met[step.mark] += 1
+            times = met[step.mark]
+            marks[step.mark if times == 1 else f"{step.mark}.{times}"] = path.seconds
         if isinstance(step, Hold):
             path.add("hold", step.hold, {}, {})
             continue

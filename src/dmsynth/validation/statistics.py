@@ -20,6 +20,7 @@ _FLIPS = 5000
 _ALL_FLIPS = 12  # up to so many scenarios all sign patterns are tried
 _RESAMPLES = 9999
 _AT_ONCE = 500
+_MOST_DRAWN = 10_000_000  # numbers of a bootstrap that are drawn at once
 
 
 def sign_flip_p(differences: Floats, seed: int = 0) -> Floats:
@@ -71,7 +72,7 @@ def bootstrap_interval(differences: Floats, seed: int = 0) -> tuple[float, float
         return float(differences[0]), float(differences[0])
     found = stats.bootstrap(
         (differences,), np.mean, n_resamples=_RESAMPLES, confidence_level=1 - LEVEL, method="BCa",
-        rng=np.random.default_rng(seed),
+        batch=max(1, min(_RESAMPLES, _MOST_DRAWN // len(differences))), rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return float(found.low), float(found.high)
 

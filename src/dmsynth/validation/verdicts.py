@@ -67,6 +67,7 @@ class Verdict:
         availability: share of the trusted frames for which there is an answer, with a head pose if it ever gives one.
         lag: seconds by which its head pose follows the command best; None where nothing moves enough.
         trusted: share of the frames within the face's coverage.
+        no_answers, first_no_answer: lines of its output that are no answers (``DmsRun``). They fail nothing.
     """
 
     outcome: Outcome
@@ -79,6 +80,8 @@ class Verdict:
     availability: float | None = None
     lag: float | None = None
     trusted: float = 1.0
+    no_answers: int = 0
+    first_no_answer: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -127,7 +130,7 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
     _judge_requirements(scenario, covered, errors, availability, lag, found)
     return Verdict(
         found.outcome, found.failures + found.doubts, run.problem, warnings, alarms, doubtful, errors, availability,
-        lag, float(covered.mean()),
+        lag, float(covered.mean()), run.no_answers, run.first_no_answer,
     )  # fmt: skip
 
 

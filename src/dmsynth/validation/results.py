@@ -1,0 +1,219 @@
+"""``results.json`` and a job's ``result.json``: one typed reader for both, with sizes bounded.
+
+They are read by other programs and by later runs, copied, mailed and edited. Whatever happened to one, it is read whole
+and right, or refused in one line that names the file, the place and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from dmsynth.errors import DmsynthError
+
+FORMAT = 1
+MOST_SCENARIOS = 5000
+_LARGEST = 64 * 2**20  # bytes of a file; a scenario takes about 3 kB
+_SHOWN = 120  # characters of a place that is told
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+Text = Annotated[str, Field(max_length=20_000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Moment = Annotated[float, Field(ge=-7200, le=7200)]
+Degrees = Annotated[float, Field(ge=-360, le=360)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+
+class _Read(BaseModel):
+    """Read as it was written: nothing is taken for something else, NaN and infinity are damage."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Figures(_Read):
+    """Of head-pose errors in degrees, over so many frames."""
+
+    mae: Degrees
+    bias: Degrees
+    rms: Degrees
+    frames: Annotated[int, Field(ge=1, le=10**7)]
+
+
+class Band(Figures):
+    """The same over commands between two angles."""
+
+    low: Degrees = Field(alias="from")
+    high: Degrees = Field(alias="to")
+
+
+class AxisError(Figures):
+    """The same over all, and by angle."""
+
+    bands: Annotated[list[Band], Field(max_length=20)]
+
+
+class Warned(_Read):
+    """``verdicts.WarningResult``."""
+
+    since: Moment
+    opens: Moment
+    closes: Moment
+    onset: Moment | None
+    latency: Moment | None
+    outcome: Literal["in time", "early", "late", "missed"]
+    trusted: bool
+
+
+class JobResult(_Read):
+    """What the judging of one scenario left: ``verdicts.Verdict``, and what it rests on, by hash."""
+
+    dms: Text
+    dms_seconds: Annotated[float, Field(ge=0, le=10**7)]
+    judged: Text
+    video_sha256: Sha256
+    table_sha256: Sha256
+    answers_sha256: Sha256
+    outcome: Outcome
+    reasons: Annotated[list[Text], Field(max_length=1000)]
+    problem: Text | None
+    no_answers: Annotated[int, Field(ge=0)]
+    first_no_answer: Text | None
+    warnings: Annotated[list[Warned], Field(max_length=10_000)]
+    false_alarms: Annotated[list[Moment], Field(max_length=100_000)]
+    doubtful_alarms: Annotated[list[Moment], Field(max_length=100_000)]
+    errors: dict[Literal["pitch", "yaw", "roll"], AxisError]
+    availability: Share | None
+    lag: Moment | None
+    trusted: Share
+
+
+class ScenarioResult(JobResult):
+    """One entry of ``scenarios``."""
+
+    dms: Text = ""
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    title: Text
+    group: Text
+    source: Text
+    requirements: Annotated[list[Text], Field(max_length=1000)]
+    speed: Annotated[float, Field(ge=0, le=1000)]
+    seconds: Annotated[float, Field(ge=0, le=7200)]
+    frame_rate: Annotated[float, Field(ge=1, le=1000)]
+    video: Text
+    answers: Text
+
+
+class Named(_Read):
+    """Name and version of a DMS."""
+
+    name: Text
+    version: Text | None
+
+
+class Run(_Read):
+    """Which run: its id, and when it ended (UTC)."""
+
+    id: Text
+    date: Text
+
+
+class Results(_Read):
+    """``results.json``, as far as it is read again."""
+
+    format: Literal[1]
+    made_by: Text
+    run: Run
+    command: Text
+    dms: Named
+    scenarios: Annotated[list[ScenarioResult], Field(max_length=MOST_SCENARIOS)]
+
+
+_Model = TypeVar("_Model", bound=_Read)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """``results.json`` of a validation, or the folder that it lies in, checked from end to end.
+
+    Raises:
+        DmsynthError: it is missing, damaged, or of another version; in one line with the place.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    content = _read(file)
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "scenarios" not in content:
+        raise DmsynthError(f"{file}: holds no results of this version; run `dmsynth validate` to make some")
+    results = _checked(content, Results, file, "run the `dmsynth validate` that made it again: what is whole is kept")
+    twice = [name for name, count in Counter(each.name for each in results.scenarios).items() if count > 1]
+    if twice:
+        raise DmsynthError(f"{file}: scenarios: {printable(twice[0])!r} stands in it twice; make it again")
+    return results.model_dump(mode="json", by_alias=True)
+
+
+def read_job_result(path: Path) -> dict[str, Any]:
+    """A job's ``result.json``. ``DmsynthError`` if it is missing or damaged."""
+    return _checked(_read(path), JobResult, path, "remove it, and it is made again").model_dump(
+        mode="json", by_alias=True
+    )
+
+
+def _read(file: Path) -> Any:
+    try:
+        size = file.stat().st_size
+        if size > _LARGEST:
+            raise DmsynthError(f"{file}: has {size} bytes, more than results can have ({_LARGEST}); make it again")
+        return from_json(file.read_bytes(), allow_inf_nan=False)
+    except FileNotFoundError:
+        raise DmsynthError(f"{file}: no such file; check the path") from None
+    except ValueError as error:
+        raise DmsynthError(f"{file}: not valid JSON ({printable(str(error))}); make it again") from None
+
+
+def _checked(content: Any, model: type[_Model], file: Path, mend: str) -> _Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = printable(".".join(map(str, first["loc"])))[:_SHOWN] or "the whole"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        what = "is missing" if first["type"] == "missing" else first["msg"][0].lower() + first["msg"][1:]
+        raise DmsynthError(
+            f"{file}: {place}: {what}{more}; the file is damaged or of an earlier version: {mend}"
+        ) from None
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's without what steers terminals or hides: shown as what it is, such as ``\\x1b``."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def all_printable(content: Any) -> Any:
+    """The same for every text in JSON-like content."""
+    if isinstance(content, str):
+        return printable(content)
+    if isinstance(content, dict):
+        return {
+            printable(name) if isinstance(name, str) else name: all_printable(each) for name, each in content.items()
+        }
+    if isinstance(content, list | tuple):
+        return [all_printable(each) for each in content]
+    return content
+
+
+def by_requirement(scenarios: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each requirement that scenarios name: its ``id``, the ``scenarios``, and the ``outcome`` over all of them: a
+    failure in one is a failure; else what could not be judged in one leaves it inconclusive."""
+    named: dict[str, list[dict[str, Any]]] = {}
+    for scenario in scenarios:
+        for requirement in dict.fromkeys(scenario["requirements"]):
+            named.setdefault(requirement, []).append(scenario)
+    rows = []
+    for requirement, those in sorted(named.items()):
+        outcomes = {each["outcome"] for each in those}
+        outcome = next(each for each in ("fail", "inconclusive", "pass") if each in outcomes)
+        rows.append({"id": requirement, "outcome": outcome, "scenarios": [each["name"] for each in those]})
+    return rows
