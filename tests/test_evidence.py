@@ -27,8 +27,7 @@ from dmsynth.experiments import grid
 from dmsynth.experiments import validate as validation
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
 from dmsynth.experiments.validate import Order, validate
-from dmsynth.files import sha256_of
-from dmsynth.leftovers import remove_leftovers
+from dmsynth.files import sha256_of, temporary_beside
 from dmsynth.report.charts import Panel, Series, side_by_side, stacked
 from dmsynth.report.pdf import find_browser, print_as_pdf
 from dmsynth.report.validation import write_validation_report
@@ -366,24 +365,11 @@ def test_a_pdf_by_the_browser_that_is_there(tmp_path: Path, monkeypatch: pytest.
 # --- leftovers and full disks ---------------------------------------------------------------------------------------
 
 
-def test_only_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    dead, alive = f".x-1.{ended.pid}.partial.mp4", f".x-1.{os.getpid()}.partial.mp4"
-    mine = (".notes.partial.mp4", "x.123.partial.mp4", ".x.abc.partial.mp4", "video.mp4", f".x.{ended.pid}.mp4")
-    for name in (dead, alive, *mine, f".y.{10**30}.partial.json"):
-        (tmp_path / name).touch()
-    assert remove_leftovers([tmp_path], older_than=60) == []
-    removed = remove_leftovers([tmp_path, tmp_path / "absent"])
-    assert {file.name for file in removed} == {dead, f".y.{10**30}.partial.json"}
-    assert {file.name for file in tmp_path.iterdir()} == {alive, *mine}
-
-
 def test_a_validation_removes_what_a_killed_one_left(run: Run, tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    (tmp_path / "videos").mkdir()
-    left = tmp_path / "videos" / f".still-0123.{ended.pid}.partial.mp4"
+    mine = temporary_beside(tmp_path / "videos" / "still-0123.mp4").name
+    left = tmp_path / "videos" / mine.replace(str(os.getpid()), str(ended.pid))
     left.touch()
     run("dms")
     assert not left.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dmsynth.files import replacing, temporary_beside, write_json, write_text
+from dmsynth.files import remove_leftovers, replacing, temporary_beside, write_json, write_text
 
 
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
@@ -49,3 +49,16 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     write_text(tmp_path / "a [1].txt", "whole")
     assert not left.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"a [1].txt", other.name}
+
+
+def test_only_what_dead_processes_of_this_machine_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    alive = temporary_beside(tmp_path / "x-1.mp4").name
+    dead, absurd = (alive.replace(str(os.getpid()), number) for number in (str(ended.pid), str(10**30)))
+    mine = (".notes.partial.mp4", f"x.{ended.pid}.partial.mp4", ".x.abc.partial.mp4", f".x.{ended.pid}.partial.mp4")
+    for name in (alive, dead, absurd, *mine):
+        (tmp_path / name).touch()
+    assert {file.name for file in remove_leftovers(tmp_path)} == {dead, absurd}
+    assert {file.name for file in tmp_path.iterdir()} == {alive, *mine}
+    assert remove_leftovers(tmp_path / "absent") == []

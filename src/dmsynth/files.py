@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +27,22 @@ def temporary_beside(path: Path) -> Path:
     behind under such a name is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.stem)}.*-{_HERE}.partial{glob.escape(path.suffix)}"):
-        owner = left.name[len(path.stem) + 2 :].partition("-")[0]
-        if owner.isdigit() and not _lives(int(owner)):
-            left.unlink(missing_ok=True)
+    remove_leftovers(path.parent, path.stem)
     return path.with_name(f".{path.stem}.{os.getpid()}-{_HERE}.partial{path.suffix}")
+
+
+def remove_leftovers(folder: Path, stem: str | None = None) -> list[Path]:
+    """Remove, in a folder and not below it, half-written files whose writer is gone; return them.
+
+    What a living process or another machine writes is left alone. With ``stem`` only files of this name without suffix.
+    """
+    removed = []
+    for left in folder.glob(f".{glob.escape(stem) if stem else '*'}.*-{_HERE}.partial*"):
+        owner = re.search(r"\.(\d+)-\w+\.partial(\.[^.]*)?$", left.name)
+        if owner and not _lives(int(owner[1])):
+            left.unlink(missing_ok=True)
+            removed.append(left)
+    return removed
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -76,7 +88,7 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # somebody else's
         pass

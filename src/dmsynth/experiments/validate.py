@@ -29,8 +29,7 @@ import dmsynth
 from dmsynth.baselines.face_spec import FaceSpec, opened
 from dmsynth.errors import DmsynthError
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
-from dmsynth.files import sha256_of, write_json
-from dmsynth.leftovers import remove_leftovers
+from dmsynth.files import remove_leftovers, sha256_of, write_json
 from dmsynth.machine import describe_machine
 from dmsynth.progress import console
 from dmsynth.provenance import consent_of, face_sha256
@@ -46,7 +45,6 @@ from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import judge
 
 _ROUNDS = 3  # in which a DMS may spoil videos
-_OTHER_MACHINES = 3600.0  # seconds after which a half-written file is nobody's, where other machines write, too
 _ANSWERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "warning")
 
 
@@ -96,7 +94,8 @@ def validate(
     fingerprint = spec.fingerprint()
     jobs = [_job(scenario, face, sha256, spec, fingerprint, videos) for scenario in scenarios]
     folders = [videos, out, out / "openlabel", *(out / "jobs" / job.name for job in jobs)]
-    remove_leftovers(folders, 0.0 if engine.name == "local" else _OTHER_MACHINES)
+    for folder in folders:
+        remove_leftovers(folder)
     for scenario, job in zip(scenarios, jobs, strict=True):
         _forget_what_changed(scenario, job, out, videos, sha256)
     shown_scenarios, rows = [], []
