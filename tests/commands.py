@@ -1,15 +1,13 @@
-"""The command line as a user types it: in this process, which takes milliseconds, or in one of its own."""
+"""The command line as a user types it, asked in this process, which takes milliseconds."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from dmsynth import cli
@@ -33,13 +31,6 @@ def dmsynth(*arguments: object, cwd: Path | None = None) -> Done:
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0
     return subprocess.CompletedProcess(command, status, out.getvalue(), error.getvalue())
-
-
-def dmsynth_process(*arguments: object, **options: Any) -> Done:
-    """The same in a process of its own, for what a process alone can show: its limits, its end."""
-    command = [sys.executable, "-m", "dmsynth.cli", *map(str, arguments)]
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
 
 
 def fails(result: Done) -> str:

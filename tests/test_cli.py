@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from commands import dmsynth, dmsynth_process, fails
+from commands import dmsynth, fails
 from dmsynth import __version__
 from dmsynth.dataset import Dataset, partial_path
+from dmsynth.experiments.demo import DemoSize, demo
+from dmsynth.trackers import Tracker
 from dmsynth.video import read_image, read_video
 
 
@@ -82,6 +86,15 @@ def test_from_a_video_to_a_judged_steered_one(tmp_path: Path, face_video: Path) 
     assert report.count("data:image/jpeg") >= 13
 
 
+def test_what_a_demo_has_finished_is_kept(tmp_path: Path, tracker: Tracker, capsys: pytest.CaptureFixture[str]) -> None:
+    size = DemoSize(frames=60, size=(96, 80), steps=20)
+    first = demo(tmp_path, tracker, size=size)
+    assert "posing" in capsys.readouterr().err
+    assert demo(tmp_path, tracker, size=size)["mae"] == first["mae"]
+    assert "posing" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_the_demo(tmp_path: Path, workdir: Path) -> None:
     result = dmsynth("demo", "--train-time", "5s", "--frames", 60, cwd=workdir)
     assert result.returncode == 0, result.stderr
@@ -223,36 +236,30 @@ def test_an_unwritable_folder(workdir: Path, face_file: Path, face_video: Path) 
 
 def test_a_full_disk(workdir: Path, face_file: Path, face_video: Path, photo_dataset: Dataset) -> None:
     """A limit on file sizes stands for the full disk: writing fails in the middle."""
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    line = fails(
-        dmsynth_process("dataset", "recording", "data", face_video, "--size", "320x240", cwd=workdir, preexec_fn=limit)
-    )
-    assert "data" in line
-    assert not (workdir / "data").exists()
-    run = fails(
-        dmsynth_process("train", photo_dataset.path, "--steps", 3, "--out", "run", cwd=workdir, preexec_fn=limit)
-    )
-    assert "run" in run and "limit on file size" in run
-    assert not (workdir / "run" / "face.safetensors").exists()
-    video = fails(
-        dmsynth_process(
-            "steer",
-            face_file,
-            "--trajectory",
-            "sweep yaw=-10:10 60",
-            "--out",
-            "out.mp4",
-            cwd=workdir,
-            preexec_fn=limit,
-        )
-    )
-    assert "out" in video
+    with files_of_at_most(20_000):
+        line = fails(dmsynth("dataset", "recording", "data", face_video, "--size", "320x240", cwd=workdir))
+        assert "data" in line
+        assert not (workdir / "data").exists()
+        run = fails(dmsynth("train", photo_dataset.path, "--steps", 3, "--out", "run", cwd=workdir))
+        assert "run" in run and "limit on file size" in run
+        assert not (workdir / "run" / "face.safetensors").exists()
+        command = ("steer", face_file, "--trajectory", "sweep yaw=-10:10 60", "--out", "out.mp4")
+        assert "out" in fails(dmsynth(*command, cwd=workdir))
     assert not [path.name for path in workdir.iterdir() if path.name.startswith((".out", "out"))]
     assert np.asarray(list(workdir.glob("*.parquet"))).size == 0
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file of this process may become larger than ``size`` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    deaf = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, deaf)
 
 
 def test_help_names_every_command() -> None:

@@ -260,6 +260,7 @@ def test_a_dms_is_validated_and_its_report_read(page: Any, cockpit: Cockpit) -> 
     assert page.locator("iframe.cockpit-report").get_attribute("sandbox") == "allow-popups"
 
 
+@pytest.mark.slow
 def test_a_training_outlives_the_server_and_is_found_again(tmp_path: Path, face_video: Path) -> None:
     root = tmp_path / "work"
     imported = dmsynth("dataset", "recording", root / "datasets" / "me", face_video, "--size", "96x80", "--no-widen")
@@ -282,6 +283,7 @@ def test_a_training_outlives_the_server_and_is_found_again(tmp_path: Path, face_
     assert (root / "trainings" / "me" / "face.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_an_import_outlives_the_server_stops_and_goes_on(tmp_path: Path, face_video: Path) -> None:
     root, long = tmp_path / "work", tmp_path / "turning.mp4"
     with VideoWriter(long, 320, 240, 30) as video:

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from commands import dmsynth, fails
 from dmsynth.baselines import liveportrait_checkout
 from dmsynth.baselines.liveportrait import (
     SPACE,
@@ -35,7 +36,6 @@ from dmsynth.baselines.liveportrait import (
 from dmsynth.baselines.liveportrait_checkout import Networks, open_networks
 from dmsynth.baselines.liveportrait_driven import Driven
 from dmsynth.cli.faces import evaluate_command, steer
-from dmsynth.cli.validation import validate_command
 from dmsynth.cockpit.live import Hand, Studio
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
@@ -390,15 +390,14 @@ def test_a_dms_is_validated_on_it(checkout: Path, person: Image, tmp_path: Path)
     write_image(tmp_path / "person.png", person)
     scenario = tmp_path / "still.yaml"
     scenario.write_text("name: still\ntitle: Still\nsource: test\nspeed: 80\nframe_rate: 10\nmoves:\n  - hold: 1\n")
-    options: dict[str, Any] = {"renderer": "liveportrait", "source": str(tmp_path / "person.png")}
-    validate_command([str(scenario)], tmp_path / "out", liveportrait=checkout, workers=1, **options)
+    driver = ("--renderer", "liveportrait", "--source", tmp_path / "person.png", "--liveportrait", checkout)
+    done = dmsynth("validate", scenario, *driver, "--workers", 1, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
     results = read_json(tmp_path / "out" / "results.json")
     assert results["face"]["name"] == "LivePortrait" and len(results["face"]["sha256"]) == 64
     assert results["summary"]["pass"] == 1 and "--renderer liveportrait" in results["command"]
-    with pytest.raises(DmsynthError, match="validate with liveportrait"):
-        validate_command(
-            [str(scenario)], tmp_path / "x", renderer="liveportrait-driven", source="a", liveportrait=checkout
-        )
+    driven = ("--renderer", "liveportrait-driven", "--source", "a", "--liveportrait", checkout)
+    assert "validate with liveportrait" in fails(dmsynth("validate", scenario, *driven, "--out", tmp_path / "x"))
 
 
 def test_it_stands_beside_a_face_in_the_cockpit(checkout: Path, person: Image, tmp_path: Path) -> None:

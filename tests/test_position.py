@@ -250,6 +250,7 @@ def _heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_both_optimizations_start_from_the_same_data(tmp_path: Path, tracker: Tracker) -> None:
     tiny = Study((64, 48), 40, 8, 2, (4,), 1, {"SPE": 6})
     report = compare(tmp_path / "out", tracker, engine=Engine(workers=1), study=tiny)

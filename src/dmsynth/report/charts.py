@@ -116,7 +116,7 @@ def side_by_side(panels: Sequence[Panel], width: float = 1000) -> str:
 def _svg(axes: Sequence[_Axes], width: float, height: float, x_title: str | None, video: str | None) -> str:
     linked = f' data-video="{escape(video)}"' if video else ""
     parts = [
-        f'<svg class="chart" viewBox="0 0 {width:.0f} {height:.0f}" xmlns="http://www.w3.org/2000/svg" '
+        f'<svg class="chart" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'font-family="system-ui, sans-serif" font-size="12" data-near="{"point" if x_title is None else "x"}"{linked}>'
     ]
     for number, each in enumerate(axes):
