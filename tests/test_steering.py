@@ -41,6 +41,29 @@ def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     keep_inputs(tmp_path / "other.mp4", [str(tmp_path / "motion.mp4@3"), "move yaw=3 1"])
 
 
+def test_an_input_is_kept_however_it_is_named(workdir: Path) -> None:
+    """With an @ in its name, through a link, by another spelling, or as a part of a folder."""
+    recording, folder = workdir / "me@work.mp4", workdir / "data@home"
+    folder.mkdir()
+    (folder / "labels.parquet").touch()
+    recording.touch()
+    (workdir / "link.mp4").symlink_to(recording)
+    (workdir / "hard.mp4").hardlink_to(recording)
+    (workdir / "loop.mp4").symlink_to(workdir / "loop.mp4")
+    for out, source in (
+        ("me@work.mp4", "me@work.mp4"),
+        ("me@work.mp4", "me@work.mp4@3"),
+        ("./data@home/../me@work.mp4", str(recording)),
+        ("link.mp4", "me@work.mp4"),
+        ("me@work.mp4", "link.mp4@2"),
+        ("hard.mp4", "me@work.mp4"),
+        ("data@home/labels.mp4", "data@home@3"),
+    ):
+        with pytest.raises(DmsynthError, match=r"is (part of )?an input of this command; give the output another name"):
+            keep_inputs(Path(out), [source])
+    keep_inputs(folder / "new.mp4", ["data@home@3", "loop.mp4", "move yaw=3 1; " * 100, "nul\0", folder / "x.csv"])
+
+
 def test_any_source_size_and_colour_will_do(face_file: Path) -> None:
     face = dmsynth.load(face_file)
     source = np.random.default_rng(0).integers(0, 255, size=(300, 200, 3), dtype=np.uint8)

@@ -128,6 +128,22 @@ def lock(file: IO[bytes], name: Path) -> None:
         raise DmsynthError(f"{name}: another process is working on it; wait for it or choose another name") from None
 
 
+def is_file(path: Path | str) -> bool:
+    """Whether a text names a file. A long text, or one that no name can be, names none (``Path`` raises for some)."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path | str) -> bool:
+    """The same for a folder."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with path.open("rb") as file:

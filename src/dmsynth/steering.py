@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.dataset import open_dataset
 from dmsynth.errors import DmsynthError
+from dmsynth.files import is_file, is_folder
 from dmsynth.models.face_file import TrainedFace, read_face
 from dmsynth.parallel import ahead
 from dmsynth.progress import console, progress
@@ -248,10 +249,10 @@ def read_source(text: str) -> Image:
     Raises ``DmsynthError`` if there is no such frame.
     """
     path, number = _source_parts(text)
-    if not number.isdigit():
+    if not number.isdecimal() or len(number) > 9:
         raise DmsynthError(f"{text}: the frame number after @ must be a whole number from 0")
     index = int(number)
-    if path.is_dir():
+    if is_folder(path):
         frames = open_dataset(path).frames
         if index >= len(frames):
             raise DmsynthError(f"{path}: has frames 0 to {len(frames) - 1}, not {index}")
@@ -268,14 +269,15 @@ def read_source(text: str) -> Image:
 
 def _source_parts(text: str) -> tuple[Path, str]:
     """``NAME@N`` as path and number."""
-    name, _, number = text.rpartition("@") if "@" in text and not Path(text).exists() else (text, "", "0")
+    whole = "@" not in text or is_file(text) or is_folder(text)
+    name, _, number = (text, "", "0") if whole else text.rpartition("@")
     return Path(name), number
 
 
 def source_consent(text: str) -> str | None:
     """The consent recorded with the dataset of a source ``DATASET@N``; None for any other source or without one."""
     path, _ = _source_parts(text)
-    consent = open_dataset(path).manifest.get("consent") if path.is_dir() else None
+    consent = open_dataset(path).manifest.get("consent") if is_folder(path) else None
     return str(consent) if consent else None
 
 
@@ -340,11 +342,31 @@ def _nothing() -> None:
     """The progress that nobody sees."""
 
 
-def keep_inputs(out: Path, inputs: Sequence[str | None]) -> None:
-    """Raise ``DmsynthError`` if writing ``out`` and what goes beside it would overwrite one of the inputs."""
-    for written in (out, out.with_suffix(".parquet"), sidecar_of(out)):
-        if any(name and Path(name.partition("@")[0]).resolve() == written.resolve() for name in inputs):
-            raise DmsynthError(f"{written}: is an input of this command; give the output another name")
+def keep_inputs(out: Path, inputs: Sequence[str | Path | None]) -> None:
+    """Raise ``DmsynthError`` if writing ``out`` and what goes beside it would overwrite one of the inputs.
+
+    Args:
+        inputs: as the user names them: files, ``VIDEO@N``, ``DATASET@N``; what names no file (motions in words) and
+            None count for nothing. An ``@`` may as well be part of a file's name, so either reading is protected.
+            Of an input folder every file in it is.
+    """
+    written = [path for path in (out, out.with_suffix(".parquet"), sidecar_of(out)) if path.name]
+    named = [str(name) for name in inputs if name]
+    read = [Path(each) for name in named for each in (name, name.rpartition("@")[0]) if each]
+    for path in written:
+        if any(_is_same(path, each) for each in read):
+            raise DmsynthError(f"{path}: is an input of this command; give the output another name")
+        folders = (each for each in read if is_folder(each))
+        if is_file(path) and any(path.resolve().is_relative_to(folder.resolve()) for folder in folders):
+            raise DmsynthError(f"{path}: is part of an input of this command; give the output another name")
+
+
+def _is_same(a: Path, b: Path) -> bool:
+    """Whether two names are one file, be it through links or another spelling; or would be one."""
+    try:
+        return a.resolve() == b.resolve() or a.samefile(b)
+    except (OSError, ValueError, RuntimeError):  # no such file, no name that a file can have, links in a circle
+        return False
 
 
 def _ranges(numbers: NDArray[np.int64]) -> str:
