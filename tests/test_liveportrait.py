@@ -35,7 +35,7 @@ from dmsynth.baselines.liveportrait import (
 )
 from dmsynth.baselines.liveportrait_checkout import Networks, open_networks
 from dmsynth.baselines.liveportrait_driven import Driven
-from dmsynth.cli.faces import evaluate_command, steer
+from dmsynth.cli.faces import steer
 from dmsynth.cockpit.live import Hand, Studio
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
@@ -361,7 +361,9 @@ def test_the_command_line_steers_drives_and_judges_it(
     steer(str(tmp_path / "driver.mp4"), tmp_path / "relative.mp4", source=source, **relative)
     poses = read_table(tmp_path / "relative.parquet")[["pitch", "yaw", "roll"]].to_numpy(float)
     assert len(poses) == 3 and np.abs(poses - poses[0]).max() < 1.5
-    evaluate_command([photo_dataset.path], tmp_path / "judged", source=f"{photo_dataset.path}@0", frames=3, **options)
+    driver = ("--renderer", "liveportrait", "--liveportrait", checkout, "--source", f"{photo_dataset.path}@0")
+    judged = dmsynth("evaluate", photo_dataset.path, *driver, "--frames", 3, "--out", tmp_path / "judged")
+    assert judged.returncode == 0, judged.stderr
     assert read_json(tmp_path / "judged" / "metrics.json")["model"] == "liveportrait"
     assert "--renderer liveportrait" in (tmp_path / "judged" / "report.html").read_text("utf-8")
 

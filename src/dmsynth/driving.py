@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.signal import savgol_filter
 
 from dmsynth.controls import ControlSpace
 from dmsynth.coverage import Coverage
@@ -181,6 +180,8 @@ def smoothed(values: NDArray[np.float64], width: float) -> NDArray[np.float64]:
     frames -= 1 - frames % 2
     if frames < _ORDER + 3:
         return values
+    from scipy.signal import savgol_filter  # takes a second to import, and most motions are no driver's
+
     return np.asarray(savgol_filter(values, frames, _ORDER, axis=0, mode="interp"))
 
 

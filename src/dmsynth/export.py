@@ -132,7 +132,7 @@ def _write(
         import onnx
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ModuleNotFoundError as error:
-        raise DmsynthError(f"exporting needs {error.name}; pip install 'dmsynth[export]'") from None
+        raise DmsynthError(f"exporting needs {error.name}; pip install onnx onnxscript") from None
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dmsynth.errors import DmsynthError
 from dmsynth.parallel import cores
 
 
@@ -26,6 +27,19 @@ def describe_machine() -> dict[str, Any]:
     if torch.cuda.is_available():
         description["accelerator"] = torch.cuda.get_device_name()
     return description
+
+
+def device_of(name: str) -> str:
+    """The device that a name means: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
+
+    Raises ``DmsynthError`` for another name, and for ``cuda`` on a machine without.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise DmsynthError(f"--device {name}: choose auto, cpu or cuda")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise DmsynthError("--device cuda: PyTorch finds no GPU here; use --device cpu, or install a CUDA build of it")
+    return "cuda" if there and name != "cpu" else "cpu"
 
 
 def _processor() -> str:

@@ -107,7 +107,7 @@ class ModelFile:
             raise DmsynthError(
                 f"{out}: {self.title} cannot be kept here ({error.strerror}); {self._by_hand()}"
             ) from None
-        console.print(f"{self.title}: fetched from {origin}, kept as {out}", markup=False, soft_wrap=True)
+        console.print(f"{self.title}: fetched from {origin}, kept as {out}")
         return out
 
     def _by_hand(self) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +20,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(stderr=True)
+from dmsynth.terminal import Terminal
+
+console = Terminal(stderr=True)
 """Where progress and notes go. Results go to standard output."""
 
 ENVIRONMENT = "DMSYNTH_PROGRESS"

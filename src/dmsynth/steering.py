@@ -19,6 +19,7 @@ from dmsynth.controls import CONTROL_SPACES
 from dmsynth.dataset import open_dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.files import is_file, is_folder
+from dmsynth.machine import device_of
 from dmsynth.models.face_file import TrainedFace, read_face
 from dmsynth.parallel import ahead
 from dmsynth.progress import console, progress
@@ -34,10 +35,11 @@ _BLEND = 6  # frames over which one source gives way to the next
 
 @dataclass(frozen=True)
 class SteerableFace:
-    """A trained face, ready to be steered."""
+    """A trained face, ready to be steered, drawn on ``device``: ``cpu`` or ``cuda``."""
 
     trained: TrainedFace
     path: Path
+    device: str = "cpu"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,7 +86,7 @@ class SteerableFace:
         with torch.inference_mode():
             if own:
                 sources, source_codes = self.trained.sources, self.trained.source_codes
-                known = [torch.from_numpy(code[None]) for code in source_codes]
+                known = [torch.from_numpy(code[None]).to(self.device) for code in source_codes]
             else:
                 sources = np.asarray(source)[None]
             k = self.trained.space.size
@@ -93,7 +95,7 @@ class SteerableFace:
             )
             codes = self.trained.space.encode(values)
             if self.trained.carried.size:
-                at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].numpy()
+                at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].cpu().numpy()
                 codes = np.concatenate(
                     [codes, np.broadcast_to(at_source, (len(codes), len(at_source))) if carried is None else carried],
                     axis=1,
@@ -106,8 +108,9 @@ class SteerableFace:
             for chunk in _alike(shares):
                 total: Any = 0.0
                 for s in np.flatnonzero(shares[chunk].any(axis=0)):
-                    images = network.steer(encoded(int(s)), torch.from_numpy(codes[chunk]))
-                    total = total + images * torch.from_numpy(shares[chunk, s]).float()[:, None, None, None]
+                    images = network.steer(encoded(int(s)), torch.from_numpy(codes[chunk]).to(self.device))
+                    share = torch.from_numpy(shares[chunk, s]).float().to(self.device)
+                    total = total + images * share[:, None, None, None]
                 yield from to_pixels(total)
 
     def _encoded(self, source: Image | None, at: NDArray[np.float64] | None) -> Any:
@@ -129,10 +132,11 @@ class SteerableFace:
         with torch.inference_mode():
             if source is None:
                 code = self.trained.source_codes[0]
-                appearance = self._network.encode(self.to_network(self.trained.source), torch.from_numpy(code[None]))
+                known = torch.from_numpy(code[None]).to(self.device)
+                appearance = self._network.encode(self.to_network(self.trained.source), known)
             else:
                 appearance = self._encoded(source, at)
-                code = self._network.controls(appearance)[0].numpy()
+                code = self._network.controls(appearance)[0].cpu().numpy()
             return appearance, code[self.trained.space.size :][: self.trained.carried.size]
 
     def from_one_source(self) -> SteerableFace:
@@ -151,7 +155,7 @@ class SteerableFace:
         """What the encoder takes the image's controls for: (k,) in the order and units of the control space."""
         with torch.inference_mode():
             code = self._network.controls(self._network.encode(self.to_network(image)))
-        return self.trained.space.decode(code[0, : self.trained.space.size].numpy())
+        return self.trained.space.decode(code[0, : self.trained.space.size].cpu().numpy())
 
     @property
     def _network(self) -> Any:  # what it encodes to differs from model to model
@@ -180,13 +184,13 @@ class SteerableFace:
         """Grey or RGB uint8 of any size as the network sees it: (1, channels, height, width) in [0, 1]."""
         image = to_grey(image) if self.trained.shape["channels"] == 1 else to_rgb(image)
         image = fit(image, *self.size)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).float().to(self.device) / 255
         return pixels[None, None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)[None]
 
 
 def to_pixels(images: torch.Tensor) -> list[Image]:
     """(n, channels, height, width) in [0, 1] → n images (height, width) or (height, width, 3) uint8."""
-    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [image[..., 0] if image.shape[2] == 1 else image for image in pixels]
 
 
@@ -236,11 +240,17 @@ def face_name(path: Path) -> str:
     return path.resolve().parent.name if path.name == "face.safetensors" else path.stem
 
 
-def load_face(path: Path) -> SteerableFace:
-    """Load ``face.safetensors``, or the face that comes with dmsynth by the name ``starter``. See ``dmsynth.load``."""
+def load_face(path: Path, device: str = "cpu") -> SteerableFace:
+    """Load ``face.safetensors``, or the face that comes with dmsynth by the name ``starter``. See ``dmsynth.load``.
+
+    It is drawn on ``device``: ``cpu``, ``cuda``, or ``auto`` (``machine.device_of``).
+    """
+    device = device_of(device)
     if str(path) == "starter" and not path.is_file():
         path = Path(str(files("dmsynth").joinpath("data/starter.safetensors")))
-    return SteerableFace(read_face(path), path)
+    face = read_face(path)
+    face.network.to(device)
+    return SteerableFace(face, path, device)
 
 
 def read_source(text: str) -> Image:

@@ -19,6 +19,7 @@ class FaceSpec:
         liveportrait: its official checkout.
         source: the picture that LivePortrait moves: a picture, VIDEO@N or DATASET@N.
         tracker, tracker_model: who finds the face in that picture.
+        device: where a face is drawn (``machine.device_of``); LivePortrait takes a GPU where there is one.
     """
 
     face: str | None
@@ -26,11 +27,12 @@ class FaceSpec:
     source: str | None = None
     tracker: str = "auto"
     tracker_model: str | None = None
+    device: str = "cpu"
 
     @staticmethod
-    def of(face: Path) -> FaceSpec:
+    def of(face: Path, device: str = "cpu") -> FaceSpec:
         """Of a face's file, or of ``starter``; wherever it is opened."""
-        return FaceSpec(str(face.resolve()) if face.is_file() else str(face))
+        return FaceSpec(str(face.resolve()) if face.is_file() else str(face), device=device)
 
     def open(self, size: tuple[int, int] | None = None) -> SteerableFace:
         """The face. ``size`` of LivePortrait's frames: by default the source's.
@@ -38,7 +40,7 @@ class FaceSpec:
         Raises ``DmsynthError`` as ``load_face`` and ``liveportrait.open_liveportrait``.
         """
         if self.face is not None:
-            return load_face(Path(self.face))
+            return load_face(Path(self.face), self.device)
         from dmsynth.baselines.liveportrait import open_liveportrait
 
         assert self.liveportrait is not None and self.source is not None

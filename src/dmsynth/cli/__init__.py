@@ -6,11 +6,17 @@ import atexit
 import contextlib
 import os
 import sys
+import traceback
+from typing import NoReturn
 
 import dmsynth
 from dmsynth.cli import cockpit, datasets, experiments, faces, fetch, validation
-from dmsynth.cli.app import app, output
+from dmsynth.cli.app import app, given_command, output
 from dmsynth.errors import DmsynthError, explain_os_error
+from dmsynth.files import write_text
+from dmsynth.model_files import cache_folder
+from dmsynth.system_libraries import KNOWN, how_to_install
+from dmsynth.terminal import make_streams_safe, printable
 
 __all__ = ["app", "cockpit", "datasets", "experiments", "faces", "fetch", "main", "run", "validation"]
 
@@ -22,11 +28,15 @@ def version_command() -> None:
 
 
 def main() -> None:
-    """Run the command line. A user's mistake is one line on standard error and exit code 1."""
-    status = 1  # until we know better: an error of ours
+    """Run the command line.
+
+    Exit codes: 0; 1 where a DMS fails; 2 for wrong use or input; 3 for a fault of dmsynth; 130 where it was
+    interrupted. An error is one line on standard error.
+    """
+    status = 3  # until we know better: an error of ours
 
     def leave() -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
@@ -34,10 +44,11 @@ def main() -> None:
     # Threads of native libraries (seen with MediaPipe) now and then abort the process while Python is taken down
     # around them, when all work is done. Registered first, so called last: after everybody's own farewell.
     atexit.register(leave)
+    make_streams_safe()
     try:
         run()
     except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 3
         raise
     status = 0
 
@@ -52,10 +63,33 @@ def run() -> None:
         raise
     except DmsynthError as error:
         _fail(str(error))
+    except BrokenPipeError:  # whoever reads what we print has read enough
+        sys.exit(0)
     except OSError as error:
         _fail(explain_os_error(error))
+    except ImportError as error:
+        lacking = [name for name in KNOWN if name in str(error)]
+        if not lacking:
+            _our_fault(error)
+        _fail(f"this system lacks {lacking[0]}: {how_to_install(lacking)}")
+    except Exception as error:
+        _our_fault(error)
 
 
-def _fail(message: str, code: int = 1) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+def _fail(message: str, code: int = 2) -> NoReturn:
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
+
+
+def _our_fault(error: Exception) -> NoReturn:
+    """One line for what should not have happened, with the details where whoever mends it finds them."""
+    details = "".join(traceback.format_exception(error))
+    if os.environ.get("DMSYNTH_TRACEBACK"):
+        _fail(f"{type(error).__name__}: {error}\n{details}", code=3)
+    kept = cache_folder() / "fault.txt"
+    try:
+        write_text(kept, f"{given_command()}\n\n{details}")
+        where = f"the details are in {kept}"
+    except OSError:
+        where = "set DMSYNTH_TRACEBACK=1 to see the details"
+    _fail(f"a fault of dmsynth, not yours: {type(error).__name__}: {error}; {where}: please report them", code=3)

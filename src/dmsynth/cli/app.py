@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+import dmsynth
 from dmsynth.errors import DmsynthError
+from dmsynth.progress import console
+from dmsynth.terminal import Terminal
 
 if TYPE_CHECKING:
     from dmsynth.baselines.face_spec import FaceSpec
@@ -20,10 +24,41 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Steerable synthetic drivers for validating driver monitoring systems.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-output = Console()
+output = Terminal()
+"""Results go here, progress and notes to ``progress.console``."""
+
+# What the help lists commands under.
+FACES, VALIDATION, RESEARCH, MAINTAINERS = "Faces", "Validation", "Research", "For maintainers"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.print(dmsynth.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes; results and errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Steerable synthetic drivers for validating driver monitoring systems."""
+    console.quiet = quiet
+
+
+def print_json(content: Any) -> None:
+    """The one thing on standard output where ``--json`` was given."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+
+
+def given_command() -> str:
+    """The command as it was given, every option included, to be repeated."""
+    return shlex.join(["dmsynth", *sys.argv[1:]])
 
 
 def one_of(source: str | None, one_source: bool) -> None:
@@ -97,6 +132,8 @@ Consent = Annotated[
     str | None,
     typer.Option("--consent", help="Who may be shown, and on what consent; it stands in every result from then on."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document instead.")]
+Device = Annotated[str, typer.Option("--device", help="Where the face is drawn: cpu, cuda, or auto: a GPU if any.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
 
@@ -111,6 +148,7 @@ def face_spec(
     source: str | None,
     tracker: str = "auto",
     tracker_model: Path | None = None,
+    device: str = "auto",
 ) -> FaceSpec:
     """What is steered; ``DmsynthError`` unless there is exactly what the renderer needs."""
     from dmsynth.baselines.face_spec import FaceSpec
@@ -122,20 +160,21 @@ def face_spec(
             raise DmsynthError("name a face: face.safetensors of a training, or starter")
         if liveportrait is not None:
             raise DmsynthError("--liveportrait goes with --renderer liveportrait or liveportrait-driven")
-        return FaceSpec.of(face)
+        return FaceSpec.of(face, device)
     if face is not None:
         raise DmsynthError(f"{face}: --renderer {renderer} takes no face; give it a picture with --source")
     if liveportrait is None or source is None:
         lacks = "--source PICTURE" if liveportrait is not None else "--liveportrait DIR, its official checkout"
         raise DmsynthError(f"--renderer {renderer} needs {lacks}")
-    return FaceSpec(None, str(liveportrait), source, tracker, str(tracker_model) if tracker_model else None)
+    model = str(tracker_model) if tracker_model else None
+    return FaceSpec(None, str(liveportrait), source, tracker, model, device)
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    table = Table("held-out poses", *metrics["mae"])
+    rows: list[tuple[str, ...]] = []
 
     def add(title: str, figures: dict[str, float | None]) -> None:
-        table.add_row(title, *("–" if value is None else f"{value:.2f}" for value in figures.values()))
+        rows.append((title, *("–" if value is None else f"{value:.2f}" for value in figures.values())))
 
     for key, title in (
         ("mae", "mean error"), ("tracker_floor", "tracker's floor"), ("bias", "bias"), ("gain", "gain"),
@@ -150,7 +189,7 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     if judges:
         add("mean error, second judge", judges["second_alone"]["mae"])
         add("judges' correlation, steered", judges["steered"]["correlation"])
-    output.print(table)
+    output.table(("held-out poses", *metrics["mae"]), rows)
     if judges:
         output.print(f"second judge: {judges['second']}")
     trained = "" if metrics["train_seconds"] is None else f"trained {metrics['train_seconds']:.0f} s; "

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dmsynth.cli.app import LivePortraitFolder, app
+from dmsynth.cli.app import FACES, LivePortraitFolder, app
 from dmsynth.errors import DmsynthError
 
 
-@app.command("cockpit")
+@app.command("cockpit", rich_help_panel=FACES)
 def cockpit_command(
     face: Annotated[
         list[Path] | None, typer.Option(help="A face to begin with, beside starter; may be given again.")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from dmsynth.cli.app import Colour, Consent, Seed, TrackerModel, TrackerName, app, crop_of, output, size_of
+from dmsynth.cli.app import (
+    FACES,
+    Colour,
+    Consent,
+    Json,
+    Seed,
+    TrackerModel,
+    TrackerName,
+    app,
+    crop_of,
+    output,
+    print_json,
+    size_of,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from dmsynth.dataset import Dataset
 
 dataset_app = typer.Typer(help="Make and look at face datasets.", no_args_is_help=True)
-app.add_typer(dataset_app, name="dataset")
+app.add_typer(dataset_app, name="dataset", rich_help_panel=FACES)
 
 
 @dataset_app.command("photo")
@@ -89,6 +101,7 @@ def dataset_position(
 def dataset_info(
     path: Annotated[Path, typer.Argument(help="A dataset folder.")],
     out: Annotated[Path | None, typer.Option(help="Where the pictures go; default: DATASET/info.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Contact sheet, marginal distributions and coverage map (thesis Figs. 4.1, 4.2), as PNG and in the terminal."""
     import numpy as np
@@ -97,14 +110,17 @@ def dataset_info(
     from dmsynth.report import figures
 
     dataset = open_dataset(path)
-    print_dataset(dataset)
     space, labels = dataset.about
-    if space.name == "rotation":
+    if as_json:
+        print_json(dataset_facts(dataset))
+    else:
+        print_dataset(dataset)
+    if space.name == "rotation" and not as_json:
         yaw, pitch = (dataset.labels[f"{labels}_{name}"].to_numpy(dtype=float) for name in ("yaw", "pitch"))
         step = 5.0 if max(np.ptp(yaw), np.ptp(pitch)) > 40 else 2.0
         output.print(f"\nyaw-pitch coverage, {step:g}° a cell, darker is more frames (pitch up, yaw to the right)")
         for line in figures.coverage_in_text(yaw, pitch, step):
-            output.print(line, highlight=False)
+            output.print(line)
     folder = out or path / "info"
     for name, draw in (
         ("contact-sheet", figures.contact_sheet),
@@ -112,7 +128,31 @@ def dataset_info(
         ("coverage", figures.coverage_map),
     ):
         draw(dataset, folder / f"{name}.png")
-    output.print(f"\npictures: {folder}")
+    if not as_json:
+        output.print(f"\npictures: {folder}")
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """What ``dataset info`` says, as data."""
+    from dmsynth.provenance import consent_of
+
+    space, labels = dataset.about
+    values = {control.name: dataset.labels[f"{labels}_{control.name}"] for control in space.controls}
+    return {
+        "path": str(dataset.path),
+        "frames": len(dataset),
+        "posed": int(dataset.posed.sum()),
+        "size": list(dataset.size),
+        "tracker": dataset.manifest["recipe"]["tracker"],
+        "splits": dataset.manifest["splits"],
+        "left_out": dataset.manifest["left_out"],
+        "consent": consent_of(dataset.manifest),
+        "labels": labels,
+        "controls": {
+            name: {"lowest": float(v.min()), "median": float(v.median()), "highest": float(v.max())}
+            for name, v in values.items()
+        },
+    }
 
 
 def print_dataset(dataset: Dataset) -> None:
@@ -129,13 +169,11 @@ def print_dataset(dataset: Dataset) -> None:
     output.print("splits: " + ", ".join(f"{name} {count}" for name, count in manifest["splits"].items() if count))
     left_out = ", ".join(f"{reason}: {count}" for reason, count in manifest["left_out"].items())
     output.print(f"left out: {left_out or 'none'}")
-    output.print(f"consent: {consent_of(manifest)}", highlight=False)
+    output.print(f"consent: {consent_of(manifest)}")
     space, labels = dataset.about
-    table = Table(labels, "lowest", "median", "highest")
+    rows = []
     for control in space.controls:
         values = dataset.labels[f"{labels}_{control.name}"]
-        table.add_row(
-            f"{control.name} ({control.unit})",
-            *(f"{value:+.1f}" for value in (values.min(), values.median(), values.max())),
-        )
-    output.print(table)
+        of_interest = values.min(), values.median(), values.max()
+        rows.append((f"{control.name} ({control.unit})", *(f"{value:+.1f}" for value in of_interest)))
+    output.table((labels, "lowest", "median", "highest"), rows)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from dmsynth.cli.app import (
+    FACES,
+    MAINTAINERS,
+    RESEARCH,
     LivePortraitFolder,
     SecondTracker,
     SecondTrackerModel,
@@ -17,6 +19,7 @@ from dmsynth.cli.app import (
     TrackerName,
     app,
     duration_of,
+    given_command,
     output,
     print_metrics,
 )
@@ -25,10 +28,10 @@ if TYPE_CHECKING:
     from dmsynth.report.study import StudyReport
 
 reproduce_app = typer.Typer(help="Repeat the thesis's experiments.", no_args_is_help=True)
-app.add_typer(reproduce_app, name="reproduce")
+app.add_typer(reproduce_app, name="reproduce", rich_help_panel=RESEARCH)
 
 
-@app.command("demo")
+@app.command("demo", rich_help_panel=FACES)
 def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/demo"),
     photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
@@ -48,12 +51,13 @@ def demo_command(
     assert duration is not None
     pool = open_tracker(tracker, tracker_model)
     second = open_second_tracker(pool, second_tracker, second_tracker_model)
-    metrics = demo(out, pool, photo, DemoSize(frames=frames, train_seconds=duration.total_seconds()), seed, second)
+    size = DemoSize(frames=frames, train_seconds=duration.total_seconds())
+    metrics = demo(out, pool, photo, size, seed, second, given_command())
     print_metrics(metrics)
     output.print(f"report: {out / 'report.html'}\nvideo:  {out / 'steered.mp4'}")
 
 
-@app.command("starter")
+@app.command("starter", rich_help_panel=MAINTAINERS)
 def starter_command(
     out: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
     folder: Annotated[Path, typer.Option(help="Where to work; an interrupted training in it goes on.")],
@@ -67,7 +71,7 @@ def starter_command(
     output.print(f"face: {make_starter(out, folder, open_tracker(tracker, tracker_model))}")
 
 
-@app.command("bench")
+@app.command("bench", rich_help_panel=MAINTAINERS)
 def bench_command(
     out: Annotated[Path, typer.Option(help="Folder for bench.json.")] = Path("runs/bench"),
     race: Annotated[bool, typer.Option(help="Train the thesis's model and SwapWarp for the same times, too.")] = True,
@@ -87,28 +91,26 @@ def bench_command(
     if liveportrait is not None:
         result = bench_liveportrait(liveportrait, open_tracker(tracker, tracker_model))
         write_json(out / "liveportrait.json", result)
-        table = Table("one frame of 512×512, colour", "ms", "times SwapWarp's")
-        for name, milliseconds in result["milliseconds"].items():
-            table.add_row(name, f"{milliseconds:.1f}", f"{result['times_swapwarp'][name]:.1f}")
-        output.print(table)
+        drawn = result["milliseconds"].items()
+        rows = [(name, f"{ms:.1f}", f"{result['times_swapwarp'][name]:.1f}") for name, ms in drawn]
+        output.table(("one frame of 512×512, colour", "ms", "times SwapWarp's"), rows)
         output.print(f"LivePortrait's weights: {result['weights']}; written to {out / 'liveportrait.json'}")
         return
     result = bench(open_tracker(tracker, tracker_model), out, RACE if race else ())
     write_json(out / "bench.json", result)
-    table = Table(f"at {result['size'][0]}×{result['size'][1]}", "a second", "ms each")
-    for name, rate in result["images_per_second"].items():
-        table.add_row(name, f"{rate:.1f}", f"{1000 / rate:.1f}")
-    output.print(table)
+    rates = result["images_per_second"].items()
+    title = f"at {result['size'][0]}×{result['size'][1]}"
+    output.table((title, "a second", "ms each"), [(name, f"{r:.1f}", f"{1000 / r:.1f}") for name, r in rates])
     if "race" in result:
-        table = Table("trained for", "by", "mean error (°)", "lost", "PSNR", "sharpness")
+        races: list[tuple[str, ...]] = []
         for name, racer in result["race"].items():
             for run in racer["runs"]:
                 error = " / ".join("–" if value is None else f"{value:.2f}" for value in run["mae"].values())
-                table.add_row(
+                races.append((
                     f"{run['seconds']:g} s", name, error, f"{run['lost']} of {run['frames']}",
                     f"{run['psnr']:.1f} dB", "–" if run["sharpness"] is None else f"{run['sharpness']:.2f}",
-                )  # fmt: skip
-        output.print(table)
+                ))  # fmt: skip
+        output.table(("trained for", "by", "mean error (°)", "lost", "PSNR", "sharpness"), races)
     output.print(f"precision chosen here: {result['precision_chosen']}; written to {out / 'bench.json'}")
 
 
@@ -117,7 +119,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Trainings at once; def
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; default: a Ray of this machine's own.")]
 
 
-@app.command("ablate")
+@app.command("ablate", rich_help_panel=MAINTAINERS)
 def ablate_command(
     out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted study in it goes on.")],
     engine: EngineName = "local",
@@ -209,10 +211,10 @@ def reproduce_stability(
 def _print_study(report: StudyReport, out: Path) -> None:
     """The findings, or where there are none the first table; everything else is in the report."""
     title, rows = next(iter(report.tables.items()))
-    table = Table("the thesis says", "measured", "") if report.findings else Table(*rows.columns, title=title)
-    for finding in report.findings:
-        table.add_row(finding.claim, finding.measured, finding.verdict)
-    for row in [] if report.findings else rows.itertuples(index=False):
-        table.add_row(*row)
-    output.print(table)
+    if report.findings:
+        findings = [(finding.claim, finding.measured, finding.verdict) for finding in report.findings]
+        output.table(("the thesis says", "measured", ""), findings)
+    else:
+        output.print(title)
+        output.table(tuple(rows.columns), [tuple(row) for row in rows.itertuples(index=False)])
     output.print(f"report: {out / 'report.html'}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dmsynth.cli.app import (
+    FACES,
+    Device,
+    Json,
     LivePortraitFolder,
     OneSource,
     RendererName,
@@ -20,14 +22,16 @@ from dmsynth.cli.app import (
     app,
     duration_of,
     face_spec,
+    given_command,
     one_of,
     output,
+    print_json,
     print_metrics,
 )
 from dmsynth.errors import DmsynthError
 
 
-@app.command()
+@app.command("track", rich_help_panel=FACES)
 def track(
     video: Annotated[Path, typer.Argument(help="Any video.")],
     out: Annotated[Path, typer.Option(help="Table to write: .parquet or .csv.")],
@@ -49,7 +53,7 @@ def track(
     output.print(f"tracker: {pool.name}")
 
 
-@app.command("train")
+@app.command("train", rich_help_panel=FACES)
 def train_command(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on.")],
@@ -91,7 +95,7 @@ def train_command(
     output.print(f"face: {face}")
 
 
-@app.command()
+@app.command("steer", rich_help_panel=FACES)
 def steer(
     trajectory: Annotated[
         str,
@@ -127,6 +131,7 @@ def steer(
     liveportrait: LivePortraitFolder = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
+    device: Device = "auto",
 ) -> None:
     """Render a face along a trajectory."""
     from dmsynth.driving import Driving, as_source, fitted, read_trajectory
@@ -136,7 +141,7 @@ def steer(
     if strict + clip + fit > 1:
         raise DmsynthError("--strict, --clip and --fit: choose one")
     one_of(source, one_source)
-    spec = face_spec(renderer, face, liveportrait, source, tracker, tracker_model)
+    spec = face_spec(renderer, face, liveportrait, source, tracker, tracker_model, device)
     how = Driving(driving, neutral, smooth, longest_gap)
     if renderer == "liveportrait-driven" and (strict or clip or fit or how != Driving() or frame_rate != 25):
         raise DmsynthError(
@@ -170,7 +175,7 @@ def steer(
     output.print(f"video: {out}\ntable: {table}")
 
 
-@app.command("evaluate")
+@app.command("evaluate", rich_help_panel=FACES)
 def evaluate_command(
     inputs: Annotated[
         list[Path],
@@ -189,6 +194,8 @@ def evaluate_command(
     tracker_model: TrackerModel = None,
     second_tracker: SecondTracker = "auto",
     second_tracker_model: SecondTrackerModel = None,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Steer to held-out poses, track the result, and say how far it lies from the target."""
     from dmsynth.dataset import open_dataset
@@ -207,17 +214,10 @@ def evaluate_command(
         raise DmsynthError(f"{' '.join(map(str, inputs))}: give one face and one dataset")
     if renderer == "liveportrait-driven":
         raise DmsynthError("--renderer liveportrait-driven follows a video, not commanded poses; judge liveportrait")
-    spec = face_spec(renderer, faces[0] if faces else None, liveportrait, source, tracker, tracker_model)
+    spec = face_spec(renderer, faces[0] if faces else None, liveportrait, source, tracker, tracker_model, device)
     pool = open_tracker(tracker, tracker_model)
     second = open_second_tracker(pool, second_tracker, second_tracker_model)
-    command = ["dmsynth", "evaluate", *map(str, inputs), "--out", str(out), "--frames", str(frames)]
-    command += ["--tracker", tracker] + (["--source", source] if source else [])
-    command += ["--one-source"] if one_source else []
-    command += ["--second-tracker", second_tracker]
-    for flag, model in (("--tracker-model", tracker_model), ("--second-tracker-model", second_tracker_model)):
-        command += [flag, str(model)] if model else []
     targets = open_dataset(data)
-    command += [] if faces else ["--renderer", renderer, "--liveportrait", str(liveportrait)]
     steerable = spec.open(targets.size).from_one_source() if one_source else spec.open(targets.size)
     source = source if faces else None  # LivePortrait's is in it now
     frame, at = read_source(source) if source else None, None
@@ -227,12 +227,15 @@ def evaluate_command(
     result = with_second_judge(result, steerable.trained.space, targets, second)
     write_json(out / "metrics.json", result.metrics)
     write_table(out / "table.parquet", result.table)
-    write_report(out / "report.html", steerable, result, [shlex.join(command)])
+    write_report(out / "report.html", steerable, result, [given_command()])
+    if as_json:
+        print_json(result.metrics)
+        return
     print_metrics(result.metrics)
     output.print(f"report: {out / 'report.html'}")
 
 
-@app.command("export")
+@app.command("export", rich_help_panel=FACES)
 def export_command(
     face: Annotated[Path, typer.Argument(help="face.safetensors of a training, or starter.")],
     out: Annotated[Path | None, typer.Option(help="File to write, .onnx: controls in, picture out.")] = None,

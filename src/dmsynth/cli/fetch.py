@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from dmsynth.cli.app import app, output
+from dmsynth.cli.app import FACES, app, output
 from dmsynth.errors import DmsynthError
 
 
-@app.command("fetch")
+@app.command("fetch", rich_help_panel=FACES)
 def fetch_command() -> None:
     """Fetch what dmsynth uses and does not contain, so that later work needs no network: the tracker's model, the
     network that cuts out people, the browser's runtime. Each is fetched at its first use otherwise.
@@ -28,6 +28,6 @@ def fetch_command() -> None:
             output.print(f"{title}: at hand")
         except DmsynthError as error:
             missing = True
-            output.print(f"{title}: missing. {error}", style="yellow", markup=False, soft_wrap=True)
+            output.print(f"{title}: missing. {error}", style="yellow")
     if missing:
         raise typer.Exit(3)

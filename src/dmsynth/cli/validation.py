@@ -3,45 +3,51 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from dmsynth.cli.app import (
+    VALIDATION,
+    Device,
+    Json,
     LivePortraitFolder,
     RendererName,
     TrackerModel,
     TrackerName,
     app,
     face_spec,
+    given_command,
     output,
+    print_json,
 )
 from dmsynth.errors import DmsynthError
 
 scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
-app.add_typer(scenario_app, name="scenario")
+app.add_typer(scenario_app, name="scenario", rich_help_panel=VALIDATION)
 
 Face = Annotated[Path, typer.Option(help="face.safetensors of a training, or starter.")]
 Names = Annotated[list[str], typer.Argument(help="all, a group, a name, a .yaml file or a folder of them.")]
 
 
 @scenario_app.command("list")
-def scenario_list() -> None:
+def scenario_list(as_json: Json = False) -> None:
     """The scenarios that come along."""
     from dmsynth.validation.scenario_files import find_scenarios
 
-    table = Table("name", "group", "km/h", "seconds", "warnings", "title")
-    for scenario in find_scenarios(["all"]):
-        expected = "–" if scenario.warnings == "ignore" else str(len(scenario.windows))
-        numbers = f"{scenario.speed:g}", f"{scenario.seconds:.1f}", expected
-        table.add_row(scenario.name, scenario.group, *numbers, scenario.title)
-    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
-    output.print(table)
+    found = find_scenarios(["all"])
+    headers = ("name", "group", "km/h", "seconds", "warnings", "title")
+    rows = [
+        (s.name, s.group, s.speed, s.seconds, None if s.warnings == "ignore" else len(s.windows), s.title)
+        for s in found
+    ]
+    if as_json:
+        print_json([dict(zip(headers, row, strict=True)) for row in rows])
+        return
+    shown = [(n, g, f"{v:g}", f"{t:.1f}", "–" if w is None else w, title) for n, g, v, t, w, title in rows]
+    output.table(headers, shown)
 
 
 @scenario_app.command("show")
@@ -58,10 +64,10 @@ def scenario_show(
 
     steerable = load_face(face) if face else None
     for scenario in find_scenarios(names):
-        output.print(f"[bold]{scenario.name}[/bold]: {scenario.title}", highlight=False)
-        output.print(f"{scenario.speed:g} km/h. {scenario.source}", highlight=False, style="dim")
+        output.print(f"{scenario.name}: {scenario.title}", style="bold")
+        output.print(f"{scenario.speed:g} km/h. {scenario.source}", style="dim")
         for line in scenario_in_text(scenario):
-            output.print(line, highlight=False, markup=False, soft_wrap=True)
+            output.print(line)
         covered = covered_frames(scenario, steerable) if steerable else None
         if covered is not None:
             output.print(f"{int(covered.sum())} of {len(covered)} frames lie within the coverage of {face}")
@@ -76,7 +82,7 @@ def scenario_check(files: Annotated[list[Path], typer.Argument(help="Scenario fi
     from dmsynth.validation.scenario_files import find_scenarios
 
     for scenario in find_scenarios([str(file) for file in files]):
-        output.print(f"{scenario.name}: right, {scenario.seconds:g} s", highlight=False)
+        output.print(f"{scenario.name}: right, {scenario.seconds:g} s")
 
 
 @scenario_app.command("render")
@@ -84,6 +90,7 @@ def scenario_render(
     names: Names,
     face: Face,
     out: Annotated[Path, typer.Option(help="Folder for the videos; those that are there are not rendered again.")],
+    device: Device = "auto",
 ) -> None:
     """Render scenarios as videos of a face."""
     from dmsynth.progress import progress
@@ -91,7 +98,7 @@ def scenario_render(
     from dmsynth.validation.rendering import render
     from dmsynth.validation.scenario_files import find_scenarios
 
-    scenarios, steerable = find_scenarios(names), load_face(face)
+    scenarios, steerable = find_scenarios(names), load_face(face, device)
     made = []
     with progress("rendering scenarios", len(scenarios)) as advance:
         for scenario in scenarios:
@@ -100,7 +107,7 @@ def scenario_render(
     for rendered in made:
         outside = int((~rendered.table["covered"]).sum())
         note = f" ({outside} of {len(rendered.table)} frames outside the face's coverage)" if outside else ""
-        output.print(f"{rendered.video}{note}", highlight=False, soft_wrap=True)
+        output.print(f"{rendered.video}{note}")
 
 
 @scenario_app.command("schema")
@@ -111,7 +118,7 @@ def scenario_schema() -> None:
     typer.echo(json.dumps(Scenario.model_json_schema(), indent=2))
 
 
-@app.command("validate")
+@app.command("validate", rich_help_panel=VALIDATION)
 def validate_command(
     scenarios: Names,
     out: Annotated[Path, typer.Option(help="Folder for results and report; interrupted, it goes on.")],
@@ -144,8 +151,10 @@ def validate_command(
     address: Annotated[str | None, typer.Option(help="A Ray cluster's HOST:PORT, or auto.")] = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
-    """Run a DMS on scenarios and say whether it does its job. Exit code 1 if in one it fails or none can be judged."""
+    """Run a DMS on scenarios and say whether it does its job. Exit code 1: it fails. 2: nothing can be judged."""
     from dmsynth.experiments.grid import Engine
     from dmsynth.experiments.validate import Order, validate
     from dmsynth.report.pdf import find_browser, print_as_pdf
@@ -159,25 +168,23 @@ def validate_command(
     spec = DmsSpec(dms=dms, log=log, options=options, time_limit=time_limit, strict_output=strict_output)
     if renderer == "liveportrait-driven":
         raise DmsynthError("--renderer liveportrait-driven follows a video, not a scenario; validate with liveportrait")
-    driver = face_spec(renderer, face, liveportrait, source, tracker, tracker_model)
+    driver = face_spec(renderer, face, liveportrait, source, tracker, tracker_model, device)
     browser = find_browser() if pdf else None  # before long work, not after it
     results = validate(
-        find_scenarios(scenarios), driver, spec, out, Order(_given_command(), dms_name, dms_version), videos,
+        find_scenarios(scenarios), driver, spec, out, Order(given_command(), dms_name, dms_version), videos,
         Engine(engine, workers, address),
     )  # fmt: skip
     if browser:
         print_as_pdf(browser, out / "report.html", out / "report.pdf")
-    _print_results(results)
-    output.print(f"report: {out / 'report.html'}")
+    if as_json:
+        print_json(results)
+    else:
+        _print_results(results)
+        output.print(f"report: {out / 'report.html'}")
     if results["summary"]["fail"]:
         raise typer.Exit(1)
     if not results["summary"]["pass"]:
         raise DmsynthError(f"nothing could be judged: every scenario is inconclusive; {out / 'report.html'} says why")
-
-
-def _given_command() -> str:
-    """The command as it was given, every option included."""
-    return shlex.join(["dmsynth", *sys.argv[1:]])
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -189,33 +196,29 @@ def _setting(text: str) -> tuple[str, str]:
 
 def _print_results(results: dict[str, Any]) -> None:
     colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
-    table = Table("scenario", "verdict", "latency", "why")
+    rows = []
     for scenario in results["scenarios"]:
         latencies = [warning["latency"] for warning in scenario["warnings"] if warning["latency"] is not None]
-        table.add_row(
-            scenario["name"],
-            f"[{colours[scenario['outcome']]}]{scenario['outcome']}[/]",
-            ", ".join(f"{latency:.2f} s" for latency in latencies),
-            escape("; ".join(scenario["reasons"])),
-        )
-    table.columns[0].no_wrap = True
-    output.print(table)
+        in_words = ", ".join(f"{latency:.2f} s" for latency in latencies)
+        rows.append((scenario["name"], scenario["outcome"], in_words, "; ".join(scenario["reasons"])))
+    output.table(("scenario", "verdict", "latency", "why"), rows, colours)
     chatty = [scenario for scenario in results["scenarios"] if scenario["no_answers"]]
     if chatty:
         lines = sum(scenario["no_answers"] for scenario in chatty)
         told = (
             f"{lines} lines that it printed in {len(chatty)} scenarios are no answers and were not judged; the first: "
         )
-        output.print(told + chatty[0]["first_no_answer"], highlight=False, markup=False, soft_wrap=True, style="yellow")
+        output.print(told + chatty[0]["first_no_answer"], style="yellow")
     summary = ", ".join(f"{count} {outcome}" for outcome, count in results["summary"].items())
-    output.print(f"{results['dms']['name']}: {summary}", highlight=False, markup=False)
+    output.print(f"{results['dms']['name']}: {summary}")
 
 
-@app.command("compare")
+@app.command("compare", rich_help_panel=VALIDATION)
 def compare_command(
     a: Annotated[Path, typer.Argument(help="Folder of the validation of version A, or its results.json.")],
     b: Annotated[Path, typer.Argument(help="The same of version B.")],
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Is version B of a DMS better than version A? Paired on the same videos, with 95 % intervals."""
     from dmsynth.files import write_json
@@ -225,25 +228,28 @@ def compare_command(
     if out and any(out.resolve() == path.resolve() for path in inputs):
         raise DmsynthError(f"--out {out}: is an input of this command; give the output another name")
     comparison = compare(read_results(a), read_results(b))
-    output.print(f"A: {comparison.a}\nB: {comparison.b}", highlight=False, markup=False, soft_wrap=True)
-    table = Table("figure", "n", "A", "B", "B − A", "95 % interval", "effect", "p", "corrected", "B is")
-    for row in comparison.differences:
-        interval = "–" if row.interval is None else f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}"
-        table.add_row(
-            row.metric + (f" ({row.unit.strip()})" if row.unit else ""), str(row.scenarios), f"{row.a:.2f}",
-            f"{row.b:.2f}", f"{row.difference:+.2f}", interval, "–" if row.effect is None else f"{row.effect:+.2f}",
-            f"{row.p:.4f}", f"{row.p_corrected:.4f}", row.verdict,
-        )  # fmt: skip
-    output.print(table)
-    for sentence in (comparison.in_words(), *(row.in_words() for row in comparison.differences)):
-        output.print(sentence, highlight=False, markup=False, soft_wrap=True)
-    if comparison.left_out:
-        output.print(f"in one of them only, left out: {', '.join(comparison.left_out)}", style="yellow")
     if out:
         write_json(out, comparison.to_dict())
+    if as_json:
+        print_json(comparison.to_dict())
+        return
+    output.print(f"A: {comparison.a}\nB: {comparison.b}")
+    rows = []
+    for row in comparison.differences:
+        interval = "–" if row.interval is None else f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}"
+        rows.append((
+            row.metric + (f" ({row.unit.strip()})" if row.unit else ""), row.scenarios, f"{row.a:.2f}",
+            f"{row.b:.2f}", f"{row.difference:+.2f}", interval, "–" if row.effect is None else f"{row.effect:+.2f}",
+            f"{row.p:.4f}", f"{row.p_corrected:.4f}", row.verdict,
+        ))  # fmt: skip
+    output.table(("figure", "n", "A", "B", "B − A", "95 % interval", "effect", "p", "corrected", "B is"), rows)
+    for sentence in (comparison.in_words(), *(row.in_words() for row in comparison.differences)):
+        output.print(sentence)
+    if comparison.left_out:
+        output.print(f"in one of them only, left out: {', '.join(comparison.left_out)}", style="yellow")
 
 
-@app.command("edit")
+@app.command("edit", rich_help_panel=VALIDATION)
 def edit_command(
     drive: Annotated[Path, typer.Argument(help="A recorded drive that shows one driver.")],
     face: Annotated[Path, typer.Option(help="A face trained on this driver.")],
@@ -253,6 +259,7 @@ def edit_command(
     out: Annotated[Path, typer.Option(help="Video to write, .mp4; its table goes beside it.")],
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
+    device: Device = "auto",
 ) -> None:
     """Make the driver of a recording look away inside a window of time; frames outside it stay bit-identical."""
     from dmsynth.editing import edit_video
@@ -265,22 +272,29 @@ def edit_command(
     if len(motions) != 1:
         raise DmsynthError(f"--scenario {scenario}: names {len(motions)} scenarios; give one")
     pool = open_tracker(tracker, tracker_model)
-    table = edit_video(drive, load_face(face), motions[0].trajectory(), begin, end, out, pool)
+    table = edit_video(drive, load_face(face, device), motions[0].trajectory(), begin, end, out, pool)
     edited = table[table["edited"]]
     outside = int((~edited["covered"].astype(bool)).sum())
-    output.print(f"video: {out}\ntable: {out.with_suffix('.parquet')}", highlight=False, soft_wrap=True)
-    output.print(f"{len(edited)} of {len(table)} frames edited", highlight=False)
+    output.print(f"video: {out}\ntable: {out.with_suffix('.parquet')}")
+    output.print(f"{len(edited)} of {len(table)} frames edited")
     if outside:
         output.print(f"{outside} of them command poses outside what the face was trained on", style="yellow")
 
 
-@app.command("provenance")
-def provenance_command(video: Annotated[Path, typer.Argument(help="A video.")]) -> None:
+@app.command("provenance", rich_help_panel=VALIDATION)
+def provenance_command(
+    video: Annotated[Path, typer.Argument(help="A video.")],
+    as_json: Json = False,
+) -> None:
     """Where a synthetic video comes from, as it says itself."""
     from dmsynth.provenance import read_provenance
 
     found = read_provenance(video)
-    output.print(f"{video}: {found.provenance.in_words()}", highlight=False, soft_wrap=True)
-    output.print(f"said in: {' and '.join(found.where)}", highlight=False)
+    if as_json:
+        print_json({"video": str(video), "said_in": list(found.where), "doubts": list(found.doubts)}
+                   | {"provenance": asdict(found.provenance)})  # fmt: skip
+        return
+    output.print(f"{video}: {found.provenance.in_words()}")
+    output.print(f"said in: {' and '.join(found.where)}")
     for doubt in found.doubts:
-        output.print(f"but {doubt}", style="yellow", highlight=False, soft_wrap=True)
+        output.print(f"but {doubt}", style="yellow")

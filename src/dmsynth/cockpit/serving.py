@@ -41,7 +41,9 @@ def open_cockpit(
         from dmsynth.cockpit.live import Studio
         from dmsynth.cockpit.page import build
     except ModuleNotFoundError as error:
-        raise DmsynthError(f"the cockpit needs {error.name}; pip install 'dmsynth[cockpit]'") from None
+        raise DmsynthError(
+            f"the cockpit needs {error.name}; pip install fastapi gradio uvicorn websockets onnx onnxscript"
+        ) from None
     studio = Studio(Workspace(root, brought or {}), liveportrait)
     for name in ["starter", *studio.workspace.brought]:
         studio.face(name)  # what cannot be opened is said now

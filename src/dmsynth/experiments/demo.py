@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,11 +43,12 @@ def demo(
     size: DemoSize | None = None,
     seed: int = 0,
     second: Tracker | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Run the whole pipeline into ``out`` and return the metrics.
 
     ``out`` gets ``metrics.json``, ``report.html``, ``steered.mp4`` (with its table) and ``face.safetensors``. What an
-    interrupted demo had finished is kept. ``second`` judges beside ``tracker``.
+    interrupted demo had finished is kept. ``second`` judges beside ``tracker``. ``command`` repeats it: for the report.
     """
     size = size or DemoSize()
     out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,5 @@ def demo(
     followed = {"frames": len(table), "lost": int((~table["found"]).sum()), **run.errors}
     metrics = {**evaluation.metrics, "trajectory": followed}
     write_json(out / "metrics.json", metrics)
-    command = ["dmsynth", "demo", "--out", str(out), "--frames", str(size.frames), "--seed", str(seed)]
-    command += ["--train-time", f"{size.train_seconds:g}s"] + (["--photo", str(photo)] if photo else [])
-    write_report(out / "report.html", face, evaluation, [shlex.join(command)], run)
+    write_report(out / "report.html", face, evaluation, [command] if command else [], run)
     return metrics

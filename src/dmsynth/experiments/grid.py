@@ -112,7 +112,7 @@ def run_grid(
                 finished.add(ended.name)
             else:
                 failed.append(f"{ended.name}: {_in_words(ended.error)}")
-                console.print(f"failed: {failed[-1]}", style="red", markup=False)
+                console.print(f"failed: {failed[-1]}", style="red")
             look(len(finished))
     if failed:
         raise DmsynthError(
@@ -197,7 +197,7 @@ def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_En
     try:
         import ray
     except ModuleNotFoundError:
-        raise DmsynthError("--engine ray: Ray is not installed; pip install 'dmsynth[cluster]'") from None
+        raise DmsynthError("--engine ray: Ray is not installed; pip install ray") from None
     if engine.address and engine.address != "auto":
         _knock(engine.address)
     own: dict[str, Any] = {"num_cpus": engine.at_once, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}

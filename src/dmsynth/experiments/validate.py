@@ -163,7 +163,7 @@ def _forget_what_changed(scenario: Scenario, job: Job, out: Path, videos: Path, 
         if not is_unchanged(file.with_name("answers.parquet"), result["answers_sha256"]):
             changed = f"{file.with_name('answers.parquet')}: is damaged or gone"
     if changed:
-        console.print(f"{changed}; {scenario.name} is judged again", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"{changed}; {scenario.name} is judged again", style="yellow")
         file.unlink()
 
 

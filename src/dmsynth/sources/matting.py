@@ -34,7 +34,7 @@ def _segmenter() -> bytes | None:
     try:
         return SEGMENTER.find().read_bytes()
     except DmsynthError as error:
-        console.print(f"{error}. Without it, hair and collar are cut out less cleanly", style="yellow", markup=False)
+        console.print(f"{error}. Without it, hair and collar are cut out less cleanly", style="yellow")
         return None
 
 

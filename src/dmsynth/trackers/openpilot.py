@@ -211,7 +211,7 @@ def _open(path: Path) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        raise DmsynthError("the tracker openpilot needs ONNX Runtime; pip install 'dmsynth[openpilot]'") from None
+        raise DmsynthError("the tracker openpilot needs ONNX Runtime; pip install onnxruntime") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4

@@ -85,7 +85,7 @@ def render(scenario: Scenario, face: SteerableFace, folder: Path) -> Rendered:
     wrong = None if pins is None else what_differs(video, pins, sha256)
     if pins is None or wrong:
         if wrong:
-            console.print(f"{wrong}; rendered anew", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{wrong}; rendered anew", style="yellow")
         sidecar_of(video).unlink(missing_ok=True)  # written last, it says that all is whole
         steer_to_video(face, scenario.trajectory(), video, scenario.frame_rate, outside="mark")
         said = read_json(sidecar_of(video))
