@@ -81,6 +81,7 @@ def test_a_second_judge_of_known_habits(
     assert (tmp_path / "report.html").stat().st_size < 1_000_000
     assert "second judge against the exact command" in page and (tmp_path / "judges.png").exists()
     assert "--second-tracker openpilot --second-tracker-model FILE" in other
+    assert "Pictures: the posed frame above" in page and not re.search(r"\breal (frame|held-out)", page)
     json.dumps(result.metrics, allow_nan=False)
 
 

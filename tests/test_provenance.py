@@ -14,7 +14,7 @@ from dmsynth.steering import load_face, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.training import train
 from dmsynth.trajectory import parse_motions
-from dmsynth.video import VideoWriter, read_video
+from dmsynth.video import Image, VideoWriter, read_video, write_image
 
 CONSENT = "test portrait, public domain; für Tests"
 
@@ -38,8 +38,16 @@ def test_consent_goes_from_import_to_video(rendered: Path) -> None:
     assert found.where == ["metadata", "steered.provenance.json"]
 
 
-def test_without_consent_it_says_so(face_file: Path) -> None:
-    assert consent_of(load_face(face_file).trained.about) == "none recorded"
+def test_without_consent_it_says_so(tmp_path: Path, tracker: Tracker, portrait: Image) -> None:
+    write_image(tmp_path / "somebody.png", portrait)
+    dataset = pose_photo(tmp_path / "dataset", tmp_path / "somebody.png", tracker, 2, (96, 80))
+    assert consent_of(dataset.manifest) == "none recorded"
+
+
+@pytest.mark.parametrize("face", ["starter", "trained"])
+def test_the_portrait_that_comes_along_may_be_shown(face: str, face_file: Path) -> None:
+    about = load_face(Path("starter") if face == "starter" else face_file).trained.about
+    assert consent_of(about) == "public domain: Eileen Collins, photographed by NASA"
 
 
 def test_what_was_removed_or_changed_is_told(rendered: Path, tmp_path: Path) -> None:

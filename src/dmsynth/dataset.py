@@ -71,6 +71,11 @@ class Dataset:
         shown_by = self.about[1]
         return "calibrated" if shown_by == "tracked" else shown_by
 
+    @property
+    def frames_are(self) -> str:
+        """What its frames are, for captions: ``real``, that is filmed, or ``posed``: made from a photo."""
+        return "real" if self.manifest["recipe"]["kind"] == "recording" else "posed"
+
     def split(self, name: str) -> NDArray[np.int64]:
         """Indices of the frames in split ``name``: train, validation or test."""
         return np.flatnonzero(self.labels["split"].to_numpy() == name)

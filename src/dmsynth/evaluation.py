@@ -115,6 +115,7 @@ def evaluate(
         "carried": [] if carried is None else list(face.trained.carried.names),
         "tracker": tracker.name,
         "frames": len(table),
+        "frames_are": dataset.frames_are,
         "lost": int((~table["found"]).sum()),
         **tracking_errors(table, space),
         "tracker_floor": {name: _mean(table[f"floor_{name}"]) for name in space.names},

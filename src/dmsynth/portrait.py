@@ -6,6 +6,8 @@ from importlib.resources import as_file, files
 
 from dmsynth.video import Image, read_image
 
+PORTRAIT_CONSENT = "public domain: Eileen Collins, photographed by NASA"
+
 
 def default_portrait() -> Image:
     """The portrait, (512, 512, 3) uint8 RGB."""

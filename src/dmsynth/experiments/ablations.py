@@ -129,7 +129,7 @@ def ablate(
         title="SwapWarp, one part left out at a time",
         summary=f"The embedded portrait, yaw ±35°, pitch and roll ±20°, {SIZE[0]}×{SIZE[1]}, {STEPS} steps each, one "
         "training and one seed a variant, steered from one source frame. Mean error against the tracker's answer on "
-        "the real frame. One run cannot tell differences of a tenth of a degree.",
+        "the posed frame. One run cannot tell differences of a tenth of a degree.",
         findings=[],
         pictures=pictures,
         tables={"Variants": pd.DataFrame([_row(name, result) for name, result in results.items()])},

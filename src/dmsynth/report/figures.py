@@ -132,12 +132,12 @@ def coverage_in_text(yaw: NDArray[np.float64], pitch: NDArray[np.float64], step:
 
 
 def faces(evaluation: Evaluation, names: Sequence[str], path: Path, count: int = 6) -> None:
-    """Held-out poses from one end to the other: the real frame above, the steered one below (Fig. 4.3)."""
+    """Held-out poses from one end to the other: the real or posed frame above, the steered one below (Fig. 4.3)."""
     chosen = examples(evaluation.table, names, count)
     with plt.rc_context(STYLE):
         height, width = evaluation.source.shape[:2]
         figure, axes = plt.subplots(
-            2, len(chosen), figsize=(1.7 * len(chosen), 3.4 * height / width + 0.5), squeeze=False
+            2, len(chosen), figsize=(1.7 * len(chosen), 3.4 * height / width + 0.65), squeeze=False
         )
         for column, index in enumerate(chosen):
             row = evaluation.table.iloc[index]
@@ -148,9 +148,11 @@ def faces(evaluation: Evaluation, names: Sequence[str], path: Path, count: int =
                 pose = ", ".join(f"{row[f'{kind}_{name}']:+.0f}" for name in names)
                 lost = kind == "tracked" and not row["found"]
                 axis.set_title("face lost" if lost else pose, fontsize=7.5, pad=2)
-        axes[0, 0].text(-0.08, 0.5, "real", rotation=90, va="center", transform=axes[0, 0].transAxes)
+        target = evaluation.metrics["frames_are"]
+        axes[0, 0].text(-0.08, 0.5, target, rotation=90, va="center", transform=axes[0, 0].transAxes)
         axes[1, 0].text(-0.08, 0.5, "steered", rotation=90, va="center", transform=axes[1, 0].transAxes)
-        figure.subplots_adjust(0.02, 0, 1, 0.95, wspace=0.03, hspace=0.12)
+        figure.text(0.02, 0.99, f"numbers: {', '.join(names)} as tracked", va="top", fontsize=7.5)
+        figure.subplots_adjust(0.02, 0, 1, 0.9, wspace=0.03, hspace=0.12)
         save(figure, path)
 
 
@@ -171,16 +173,17 @@ def curves(table: pd.DataFrame, space: ControlSpace, x: str, x_title: str, path:
         save(figure, path)
 
 
-def judges(table: pd.DataFrame, space: ControlSpace, path: Path) -> None:
-    """The second judge's answers over the first one's, on the real and on the steered frames, a panel a control."""
+def judges(table: pd.DataFrame, space: ControlSpace, path: Path, targets: str) -> None:
+    """The second judge's answers over the first one's, on the ``targets`` (real or posed frames) and on the steered
+    ones, a panel a control."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, space.size, figsize=(3.1 * space.size, 3.1), squeeze=False)
         for axis, control in zip(axes[0], space.controls, strict=True):
             ends = [table[f"target_{control.name}"].min(), table[f"target_{control.name}"].max()]
             axis.plot(ends, ends, color="#9a9a9a", linewidth=0.8, linestyle="--")
-            for kind, title, colour in (("target", "real frames", "#1f4e79"), ("tracked", "steered frames", "#e4572e")):
+            for kind, title, colour in (("target", targets, "#1f4e79"), ("tracked", "steered", "#e4572e")):
                 seen = table[f"{kind}_{control.name}"], table[f"second_{kind}_{control.name}"]
-                axis.scatter(*seen, s=9, color=colour, alpha=0.6, linewidths=0, label=title)
+                axis.scatter(*seen, s=9, color=colour, alpha=0.6, linewidths=0, label=f"{title} frames")
             axis.set_xlabel(f"{control.name}, first judge ({control.unit})")
         axes[0, 0].set_ylabel("second judge")
         axes[0, 0].legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))

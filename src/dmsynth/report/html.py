@@ -63,7 +63,7 @@ def write_report(
     charts.append(("coverage", coverage(face, evaluation, run)))
     judges = evaluation.metrics.get("judges")
     if judges:
-        charts.append(("judges", two_judges(evaluation.table, face)))
+        charts.append(("judges", two_judges(evaluation.table, face, evaluation.metrics["frames_are"])))
     html = template.render(
         metrics=evaluation.metrics,
         judges=judges,
@@ -86,7 +86,8 @@ def write_report(
     )
     figures.curves(shown, face.trained.space, x, x_title, path.with_name("curves.png"))
     if judges:
-        figures.judges(evaluation.table, face.trained.space, path.with_name("judges.png"))
+        picture = path.with_name("judges.png")
+        figures.judges(evaluation.table, face.trained.space, picture, evaluation.metrics["frames_are"])
 
 
 def curves(table: pd.DataFrame, names: Sequence[str], face: SteerableFace, x: str, x_title: str) -> str:
@@ -105,13 +106,14 @@ def curves(table: pd.DataFrame, names: Sequence[str], face: SteerableFace, x: st
     return stacked(panels, x_title)
 
 
-def two_judges(table: pd.DataFrame, face: SteerableFace) -> str:
-    """SVG: the second judge's answer over the first one's, per control, on the real and on the steered frames."""
+def two_judges(table: pd.DataFrame, face: SteerableFace, targets: str) -> str:
+    """SVG: the second judge's answer over the first one's, per control, on the ``targets`` (real or posed frames) and
+    on the steered ones."""
     panels = []
     for column, name in enumerate(face.trained.space.names):
         low, high = table[f"target_{name}"].min(), table[f"target_{name}"].max()
         series = [Series("the same answer", _LOST, [low, high], [low, high], dashed=True, width=1)]
-        for kind, title, colour in (("target", "real frames", _COMMAND), ("tracked", "steered frames", _TRACKED)):
+        for kind, title, colour in (("target", f"{targets} frames", _COMMAND), ("tracked", "steered frames", _TRACKED)):
             first, second = table[f"{kind}_{name}"], table[f"second_{kind}_{name}"]
             series.append(Series(title, colour, first, second.where(first.notna()), "dots", 4.5))
         unit = face.trained.space.controls[column].unit

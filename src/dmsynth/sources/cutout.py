@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
 from dmsynth.errors import DmsynthError
-from dmsynth.portrait import default_portrait
+from dmsynth.portrait import PORTRAIT_CONSENT, default_portrait
 from dmsynth.progress import progress
 from dmsynth.sources.photo import identity
 from dmsynth.trackers import Tracker, check_landmarks, why_unusable
@@ -154,7 +154,8 @@ def make_position_dataset(
     picture = read_image(photo) if photo else default_portrait()
     name = photo.name if photo else "astronaut"
     cutout = cut_out(picture, tracker, str(photo or name))
-    writer = DatasetWriter(out, position_recipe(photo, tracker, frames, size, seed), (size[1], size[0]))
+    recipe, consent = position_recipe(photo, tracker, frames, size, seed), None if photo else PORTRAIT_CONSENT
+    writer = DatasetWriter(out, recipe, (size[1], size[0]), consent)
     with progress(f"placing {name}", frames, writer.done) as advance:
         for number in range(writer.done, frames):
             # whole pixels of the thesis's wall: "a total of 10,000 possible image variations"

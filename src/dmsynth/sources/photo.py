@@ -13,7 +13,7 @@ import numpy as np
 from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
-from dmsynth.portrait import default_portrait
+from dmsynth.portrait import PORTRAIT_CONSENT, default_portrait
 from dmsynth.progress import progress
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.trackers import Face, Tracker, check_landmarks, face_labels, why_unusable
@@ -75,7 +75,7 @@ def pose_photo(
         size: width, height of the frames, each divisible by 16.
         poses: the range they are drawn from; by default ``PoseRange()``.
         colour: store RGB instead of grey.
-        consent: who may be shown, and on what consent.
+        consent: who may be shown, and on what consent; the default portrait is in the public domain.
 
     Raises:
         DmsynthError: a picture that cannot be read or does not show exactly one whole face.
@@ -87,6 +87,7 @@ def pose_photo(
     large = max(1, math.ceil(_POSED_WIDTH / size[0]))
     posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
     recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
+    consent = consent or (None if photo else PORTRAIT_CONSENT)
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
