@@ -21,8 +21,9 @@ from commands import dmsynth, fails
 from dmsynth import __version__
 from dmsynth.dataset import Dataset, partial_path
 from dmsynth.experiments.demo import DemoSize, demo
+from dmsynth.pictures import read_image
 from dmsynth.trackers import Tracker
-from dmsynth.video import read_image, read_video
+from dmsynth.video import read_video
 
 
 def test_from_a_video_to_a_judged_steered_one(tmp_path: Path, face_video: Path) -> None:

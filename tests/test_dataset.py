@@ -23,13 +23,14 @@ from dmsynth.dataset import (
     split_by_time,
 )
 from dmsynth.errors import DmsynthError
+from dmsynth.pictures import read_image
 from dmsynth.report.figures import contact_sheet, coverage_in_text, coverage_map, marginals
 from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.sources.recording import import_recordings
 from dmsynth.sources.widening import EACH
 from dmsynth.trackers import Face, Tracker
-from dmsynth.video import Image, VideoWriter, read_image, write_image
+from dmsynth.video import Image, VideoWriter, write_image
 
 
 @settings(max_examples=40, deadline=None)

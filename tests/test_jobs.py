@@ -21,8 +21,9 @@ from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.files import read_json
 from dmsynth.jobs import Job, find_jobs, make_job
+from dmsynth.pictures import is_picture
 from dmsynth.report.figures import loss_curves
-from dmsynth.video import Image, is_picture, write_image
+from dmsynth.video import Image, write_image
 from dmsynth.workspace import Workspace, slug
 
 

@@ -18,7 +18,8 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.live import Studio
 from dmsynth.errors import DmsynthError
-from dmsynth.video import Image, read_image, read_video
+from dmsynth.pictures import read_image
+from dmsynth.video import Image, read_video
 from dmsynth.workspace import LARGEST, Workspace
 
 _ASSETS = {

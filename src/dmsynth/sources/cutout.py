@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
 from dmsynth.errors import DmsynthError
+from dmsynth.pictures import read_image
 from dmsynth.portrait import PORTRAIT_CONSENT, default_portrait
 from dmsynth.progress import progress
 from dmsynth.sources.photo import identity
 from dmsynth.trackers import Tracker, check_landmarks, why_unusable
-from dmsynth.video import Image, read_image, to_grey
+from dmsynth.video import Image, to_grey
 
 WALL = (640, 480)  # width, height in pixels (3.1.1)
 FACE = (152, 200)

@@ -13,11 +13,12 @@ import numpy as np
 from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
+from dmsynth.pictures import read_image
 from dmsynth.portrait import PORTRAIT_CONSENT, default_portrait
 from dmsynth.progress import progress
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.trackers import Face, Tracker, check_landmarks, face_labels, why_unusable
-from dmsynth.video import Image, fit, read_image
+from dmsynth.video import Image, fit
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
 _POSED_WIDTH = 224  # pixels, at least
