@@ -153,6 +153,24 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
+def already_made(path: Path, recipe: Mapping[str, Any]) -> Dataset | None:
+    """The finished dataset at ``path`` if it was made by the same ``recipe``; None where nothing is.
+
+    ``DmsynthError`` where something else is: it is never written over.
+    """
+    if path.is_file():
+        raise DmsynthError(f"{path}: is a file; the folder to make comes first, then what it is made of")
+    if not path.exists():
+        return None
+    if (path / "manifest.json").is_file():
+        dataset = open_dataset(path)
+        if dataset.manifest["recipe"] == json.loads(json.dumps(dict(recipe))):
+            console.print(f"{path}: is there already, made of the same input")
+            return dataset
+        raise DmsynthError(f"{path}: holds another dataset; give another name")
+    raise DmsynthError(f"{path}: exists already and is no dataset; give another name")
+
+
 class DatasetWriter:
     """Builds a dataset record by record; made again with the same recipe it goes on where an earlier one stopped.
 
@@ -169,7 +187,7 @@ class DatasetWriter:
         self.recipe = dict(recipe)
         begun_as = json.loads(json.dumps({"format": FORMAT, **self.recipe}))
         if path.exists():
-            raise DmsynthError(f"{path}: exists already; give another name or remove it first")
+            raise DmsynthError(f"{path}: exists already; give another name")
         self._partial = partial_path(path)
         self.records: list[dict[str, Any]] = []
         job = self._partial / "job.json"

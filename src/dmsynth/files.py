@@ -11,7 +11,7 @@ import platform
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,6 +83,25 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from None  # an open file's error names nothing
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path) -> None:
+    """Before long work: raise unless a file can be written at ``path``, whose folder is made if need be.
+
+    ``DmsynthError`` for a folder, or a ``~`` that no shell replaced; ``OSError`` where the system does not allow it.
+    """
+    if path.parts[:1] and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
+        raise DmsynthError(f"{path}: no shell replaced the ~ (it does after a blank: --out ~/…); give the whole path")
+    if path.is_dir():
+        raise DmsynthError(f"{path}: is a folder; give a file's name in it")
+    trial = temporary_beside(path)
+    try:
+        trial.touch()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with suppress(OSError):
+            trial.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

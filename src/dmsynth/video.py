@@ -142,7 +142,7 @@ def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterato
         start: float | None = None
         before = 0.0
         index, read, depth = -1, _Read(), 0
-        for index, decoded in enumerate(_decode(path, container, stream, read)):
+        for index, decoded in enumerate(_decode(path, container, stream, read, damaged)):
             if decoded.is_corrupt and not damaged:
                 raise DmsynthError(
                     f"{path}: damaged at frame {index}: a part of the picture is missing; copy or record it again"
@@ -157,6 +157,16 @@ def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterato
         if index < 0:
             raise DmsynthError(f"{path}: holds no frame that can be decoded; record or copy it again")
         _check_end(path, container, stream, read)
+
+
+def check_crop(path: Path, info: VideoInfo, crop: tuple[int, int, int, int]) -> None:
+    """Raise ``DmsynthError`` unless the crop (left, top, width, height in pixels) lies inside the upright video."""
+    left, top, width, height = crop
+    if min(left, top) < 0 or min(width, height) < 1 or left + width > info.width or top + height > info.height:
+        raise DmsynthError(
+            f"{path}: the crop {left},{top},{width},{height} leaves the frame of {info.width}×{info.height}; "
+            "give left,top,width,height inside it"
+        )
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -220,14 +230,16 @@ def _check_end(path: Path, container: av.container.InputContainer, stream: av.Vi
 
 
 def _decode(
-    path: Path, container: av.container.InputContainer, stream: av.VideoStream, read: _Read
+    path: Path, container: av.container.InputContainer, stream: av.VideoStream, read: _Read, damaged: bool = False
 ) -> Iterator[av.VideoFrame]:
-    """The stream's frames, and in ``read`` how far the file was read."""
+    """The stream's frames, and in ``read`` how far the file was read. ``damaged``: go on behind what is lost."""
     done = 0
     try:
         for packet in container.demux():
             read.count(packet, stream)
-            if packet.stream is stream:
+            if packet.stream is not stream:
+                continue
+            with suppress(av.error.InvalidDataError) if damaged and done else nullcontext():
                 for frame in packet.decode():
                     if isinstance(frame, av.VideoFrame):
                         yield frame

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
+from dmsynth.dataset import Dataset, DatasetWriter, already_made, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.pictures import read_image
 from dmsynth.portrait import PORTRAIT_CONSENT, default_portrait
@@ -156,6 +156,9 @@ def make_position_dataset(
     name = photo.name if photo else "astronaut"
     cutout = cut_out(picture, tracker, str(photo or name))
     recipe, consent = position_recipe(photo, tracker, frames, size, seed), None if photo else PORTRAIT_CONSENT
+    made = already_made(out, recipe)
+    if made is not None:
+        return made
     writer = DatasetWriter(out, recipe, (size[1], size[0]), consent)
     with progress(f"placing {name}", frames, writer.done) as advance:
         for number in range(writer.done, frames):

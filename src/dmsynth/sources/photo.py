@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, split_at_random
+from dmsynth.dataset import Dataset, DatasetWriter, already_made, open_dataset, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
 from dmsynth.pictures import read_image
@@ -89,6 +89,9 @@ def pose_photo(
     posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
     recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
     consent = consent or (None if photo else PORTRAIT_CONSENT)
+    made = already_made(out, recipe)
+    if made is not None:
+        return made
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
