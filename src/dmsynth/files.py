@@ -9,9 +9,10 @@ import json
 import os
 import platform
 import re
+import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,7 +87,7 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
 
 
 def check_output(path: Path) -> None:
-    """Before long work: raise unless a file can be written at ``path``, whose folder is made if need be.
+    """Before long work: raise unless a file can be written at ``path``, in a folder that is there or can be made.
 
     ``DmsynthError`` for a folder, or a ``~`` that no shell replaced; ``OSError`` where the system does not allow it.
     """
@@ -94,14 +95,12 @@ def check_output(path: Path) -> None:
         raise DmsynthError(f"{path}: no shell replaced the ~ (it does after a blank: --out ~/…); give the whole path")
     if path.is_dir():
         raise DmsynthError(f"{path}: is a folder; give a file's name in it")
-    trial = temporary_beside(path)
+    there = next(folder for folder in path.absolute().parents if folder.exists())
     try:
-        trial.touch()
+        with tempfile.TemporaryFile(dir=there):
+            pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        with suppress(OSError):
-            trial.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:
