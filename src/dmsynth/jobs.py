@@ -27,6 +27,7 @@ from typing import IO, Any
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import read_json, write_json
+from dmsynth.parallel import PARENT
 from dmsynth.progress import ENVIRONMENT
 
 _PATIENCE = 20.0  # seconds that a job has to end by itself when it is told to
@@ -182,7 +183,7 @@ def _lead(folder: Path, lock: int) -> int:
     signal.signal(signal.SIGINT, lambda *_: None)  # for the command; this process writes down how it ended
     state = read_json(folder / "state.json") | {"leader": os.getpid()}
     write_json(folder / "state.json", state)
-    environment = os.environ | {ENVIRONMENT: str(folder / "progress.json"), "COLUMNS": "200"}
+    environment = os.environ | {ENVIRONMENT: str(folder / "progress.json"), "COLUMNS": "200", PARENT: str(os.getpid())}
     code = 0
     for number, command in enumerate(about["commands"]):
         if number < int(state["finished"]):

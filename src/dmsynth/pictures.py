@@ -12,9 +12,10 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from dmsynth.errors import DmsynthError
-from dmsynth.video import MOST_PIXELS, Image, depth_of, to_grey
+from dmsynth.video import Image, depth_of, to_grey
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "HEIF")
+_MOST_PIXELS = 64_000_000  # a few hundred kilobytes can unfold into gigabytes
 _UNDER = (255, 255, 255)  # what shows through where a picture is transparent: paper
 
 
@@ -32,17 +33,17 @@ def is_picture(path: Path) -> bool:
 def read_image(path: Path, grey: bool = False) -> Image:
     """Read a picture as RGB (h, w, 3), or grey (h, w), uint8: turned as its EXIF says, transparent parts on white.
 
-    ``DmsynthError`` if it is none, is damaged, or has more than ``MOST_PIXELS``.
+    ``DmsynthError`` if it is none, is damaged, or has more than ``_MOST_PIXELS``.
     """
     if not path.is_file():
         raise DmsynthError(f"{path}: no such picture; check the path")
     try:
         with _opened(path) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+            if picture.width * picture.height > _MOST_PIXELS:
                 raise PIL.Image.DecompressionBombError
             image = _as_rgb(PIL.ImageOps.exif_transpose(picture))
     except PIL.Image.DecompressionBombError:
-        raise DmsynthError(f"{path}: has more than {MOST_PIXELS // 10**6} million pixels; make it smaller") from None
+        raise DmsynthError(f"{path}: has more than {_MOST_PIXELS // 10**6} million pixels; make it smaller") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         known = is_picture(path)
         raise DmsynthError(
