@@ -233,6 +233,7 @@ def train(
         raise DmsynthError(f"--latent {latent}: {model} has no latent vector; leave the option out")
     if settings.latent is not None and settings.latent < space.size:
         raise DmsynthError(f"--latent {settings.latent}: must hold the {space.size} controls {', '.join(space.names)}")
+    dataset.check_frames()
     codes = space.encode(values)
     carried, sources = Carried(), np.array([nearest_to_neutral(values, frames)])
     if recipe.carries:

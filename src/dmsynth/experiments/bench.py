@@ -25,7 +25,7 @@ from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.parallel import ahead, cores, map_ordered
 from dmsynth.portrait import default_portrait
 from dmsynth.progress import console
-from dmsynth.sources.photo import PoseRange, posed_dataset, prepare
+from dmsynth.sources.photo import PoseRange, pose_photo, prepare
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.swapping import OBJECTIVES
 from dmsynth.trackers import Tracker
@@ -81,7 +81,7 @@ def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE
         "machine": describe_machine(),
     }
     if race_seconds:
-        dataset = posed_dataset(folder / "dataset", None, tracker, RACE_FRAMES, SIZE, PoseRange(), seed=0)
+        dataset = pose_photo(folder / "dataset", None, tracker, RACE_FRAMES, SIZE, PoseRange(), seed=0)
         result["race"] = race(dataset, folder / "race", tracker, race_seconds)
     return result
 

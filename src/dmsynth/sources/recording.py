@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.dataset import Dataset, DatasetWriter, split_by_time
+from dmsynth.dataset import Dataset, DatasetWriter, finished_dataset, split_by_time
 from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
 from dmsynth.parallel import map_ordered
@@ -51,7 +51,7 @@ def import_recordings(
     same call goes on where it was.
 
     Args:
-        out: the dataset's folder; must not exist.
+        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
         videos: the recordings.
         tracker: who measures; thread-safe (``TrackerPool``).
         size: width, height of the frames, each divisible by 16; by default the first video's shape at the area
@@ -80,6 +80,9 @@ def import_recordings(
         "tracker": tracker.name,
         "widened": widened,
     }
+    made = finished_dataset(out, recipe, consent)
+    if made is not None:
+        return made
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
     try:
         samples = _samples(videos, size, crop, colour, skip=writer.done)
