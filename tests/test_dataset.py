@@ -192,22 +192,6 @@ def test_two_imports_do_not_share_a_folder_and_strangers_are_left_alone(
     assert (tmp_path / "me.partial" / "thesis.doc").exists()
 
 
-def test_frames_that_the_disk_lost_are_made_again(tmp_path: Path) -> None:
-    frames = np.arange(5 * 16, dtype=np.uint8).reshape(5, 4, 4)
-    writer = DatasetWriter(tmp_path / "dataset", {"kind": "test"}, (4, 4))
-    for number, frame in enumerate(frames):
-        writer.keep(frame, {"frame": number})
-    writer._journal.close()
-    file = partial_path(tmp_path / "dataset") / "frames.npy"
-    file.write_bytes(file.read_bytes()[:-20])  # a power cut: labels of five frames, pixels of three and a bit
-    again = DatasetWriter(tmp_path / "dataset", {"kind": "test"}, (4, 4))
-    assert again.done == 3
-    for number in range(again.done, 5):
-        again.keep(frames[number], {"frame": number})
-    dataset = again.finish(np.array(["train"] * 5))
-    assert np.array_equal(dataset.frames, frames)
-
-
 def test_another_recipe_starts_anew(tmp_path: Path, tracker: Tracker, face_video: Path) -> None:
     out = tmp_path / "dataset"
     with pytest.raises(KeyboardInterrupt):

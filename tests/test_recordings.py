@@ -73,12 +73,14 @@ def test_a_finished_import_asked_for_again_is_no_error(tmp_path: Path, face_vide
     made = open_dataset(tmp_path / "data").sha256
     again = dmsynth(*command)
     assert (
-        again.returncode == 0 and "is there already" in again.stderr and open_dataset(tmp_path / "data").sha256 == made
+        again.returncode == 0 and "is made already" in again.stderr and open_dataset(tmp_path / "data").sha256 == made
     )
     other = fails(dmsynth(*command, "--size", "128x96"))
-    assert "data: holds another dataset; give another name" in other
+    assert "data: exists already, and is not what was asked for" in other
     forgotten = fails(dmsynth("dataset", "recording", face_video, face_video))
-    assert "turning.mp4: is a file; the folder to make comes first" in forgotten and face_video.is_file()
+    assert (
+        "turning.mp4: is a file; the first name is that of the dataset's folder" in forgotten and face_video.is_file()
+    )
 
 
 def test_a_name_that_is_no_text_is_imported(tmp_path: Path, face_video: Path, tracker: Tracker) -> None:

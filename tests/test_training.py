@@ -25,7 +25,7 @@ from dmsynth.batches import Batches
 from dmsynth.callbacks import Plateau
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
-from dmsynth.files import lock
+from dmsynth.files import lock, temporary_beside
 from dmsynth.models import RECIPES
 from dmsynth.models.autoencoder import Autoencoder
 from dmsynth.models.face_file import read_face
@@ -243,6 +243,18 @@ def test_a_run_folder_belongs_to_one_training(face_file: Path, photo_dataset: Da
     with pytest.raises(DmsynthError, match="--precision half: give 32-true or bf16-mixed"):
         train(photo_dataset, tmp_path / "new", precision="half", steps=1)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_run_is_named_and_one_that_was_never_begun_is_begun(photo_dataset: Dataset, tmp_path: Path) -> None:
+    note = tmp_path / "run" / "run.json"
+    note.parent.mkdir()
+    for content in ("", "{", "[]", "7", '{"settings": 3}', "[" * 10**5):
+        note.write_text(content)
+        with pytest.raises(DmsynthError, match=r"run\.json: .*choose another folder or remove it"):
+            train(photo_dataset, tmp_path / "run", base_channels=2, steps=1)
+    note.unlink()
+    temporary_beside(note).touch()  # killed while it was written; its number is another process's by now
+    assert train(photo_dataset, tmp_path / "run", base_channels=2, steps=1).is_file()
 
 
 def test_two_trainings_do_not_share_a_folder(photo_dataset: Dataset, tmp_path: Path) -> None:

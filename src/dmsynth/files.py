@@ -46,6 +46,11 @@ def remove_leftovers(folder: Path, stem: str | None = None) -> list[Path]:
     return removed
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds anything but files that were never whole."""
+    return any(not re.search(r"^\..*-\w+\.partial(\.[^.]*)?$", path.name) for path in folder.iterdir())
+
+
 def put_in_place(temporary: Path, path: Path) -> None:
     """Rename a finished file or folder onto ``path``, so that both outlast a loss of power."""
     sync(temporary)
@@ -124,14 +129,20 @@ def write_json(path: Path, content: Any, lasting: bool = True) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", lasting)
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; a missing or damaged file raises ``DmsynthError`` naming it."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a missing or damaged file raises ``DmsynthError`` naming it.
+
+    For notes of our own whose entries are compared; whatever is relied on has a type and ``records.read_record``.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DmsynthError(f"{path}: no such file; check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DmsynthError(f"{path}: not valid JSON ({error}); make it again") from None
+    except (ValueError, RecursionError) as error:
+        raise DmsynthError(f"{path}: not valid JSON ({str(error)[:200]}); make it again") from None
+    if not isinstance(content, dict):
+        raise DmsynthError(f"{path}: damaged: holds no JSON object; make it again")
+    return content
 
 
 def lock(file: IO[bytes], name: Path) -> None:

@@ -264,7 +264,7 @@ def read_source(text: str) -> Image:
         raise DmsynthError(f"{text}: the frame number after @ must be a whole number from 0")
     index = int(number)
     if is_folder(path):
-        frames = open_dataset(path).frames
+        frames = open_dataset(path).check_frames().frames
         if index >= len(frames):
             raise DmsynthError(f"{path}: has frames 0 to {len(frames) - 1}, not {index}")
         return np.array(frames[index])

@@ -82,8 +82,8 @@ class Workspace:
 
     def job(self, name: str | None) -> Job | None:
         """A job by its folder's name; None if there is none."""
-        known = name is not None and slug(name) == name and (self.root / "jobs" / name / "job.json").is_file()
-        return Job(self.root / "jobs" / str(name)) if known else None
+        known = name is not None and slug(name) == name
+        return next((job for job in find_jobs(self.root / "jobs") if known and job.folder.name == name), None)
 
     def jobs(self, kind: str) -> list[Job]:
         """The jobs of a kind, the newest first."""

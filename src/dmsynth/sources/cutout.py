@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.dataset import Dataset, DatasetWriter, already_made, split_at_random
+from dmsynth.dataset import Dataset, DatasetWriter, finished_dataset, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.pictures import read_image
 from dmsynth.portrait import PORTRAIT_CONSENT, default_portrait
@@ -141,7 +141,7 @@ def make_position_dataset(
     call goes on.
 
     Args:
-        out: the dataset's folder; must not exist.
+        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
         photo: a portrait of one person; by default ``default_portrait``.
         tracker: finds the outline of the face, once.
         frames: how many positions to draw.
@@ -152,13 +152,13 @@ def make_position_dataset(
         DmsynthError: a picture that cannot be read or does not show exactly one whole face; another shape.
     """
     layout = Layout(*size)
+    recipe, consent = position_recipe(photo, tracker, frames, size, seed), None if photo else PORTRAIT_CONSENT
+    made = finished_dataset(out, recipe, consent)
+    if made is not None:
+        return made
     picture = read_image(photo) if photo else default_portrait()
     name = photo.name if photo else "astronaut"
     cutout = cut_out(picture, tracker, str(photo or name))
-    recipe, consent = position_recipe(photo, tracker, frames, size, seed), None if photo else PORTRAIT_CONSENT
-    made = already_made(out, recipe)
-    if made is not None:
-        return made
     writer = DatasetWriter(out, recipe, (size[1], size[0]), consent)
     with progress(f"placing {name}", frames, writer.done) as advance:
         for number in range(writer.done, frames):

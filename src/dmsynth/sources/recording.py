@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.dataset import Dataset, DatasetWriter, already_made, split_by_time
+from dmsynth.dataset import Dataset, DatasetWriter, finished_dataset, split_by_time
 from dmsynth.errors import DmsynthError
 from dmsynth.files import sha256_of
 from dmsynth.identity import Watch
@@ -55,7 +55,7 @@ def import_recordings(
     by blocks of time. Interrupted, the same call goes on where it was.
 
     Args:
-        out: the dataset's folder; must not exist, or hold what this call makes.
+        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
         videos: the recordings.
         tracker: who measures; thread-safe (``TrackerPool``).
         size: width, height of the frames, each divisible by 16; by default the first video's shape at the area
@@ -85,7 +85,7 @@ def import_recordings(
         "tracker": tracker.name,
         "widened": widened,
     }
-    made = already_made(out, recipe)
+    made = finished_dataset(out, recipe, consent)
     if made is not None:
         return made
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
