@@ -127,6 +127,16 @@ def steer(
     longest_gap: Annotated[
         float, typer.Option(min=0, help="Seconds without a usable face that are bridged; longer ones are refused.")
     ] = 0.5,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="What a table's columns are: time=NAME,yaw=NAME,…; a minus before a NAME changes its sign. "
+            "Default: what is certain by their names."
+        ),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="What a table's numbers are: rad or deg, and s or ms, such as rad,ms.")
+    ] = None,
     renderer: RendererName = "face",
     liveportrait: LivePortraitFolder = None,
     tracker: TrackerName = "auto",
@@ -136,6 +146,7 @@ def steer(
     """Render a face along a trajectory."""
     from dmsynth.driving import Driving, as_source, fitted, read_trajectory
     from dmsynth.steering import keep_inputs, read_source, steer_to_video
+    from dmsynth.tables import Columns
     from dmsynth.trackers import open_tracker
 
     if strict + clip + fit > 1:
@@ -143,6 +154,7 @@ def steer(
     one_of(source, one_source)
     spec = face_spec(renderer, face, liveportrait, source, tracker, tracker_model, device)
     how = Driving(driving, neutral, smooth, longest_gap)
+    told = Columns.parse(columns, unit)
     if renderer == "liveportrait-driven" and (strict or clip or fit or how != Driving() or frame_rate != 25):
         raise DmsynthError(
             "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
@@ -164,7 +176,9 @@ def steer(
         if space.name == "rotation":
             frame, begin = as_source(frame, source, steerable, open_tracker(tracker, tracker_model))
             at = begin
-    motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin)
+    motion = read_trajectory(
+        trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin, told
+    )
     motion = motion.first(seconds, trajectory) if seconds else motion
     if fit:
         motion, share = fitted(motion, space, coverage)
