@@ -108,7 +108,7 @@ def test_openface_is_read_with_its_own_signs_and_order(tmp_path: Path) -> None:
 def test_what_is_not_certain_is_asked_for_with_what_there_is(tmp_path: Path) -> None:
     content = lines("t,x_head,y_head,z_head", values=np.radians(ANGLES))
     with pytest.raises(
-        DmsynthError, match=r"it has 't', 'x_head', 'y_head', 'z_head'; say which it is, such as --columns time"
+        DmsynthError, match=r"it has 't', 'x_head', 'y_head', 'z_head'; say which it is"
     ):
         read(tmp_path / "a.csv", content)
     motion = read(tmp_path / "a.csv", content, "time=t,pitch=x_head,yaw=-y_head", "rad")
