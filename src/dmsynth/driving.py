@@ -7,6 +7,7 @@ source's (*relative*), so that a driver who sits askew does not make the face si
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,14 +21,17 @@ from numpy.typing import NDArray
 from dmsynth.controls import ControlSpace
 from dmsynth.coverage import Coverage
 from dmsynth.errors import DmsynthError
+from dmsynth.files import is_file
 from dmsynth.progress import console, progress
 from dmsynth.steering import SteerableFace
+from dmsynth.tables import Columns, read_motion_table
 from dmsynth.trackers import Face, Tracker, face_columns, how_to_crop, track_to_table
-from dmsynth.trajectory import TABLE_SUFFIXES, Trajectory, from_table, parse_motions, read_table
+from dmsynth.trajectory import TABLE_SUFFIXES, Trajectory, from_table, is_motions, parse_motions
 from dmsynth.video import Frame, Image, check_crop, fit, probe_video, read_video
 
 MODES = ("absolute", "relative")
 NEUTRALS = ("first", "typical")
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # of a file's name, and of no motion
 _ORDER = 2  # of the polynomials that smooth
 _TURNED_AWAY = 0.1  # confidence: nearly twice as far from any training pose as covered
 _ALIKE = 0.1  # of a head's size: as near to where the training has it as need be
@@ -68,32 +72,39 @@ def read_trajectory(
     open_tracker: Callable[[], Tracker],
     driving: Driving | None = None,
     source_pose: NDArray[np.float64] | None = None,
+    columns: Columns | None = None,
 ) -> Trajectory:
     """The trajectory that ``text`` names, for the controls of ``space``.
 
-    A name ending in .csv or .parquet is read as a table, another existing file or a name with an ending as a driving
-    video, which is tracked frame by frame; anything else is motions (``dmsynth.trajectory``). Of a driving video, and
-    of a table that ``dmsynth track`` wrote, ``drive`` makes the command.
+    A name ending in .csv or .parquet is read as a table (``dmsynth.tables``), another existing file or a name with an
+    ending as a driving video, which is tracked frame by frame; anything else is motions (``dmsynth.trajectory``). Of a
+    driving video, and of a table that ``dmsynth track`` or OpenFace wrote, ``drive`` makes the command.
 
     Args:
+        columns: what the user says of a table's columns.
         source_pose: (k,) where relative driving begins, in the order of ``space``; by default at rest.
 
     Raises:
         DmsynthError: as ``drive``; relative driving without a driver; a table or motion that cannot be read.
     """
     driving = driving or Driving()
-    path = Path(text)
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        table = read_table(path)
+    if is_motions(text) and not is_file(text):
+        table = None
+    elif Path(text).suffix.lower() in TABLE_SUFFIXES:
+        table = read_motion_table(Path(text), space.names, columns)
         if "found" in table.columns:
             return drive(table, space, text, driving, source_pose)
-    elif path.is_file() or ("=" not in text and path.suffix and " " not in text):
-        return drive(track_video(path, open_tracker(), driving.crop), space, text, driving, source_pose)
+    elif is_file(text):
+        return drive(track_video(Path(text), open_tracker(), driving.crop), space, text, driving, source_pose)
+    elif _ENDING.search(text):
+        raise DmsynthError(f"{text}: no such file; give motions, a .csv or .parquet table, or a driving video")
+    else:
+        table = None
     if driving.mode == "relative":
         raise DmsynthError(
             f"{text}: has no driver; --driving relative takes a driving video or a table of dmsynth track"
         )
-    if path.suffix.lower() in TABLE_SUFFIXES:
+    if table is not None:
         return from_table(table, space.names, text)
     rest = {control.name: control.at_rest for control in space.controls}
     return parse_motions(text, space.names, frame_rate, rest)

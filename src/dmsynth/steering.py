@@ -363,6 +363,8 @@ def keep_inputs(out: Path, inputs: Sequence[str | Path | None]) -> None:
             None count for nothing. An ``@`` may as well be part of a file's name, so either reading is protected.
             Of an input folder every file in it is.
     """
+    if not out.name:
+        raise DmsynthError(f"{out}: is a folder; give the output a name")
     written = [path for path in (out, out.with_suffix(".parquet"), sidecar_of(out)) if path.name]
     named = [str(name) for name in inputs if name]
     read = [Path(each) for name in named for each in (name, name.rpartition("@")[0]) if each]

@@ -135,6 +135,16 @@ def steer(
         float, typer.Option(min=0, help="Seconds without a usable face that are bridged; longer ones are refused.")
     ] = 0.5,
     crop: Crop = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="What a table's columns are: time=NAME,yaw=NAME,…; a minus before a NAME changes its sign. "
+            "Default: what is certain by their names."
+        ),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="What a table's numbers are: rad or deg, and s or ms, such as rad,ms.")
+    ] = None,
     renderer: RendererName = "face",
     liveportrait: LivePortraitFolder = None,
     tracker: TrackerName = "auto",
@@ -145,6 +155,7 @@ def steer(
     from dmsynth.driving import Driving, as_source, fitted, read_trajectory
     from dmsynth.files import check_output
     from dmsynth.steering import keep_inputs, read_source, steer_to_video
+    from dmsynth.tables import Columns
     from dmsynth.trackers import open_tracker
 
     if strict + clip + fit > 1:
@@ -152,6 +163,7 @@ def steer(
     one_of(source, one_source)
     spec = face_spec(renderer, face, liveportrait, source, tracker, tracker_model, device)
     how = Driving(driving, neutral, smooth, longest_gap, crop_of(crop))
+    told = Columns.parse(columns, unit)
     if renderer == "liveportrait-driven" and (strict or clip or fit or how != Driving() or frame_rate != 25):
         raise DmsynthError(
             "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
@@ -174,7 +186,9 @@ def steer(
         if space.name == "rotation":
             frame, begin = as_source(frame, source, steerable, open_tracker(tracker, tracker_model))
             at = begin
-    motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin)
+    motion = read_trajectory(
+        trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin, told
+    )
     motion = motion.first(seconds, trajectory) if seconds else motion
     if fit:
         motion, share = fitted(motion, space, coverage)
