@@ -82,7 +82,7 @@ def test_a_page_names_nothing_outside(page_folder: Path) -> None:
     for name in ("index.html", "steerer.js", "steerer.css", "static.js"):
         assert not re.search(r"https?://|//cdn", (page_folder / name).read_text("utf-8")), name
     page = (page_folder / "index.html").read_text("utf-8")
-    assert "Synthetic: no recording" in page and "Consent: none recorded" in page
+    assert "Synthetic: no recording" in page and "Consent: public domain: Eileen Collins" in page
     export_web(load_face(Path("starter")), page_folder, "starter")  # an earlier export is replaced
 
 
