@@ -38,17 +38,28 @@ def cockpit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cockpit]:
 
 
 @pytest.fixture
-def page(cockpit: Cockpit) -> Iterator[Any]:
-    """The page, with the starter face on it. No request leaves this machine."""
+def client(cockpit: Cockpit) -> Iterator[httpx.Client]:
+    with cockpit.client() as client:
+        yield client
+
+
+@pytest.fixture
+def page(cockpit: Cockpit, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The page, with the starter face on it. No request leaves this machine, and the page's policy hinders nothing."""
     with browser_page() as page:
         asked: list[str] = []
+        hindered: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(cockpit.address)
+        page.on("console", lambda said: hindered.append(said.text))
+        page.goto(cockpit.way_in)
         page.wait_for_selector("#cockpit-steer .steerer-canvas", timeout=30_000)
         page.wait_for_function(f"{STEER}.painted.length > 0")
+        assert "token" not in page.url
         yield page
         ours = (cockpit.address, cockpit.address.replace("http", "ws"), "data:", "blob:", "about:")
         assert [url for url in asked if not url.startswith(ours)] == []
+        if request.function is not test_nothing_in_a_title_is_loaded:
+            assert [text for text in hindered if "Security Policy" in text] == []
 
 
 def open_tab(page: Any, name: str) -> None:
@@ -133,7 +144,7 @@ def test_a_source_of_ones_own_and_another_face_beside(page: Any, tmp_path: Path,
 
 def test_two_pages_do_not_mix(page: Any, cockpit: Cockpit) -> None:
     other = page.context.browser.new_context().new_page()
-    other.goto(cockpit.address)
+    other.goto(cockpit.way_in)
     other.wait_for_function("window.dmsynthCockpit?.steer?.steerer?.painted.length > 0", timeout=30_000)
     page.get_by_label("yaw in degrees").fill("22")
     other.get_by_label("yaw in degrees").fill("-22")
@@ -266,7 +277,7 @@ def test_a_training_outlives_the_server_and_is_found_again(tmp_path: Path, face_
     imported = dmsynth("dataset", "recording", root / "datasets" / "me", face_video, "--size", "96x80", "--no-widen")
     assert imported.returncode == 0, imported.stderr
     with running_cockpit(root) as first, browser_page() as page:
-        page.goto(first.address)
+        page.goto(first.way_in)
         open_tab(page, "Faces")
         choose(page, "cockpit-dataset", "me")
         page.wait_for_function("document.body.innerText.includes('Left out:')")
@@ -277,7 +288,7 @@ def test_a_training_outlives_the_server_and_is_found_again(tmp_path: Path, face_
     (job,) = find_jobs(root / "jobs")
     assert job.state == "running"
     with running_cockpit(root) as second, browser_page() as page:
-        page.goto(second.address)
+        page.goto(second.way_in)
         open_tab(page, "Faces")  # the training is there, without being looked for
         page.wait_for_function("document.body.innerText.includes('can be steered now')", timeout=120_000)
     assert (root / "trainings" / "me" / "face.safetensors").is_file()
@@ -290,7 +301,7 @@ def test_an_import_outlives_the_server_stops_and_goes_on(tmp_path: Path, face_vi
         for frame in [frame.image for frame in read_video(face_video)] * 8:
             video.write(frame)
     with running_cockpit(root) as first, browser_page() as page:
-        page.goto(first.address)
+        page.goto(first.way_in)
         open_tab(page, "Faces")
         page.set_input_files("#cockpit-recordings input[type=file]", long)
         page.wait_for_function("document.querySelector('#cockpit-recordings').innerText.includes('turning')")
@@ -299,7 +310,7 @@ def test_an_import_outlives_the_server_stops_and_goes_on(tmp_path: Path, face_vi
         page.wait_for_function("document.body.innerText.includes('Importing turning')", timeout=30_000)
         first.kill()
     with running_cockpit(root) as second, browser_page() as page:
-        page.goto(second.address)
+        page.goto(second.way_in)
         open_tab(page, "Faces")
         page.wait_for_function("document.body.innerText.includes('Importing turning')", timeout=30_000)
         page.locator("#cockpit-stop-import").click()
@@ -312,26 +323,53 @@ def test_an_import_outlives_the_server_stops_and_goes_on(tmp_path: Path, face_vi
 # ------------------------------------------------------------------------------------------------- harm
 
 
-def test_other_sites_and_names_are_refused(cockpit: Cockpit) -> None:
-    host = cockpit.address.removeprefix("http://")
-    assert httpx.get(cockpit.address).status_code == 200
+def test_nobody_without_the_token_comes_in(cockpit: Cockpit) -> None:
+    """Another user of this machine, who can reach the port as well as its owner can."""
+    asked = [
+        ("GET", "/"), ("GET", "/config"), ("GET", "/api/faces"), ("POST", "/api/source"), ("GET", "/own/cockpit.js"),
+        ("GET", "/files/results/x/report.html"), ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/queue/data"),
+        ("POST", "/gradio_api/upload"), ("GET", "/gradio_api/info"), ("GET", "/no-such-route"), ("GET", "/?token="),
+        ("GET", "/?token=wrong"), ("GET", f"/config?{cockpit.way_in.partition('?')[2]}"), ("GET", "/theme.css"),
+    ]  # fmt: skip
+    for cookie in ("", "dmsynth=x", cockpit.cookie["Cookie"][:-1], cockpit.cookie["Cookie"].partition("=")[2]):
+        for method, path in asked:
+            answer = httpx.request(method, cockpit.address + path, headers={"Cookie": cookie})
+            assert answer.status_code == 401 and "Set-Cookie" not in answer.headers, path
+            assert answer.text == "open the address that dmsynth cockpit printed: it holds a token"
+
+    async def steer() -> None:
+        async with websockets.connect(f"{cockpit.address.replace('http', 'ws')}/live"):
+            pass
+
+    with pytest.raises(InvalidStatus, match="403"):
+        asyncio.run(steer())
+    let_in = httpx.get(cockpit.way_in)
+    cookie = let_in.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "token" not in let_in.text
+    token = cockpit.way_in.partition("=")[2]
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert len(token) > 40 and not any(token.encode() in command for command in commands), "as ps shows it"
+
+
+def test_other_sites_and_names_are_refused(cockpit: Cockpit, client: httpx.Client) -> None:
+    assert client.get("/").status_code == 200
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Host": "evil.example:80"}):
-        assert httpx.get(cockpit.address, headers=headers).status_code == 403
-        assert httpx.post(f"{cockpit.address}/api/source", headers=headers, content=b"x").status_code == 403
+        assert client.get("/", headers=headers).status_code == 403
+        assert client.post("/api/source", headers=headers, content=b"x").status_code == 403
     embedded = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}
-    assert httpx.get(f"{cockpit.address}/api/source?face=starter&number=0", headers=embedded).status_code == 403
+    assert client.get("/api/source?face=starter&number=0", headers=embedded).status_code == 403
     followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}
-    assert httpx.get(cockpit.address, headers=followed).status_code == 200
+    assert client.get("/", headers=followed).status_code == 200
 
     async def from_elsewhere() -> None:
-        async with websockets.connect(f"ws://{host}/live", origin="http://evil.example"):  # type: ignore[arg-type]
+        async with cockpit.line(origin="http://evil.example"):
             pass
 
     with pytest.raises(InvalidStatus):
         asyncio.run(from_elsewhere())
 
 
-def test_no_route_leads_outside_the_workspace(cockpit: Cockpit) -> None:
+def test_no_route_leads_outside_the_workspace(cockpit: Cockpit, client: httpx.Client) -> None:
     secret = cockpit.root.parent / "secret.html"
     secret.write_text("TOP SECRET")
     for kind in ("results", "trainings"):
@@ -352,7 +390,8 @@ def test_no_route_leads_outside_the_workspace(cockpit: Cockpit) -> None:
     host, port = cockpit.address.removeprefix("http://").split(":")
     for path in paths:  # as written: clients tidy paths up
         with socket.create_connection((host, int(port)), timeout=20) as line:
-            line.sendall(f"GET /{path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            asked = f"GET /{path} HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cockpit.cookie['Cookie']}\r\n"
+            line.sendall(f"{asked}Connection: close\r\n\r\n".encode())
             answer = b""
             while part := line.recv(65_536):
                 answer += part
@@ -360,51 +399,49 @@ def test_no_route_leads_outside_the_workspace(cockpit: Cockpit) -> None:
         assert status in (400, 403, 404, 405, 422), f"{path}: {status}"
         assert b"TOP SECRET" not in answer and b"root:" not in answer, path
     for name in ("../secret", "/etc/passwd", "starter/../../secret"):
-        assert httpx.get(f"{cockpit.address}/api/face", params={"name": name}).status_code == 404
-        assert httpx.get(f"{cockpit.address}/api/source", params={"face": name, "number": 0}).status_code == 404
-    assert httpx.get(f"{cockpit.address}/api/source", params={"face": "starter", "number": -1}).status_code == 404
+        assert client.get("/api/face", params={"name": name}).status_code == 404
+        assert client.get("/api/source", params={"face": name, "number": 0}).status_code == 404
+    assert client.get("/api/source", params={"face": "starter", "number": -1}).status_code == 404
 
 
-def test_no_field_leads_outside_the_workspace(cockpit: Cockpit) -> None:
+def test_no_field_leads_outside_the_workspace(cockpit: Cockpit, client: httpx.Client) -> None:
     """Every function that the page can call, called as somebody with a program of their own would."""
     outside = cockpit.root.parent / "outside"
     outside.mkdir()
     for name in ("run.json", "manifest.json", "results.json", "report.html", "job.json", "face.safetensors", "x.yaml"):
         (outside / name).write_text('{"secret": "TOP SECRET"}')
-    config = httpx.get(f"{cockpit.address}/config").json()
+    config = client.get("/config").json()
     kinds = {each["id"]: each["type"] for each in config["components"]}
     calls = [each for each in config["dependencies"] if each["backend_fn"]]
     assert len(calls) > 20
 
-    def call(number: int, data: list[Any], session: str) -> str:
-        wish = {"fn_index": number, "data": data, "session_hash": session, "event_data": None, "trigger_id": None}
-        asked = httpx.post(f"{cockpit.address}/gradio_api/queue/join", json=wish, timeout=30)
-        if asked.status_code != 200:
-            return asked.text
-        said, address = "", f"{cockpit.address}/gradio_api/queue/data"
-        with httpx.stream("GET", address, params={"session_hash": session}, timeout=60) as stream:
+    def answers(wishes: list[tuple[int, list[Any]]], session: str) -> list[str]:
+        """What is answered to wishes that are asked for all at once, in their order."""
+        said: dict[str, str] = {}
+        for number, data in wishes:
+            wish = {"fn_index": number, "data": data, "session_hash": session, "event_data": None, "trigger_id": None}
+            asked = client.post("/gradio_api/queue/join", json=wish)
+            said[asked.json()["event_id"]] = ""
+        with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
             for line in stream.iter_lines():
-                said += line
-                if "process_completed" in line or "unexpected_error" in line:
-                    break
-        return said
+                if (told := json.loads(line.removeprefix("data:") or "{}")).get("event_id") in said:
+                    said[told["event_id"]] += line
+        return list(said.values())
 
     places = ("../../outside", str(outside), "../outside/x.yaml", f"{outside}/x.yaml", f"{outside}/face.safetensors")
     for place in (*places, "/etc/passwd"):
         file = {"path": place, "meta": {"_type": "gradio.FileData"}}
         for several in (False, True):
             fields = {"file": [file] if several else file, "dropdown": place, "textbox": place, "state": place}
-            for each in calls:
-                if several and "file" not in [kinds[which] for which in each["inputs"]]:
-                    continue
-                data = [fields.get(kinds[which]) for which in each["inputs"]]
-                answer = call(each["id"], data, f"{place}-{each['id']}-{several}")
+            asked = [each for each in calls if not several or "file" in [kinds[which] for which in each["inputs"]]]
+            wishes = [(each["id"], [fields.get(kinds[which]) for which in each["inputs"]]) for each in asked]
+            for each, answer in zip(asked, answers(wishes, f"{place}-{several}"), strict=True):
                 assert "process_completed" in answer, (each["api_name"], place, answer)
                 assert "TOP SECRET" not in answer and "Traceback" not in answer, (each["api_name"], place)
     kept = [path for path in cockpit.root.rglob("*") if path.is_file() and not path.is_symlink()]
     assert [path for path in kept if b"TOP SECRET" in path.read_bytes() or path.name == "passwd"] == []
     assert {path.name for path in cockpit.root.parent.iterdir()} <= {"work", "outside", "secret.html"}
-    assert httpx.get(cockpit.address).status_code == 200
+    assert client.get("/").status_code == 200
 
 
 def test_nothing_in_a_title_is_loaded(page: Any, cockpit: Cockpit, tmp_path: Path) -> None:
@@ -418,32 +455,69 @@ def test_nothing_in_a_title_is_loaded(page: Any, cockpit: Cockpit, tmp_path: Pat
     page.set_input_files("#cockpit-scenario-file input[type=file]", bad)
     page.wait_for_function("document.querySelector('#cockpit-moves').innerText.includes('20')", timeout=20_000)
     page.wait_for_function("document.body.innerText.includes('![x](http://192.0.2.1/a.png)<img')")  # as it is
-    # the browser's own guard, for what is not thought of here
+    # the browser's own guard, for what is not thought of here: nothing is fetched from elsewhere, no script in an
+    # attribute or an element that was written into the page
     refused = page.evaluate(
-        """() => new Promise((tell) => {
-            document.addEventListener('securitypolicyviolation', (event) => tell(event.blockedURI));
-            fetch('http://192.0.2.1/').catch(() => setTimeout(() => tell('asked for'), 2000));
-        })"""
+        """async () => {
+            const told = [];
+            document.addEventListener('securitypolicyviolation', (event) => told.push(event.blockedURI));
+            const harm = document.createElement('div');
+            harm.innerHTML = '<img src="/own/x" onerror="window.harmed=2"><a href="javascript:window.harmed=3">x</a>' +
+                '<iframe srcdoc="<script>parent.harmed=4</script>"></iframe>';
+            document.body.append(harm);
+            harm.querySelector('a').click();
+            fetch('http://192.0.2.1/').catch(() => {});
+            await new Promise((done) => setTimeout(done, 500));
+            return told;
+        }"""
     )
-    assert page.evaluate("window.harmed") is None and refused.startswith("http://192.0.2.1")
+    assert page.evaluate("window.harmed") is None
+    assert refused.count("inline") >= 2 and "http://192.0.2.1/" in refused, refused
 
 
-def test_too_much_and_the_wrong_kind_are_refused(cockpit: Cockpit) -> None:
+NASTY = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"
+
+
+def test_names_in_a_face_are_text(page: Any) -> None:
+    """Faces come from others, too: a control, a unit, a name, or the consent may say anything."""
+    about = page.evaluate("fetch('/api/face?name=starter').then((answer) => answer.json())")
+    for control in about["controls"]:
+        control["name"], control["unit"] = f"{control['name']} {NASTY}", NASTY
+    about |= {"name": NASTY, "consent": NASTY, "model": NASTY, "size": ['1" onload="x', 240]}
+    page.evaluate(
+        """async ([about, name]) => {
+            const tab = window.dmsynthCockpit.steer, asked = window.fetch;
+            window.fetch = async (url, options) => String(url).startsWith('/api/face') ?
+                new Response(JSON.stringify(String(url).startsWith('/api/faces') ? ['starter', name] : about))
+                : asked(url, options);
+            await tab.list();
+            await tab.show(name);
+            tab.other.value = name;
+            await tab.guard(() => tab.beside());
+            await new Promise((done) => setTimeout(done, 300));
+        }""",
+        [about, NASTY],
+    )
+    panel = page.locator("#cockpit-steer")
+    assert NASTY in panel.locator("thead").inner_text() and NASTY in panel.locator(".steerer-help").inner_text()
+    assert panel.locator("script, [onerror], [onload]").count() == 0
+    assert page.evaluate("window.harmed") is None
+
+
+def test_too_much_and_the_wrong_kind_are_refused(cockpit: Cockpit, client: httpx.Client) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(200):
             yield bytes(2**20)
 
     try:
-        refused = httpx.post(f"{cockpit.address}/api/source", content=chunks(), timeout=60)
+        refused = client.post("/api/source", content=chunks(), timeout=60)
         assert refused.status_code == 413 and "at most 20 MB" in refused.json()["error"]
     except httpx.TransportError:
         pass  # hung up on in the middle of it
     assert not list((cockpit.root / "uploads").glob(".brought-*")), "nothing of it stays"
-    uploaded = httpx.post(
-        f"{cockpit.address}/gradio_api/upload", files={"files": ("big.mp4", bytes(200 * 2**20))}, timeout=120
-    )
+    uploaded = client.post("/gradio_api/upload", files={"files": ("big.mp4", bytes(200 * 2**20))}, timeout=120)
     assert uploaded.status_code in (400, 413)
-    assert httpx.get(cockpit.address).status_code == 200
+    assert client.get("/").status_code == 200
 
 
 def test_what_is_brought_to_the_page_is_looked_into(page: Any, cockpit: Cockpit, tmp_path: Path) -> None:
@@ -469,10 +543,10 @@ def test_what_is_brought_to_the_page_is_looked_into(page: Any, cockpit: Cockpit,
     page.wait_for_function(f"!{STEER}.busy && {STEER}.values[1] === 12")
 
 
-async def _drag(address: str, seconds: float, seed: int) -> tuple[int, list[float]]:
+async def _drag(cockpit: Cockpit, seconds: float, seed: int) -> tuple[int, list[float]]:
     """One hand that asks for picture after picture; how many came, and how long each took."""
     random, times = np.random.default_rng(seed), []
-    async with websockets.connect(f"{address.replace('http', 'ws')}/live", max_size=None) as line:
+    async with cockpit.line() as line:
         begun = time.monotonic()
         while time.monotonic() - begun < seconds:
             values = random.uniform(-15, 15, 3).round(1).tolist()
@@ -486,7 +560,7 @@ async def _drag(address: str, seconds: float, seed: int) -> tuple[int, list[floa
 
 def drag_together(cockpit: Cockpit, hands: int, seconds: float) -> list[int]:
     async def all_of_them() -> list[tuple[int, list[float]]]:
-        return await asyncio.gather(*(_drag(cockpit.address, seconds, seed) for seed in range(hands)))
+        return await asyncio.gather(*(_drag(cockpit, seconds, seed) for seed in range(hands)))
 
     done = asyncio.run(all_of_them())
     every = sorted(t for _, times in done for t in times)
@@ -495,17 +569,17 @@ def drag_together(cockpit: Cockpit, hands: int, seconds: float) -> list[int]:
     return counts
 
 
-def test_many_hands_are_served_alike(cockpit: Cockpit) -> None:
+def test_many_hands_are_served_alike(cockpit: Cockpit, client: httpx.Client) -> None:
     counts = drag_together(cockpit, 20, 4)
     assert min(counts) > 0.5 * max(counts), "nobody starves"
-    assert httpx.get(cockpit.address).status_code == 200
+    assert client.get("/").status_code == 200
 
 
 @pytest.mark.slow
-def test_many_hands_for_a_minute(cockpit: Cockpit) -> None:
+def test_many_hands_for_a_minute(cockpit: Cockpit, client: httpx.Client) -> None:
     counts = drag_together(cockpit, 20, 60)
     assert min(counts) > 0.5 * max(counts)
-    assert httpx.get(cockpit.address).status_code == 200
+    assert client.get("/").status_code == 200
 
 
 def test_nonsense_on_the_line_is_answered_with_a_sentence(cockpit: Cockpit) -> None:
@@ -518,7 +592,7 @@ def test_nonsense_on_the_line_is_answered_with_a_sentence(cockpit: Cockpit) -> N
     ]  # fmt: skip
 
     async def ask() -> list[str]:
-        async with websockets.connect(f"{cockpit.address.replace('http', 'ws')}/live") as line:
+        async with cockpit.line() as line:
             answers = []
             for wish in wishes:
                 await line.send(wish)
@@ -533,7 +607,7 @@ def test_nonsense_on_the_line_is_answered_with_a_sentence(cockpit: Cockpit) -> N
 
 def test_the_line_draws_what_the_library_draws(cockpit: Cockpit) -> None:
     async def ask() -> bytes:
-        async with websockets.connect(f"{cockpit.address.replace('http', 'ws')}/live") as line:
+        async with cockpit.line() as line:
             await line.send(json.dumps({"face": "starter", "values": [5, -12, 3], "source": None}))
             answer = await line.recv()
             assert isinstance(answer, bytes)

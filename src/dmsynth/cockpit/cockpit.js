@@ -153,8 +153,14 @@ class SteerTab {
     });
     const table = document.createElement("table");
     table.className = "cockpit-table";
-    table.innerHTML = `<thead><tr><th></th>${this.about.controls.map((c) => `<th scope="col">${c.name}</th>`).join("")}</tr></thead>
+    table.innerHTML = `<thead><tr><th></th></tr></thead>
       <tbody><tr class="cockpit-commanded"><th scope="row">commanded</th></tr><tr class="cockpit-tracked"><th scope="row">tracker reads</th></tr></tbody>`;
+    for (const control of this.about.controls) {
+      const head = document.createElement("th");
+      head.scope = "col";
+      head.textContent = control.name; // a face may come from anywhere
+      table.querySelector("thead tr").append(head);
+    }
     for (const row of table.querySelectorAll("tbody tr")) {
       this.about.controls.forEach(() => row.append(document.createElement("td")));
     }
@@ -187,7 +193,10 @@ class SteerTab {
       const number = Math.round((i * (this.about.sources - 1)) / Math.max(1, count - 1));
       const button = document.createElement("button");
       button.type = "button";
-      button.innerHTML = `<img alt="source frame ${number}" src="/api/source?face=${encodeURIComponent(name)}&number=${number}">`;
+      const image = document.createElement("img");
+      image.alt = `source frame ${number}`;
+      image.src = `/api/source?face=${encodeURIComponent(name)}&number=${number}`;
+      button.append(image);
       button.onclick = () => this.choose(number, button);
       root.append(button);
     }
@@ -271,9 +280,10 @@ class SteerTab {
     const size = name === "LivePortrait" ? this.about.size : (await fetched(`/api/face?name=${encodeURIComponent(name)}`)).size;
     const figure = document.createElement("figure");
     figure.className = "cockpit-beside";
-    figure.innerHTML = `<canvas width="${size[0]}" height="${size[1]}" role="img"></canvas><figcaption></figcaption>`;
+    figure.innerHTML = '<canvas role="img"></canvas><figcaption></figcaption>';
     figure.querySelector("figcaption").textContent = `${name}, at the same pose`;
     const canvas = figure.querySelector("canvas");
+    [canvas.width, canvas.height] = size;
     canvas.setAttribute("aria-label", `${name}, at the same pose`);
     this.root.querySelector(".steerer-picture").after(figure);
     this.steerer.root.classList.add("cockpit-three");

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import gradio
@@ -16,11 +14,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from dmsynth.cockpit import faces, steer, trajectory, validate
+from dmsynth.cockpit.gate import Gate
 from dmsynth.cockpit.live import Studio
 from dmsynth.errors import DmsynthError
 from dmsynth.pictures import read_image
 from dmsynth.video import Image, read_video
-from dmsynth.workspace import LARGEST, Workspace
+from dmsynth.workspace import LARGEST
 
 _ASSETS = {
     "steerer.js": ("dmsynth.web", "text/javascript"),
@@ -29,16 +28,8 @@ _ASSETS = {
     "cockpit.css": ("dmsynth.cockpit", "text/css"),
 }
 _SHOWN = {".html", ".xml", ".json", ".mp4", ".png", ".parquet", ".yaml", ".jsonl"}  # of the workspace's files
-_HERE = ("127.0.0.1", "localhost", "[::1]")
 _CHUNK = 2**20
 _FORGET = (3600, 6 * 3600)  # seconds: how often Gradio's copies are looked through, and how old they may get
-# The page is Gradio's, which writes scripts and styles into itself. The browser sees to it that nothing else is
-# loaded, whatever a title or a DMS's answer may contain, and that no other page puts a frame around it.
-_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
-    "connect-src 'self' data: blob: ws://127.0.0.1:* ws://localhost:*; "
-    "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"
-)
 # What is in the workspace reaches nothing, neither the page around it nor any address; reports bring all they show.
 _FILE_POLICY = (
     "sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'; "
@@ -46,17 +37,17 @@ _FILE_POLICY = (
 )
 
 
-def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
-    """The application.
+def build(studio: Studio, dmss: dict[str, str], token: str) -> Gate:
+    """The application, behind its gate.
 
     Args:
+        token: what a browser must have been given before it is served anything.
         dmss: DMSs that whoever started the cockpit named, by name their command lines (``--dms``).
     """
     workspace = studio.workspace
     os.environ["GRADIO_TEMP_DIR"] = str((workspace.root / "uploads" / ".gradio").resolve())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.middleware("http")(partial(_only_from_here, workspace))
 
     @app.get("/own/{name}")
     def asset(name: str) -> Response:
@@ -88,9 +79,6 @@ def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
 
     @app.websocket("/live")
     async def live(socket: WebSocket) -> None:
-        if not _is_ours(socket.headers.get("host"), socket.headers.get("origin")):
-            await socket.close(1008)
-            return
         await studio.serve(socket)
 
     head = "".join(
@@ -111,6 +99,7 @@ def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
         allowed_paths=[str(workspace.root / kind) for kind in ("datasets", "trainings", "videos")],
         max_file_size=LARGEST["recording"],
         ssr_mode=False,
+        run_history=False,
         show_error=True,
         theme=theme,
         head=head,
@@ -118,7 +107,7 @@ def build(studio: Studio, dmss: dict[str, str]) -> FastAPI:
     # Gradio looks at the paths that it is given only after launch(), which a mounted page has none of: whoever can
     # reach the server could name any file of this machine as an "upload" and read it.
     blocks.has_launched = True
-    return app
+    return Gate(app, workspace, token)
 
 
 def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
@@ -136,40 +125,6 @@ def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
             with gradio.Tab("Validate"):
                 validate.tab(studio.workspace, dmss, blocks)
     return blocks
-
-
-async def _only_from_here(
-    workspace: Workspace, request: Request, go_on: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    """Refuse pages of other sites that let a visitor's browser speak to this one, by whatever name they reach it; and
-    what Gradio would serve from outside the workspace."""
-    if not _is_ours(request.headers.get("host"), request.headers.get("origin")) or _is_embedded_elsewhere(request):
-        return PlainTextResponse("this page is for this machine alone", 403)
-    asked = request.url.path.partition("/file=")
-    if asked[1]:  # Gradio's own route follows links, and fetches from any address that it is given
-        try:
-            workspace.inside(asked[2])
-        except DmsynthError:
-            return PlainTextResponse("no such file", 404)
-    response = await go_on(request)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Referrer-Policy", "no-referrer")
-    response.headers.setdefault("Content-Security-Policy", _POLICY)
-    return response
-
-
-def _is_embedded_elsewhere(request: Request) -> bool:
-    """Whether a page of another site loads this as a part of itself. A link to the page is no harm."""
-    elsewhere = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
-    return elsewhere and request.headers.get("sec-fetch-dest") != "document"
-
-
-def _is_ours(host: str | None, origin: str | None) -> bool:
-    """Whether a request names this machine, and comes from a page of this machine's, or from no page."""
-    name = (host or "").rpartition(":")[0] or (host or "")
-    if name not in _HERE:
-        return False
-    return origin is None or urlsplit(origin).netloc == host
 
 
 def _answered(make: Callable[[], Response]) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import socket
 import threading
 import webbrowser
@@ -48,19 +50,35 @@ def open_cockpit(
     for name in ["starter", *studio.workspace.brought]:
         studio.face(name)  # what cannot be opened is said now
     listening = _listen(port)
-    app = build(studio, dmss or {})
-    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    token = secrets.token_urlsafe(32)
+    app = build(studio, dmss or {}, token)
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
+    way_in = studio.workspace.root / "open-cockpit.html"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws_max_size=65_536, timeout_graceful_shutdown=2))
 
     def welcome() -> None:
         print(f"cockpit: {address}  (Ctrl-C ends it)", flush=True)  # noqa: T201
         if browser:
-            webbrowser.open(address)
+            _write_way_in(way_in, address)
+            webbrowser.open(way_in.as_uri())
         with contextlib.suppress(DmsynthError):
             studio.tracker()  # takes seconds, and is wanted soon
 
     threading.Timer(0.3, welcome).start()
-    server.run(sockets=[listening])
+    try:
+        server.run(sockets=[listening])
+    finally:
+        way_in.unlink(missing_ok=True)
+
+
+def _write_way_in(path: Path, address: str) -> None:
+    """A page that only its owner can read, which leads to the cockpit: in the command line of a browser everybody on
+    this machine could read the token."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(
+            f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><title>dmsynth cockpit</title>'
+        )
 
 
 def _listen(port: int | None) -> socket.socket:

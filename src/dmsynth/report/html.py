@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from dmsynth.evaluation import Evaluation
 from dmsynth.files import write_text
 from dmsynth.report import figures
-from dmsynth.report.charts import Panel, Series, script, side_by_side, stacked
+from dmsynth.report.charts import Panel, Series, policy, script, side_by_side, stacked
 from dmsynth.steering import SteerableFace
 from dmsynth.video import Image, to_rgb
 
@@ -77,6 +77,7 @@ def write_report(
         source=_picture(evaluation.source),
         charts=dict(charts),
         script=script(),
+        policy=policy(),
         commands=commands,
     )
     write_text(path, html)

@@ -55,6 +55,7 @@ def write_validation_report(
         outcomes={each["name"]: each["outcome"] for each in results["scenarios"]},
         coverage=_data_uri(coverage, "image/png"),
         script=charts.script(),
+        policy=charts.policy(),
     )
     write_text(path, html)
 

@@ -31,11 +31,10 @@ class Steerer {
   }
 
   build() {
-    const [width, height] = this.face.size;
     this.root.classList.add("steerer");
     this.root.innerHTML = `
       <figure class="steerer-picture">
-        <canvas class="steerer-canvas" width="${width}" height="${height}" role="img"></canvas>
+        <canvas class="steerer-canvas" role="img"></canvas>
         <figcaption class="steerer-status" role="status" aria-live="polite"></figcaption>
       </figure>
       <div class="steerer-controls">
@@ -46,6 +45,7 @@ class Steerer {
         <span class="steerer-rate" aria-hidden="true"></span></div>
       </div>`;
     this.canvas = this.root.querySelector(".steerer-canvas");
+    [this.canvas.width, this.canvas.height] = this.face.size;
     this.context = this.canvas.getContext("2d");
     this.pad = this.root.querySelector(".steerer-pad");
     this.status = this.root.querySelector(".steerer-status");
@@ -54,11 +54,11 @@ class Steerer {
     this.sliders = this.face.controls.map((control, i) => {
       const [low, high] = this.range(i);
       const label = document.createElement("label");
-      const id = `steerer-${Math.random().toString(36).slice(2)}`;
-      label.innerHTML = `<span class="steerer-name"></span><input type="range" id="${id}" min="${low}" max="${high}"
-        step="0.1"><span class="steerer-value" aria-hidden="true"></span>`;
+      label.innerHTML = `<span class="steerer-name"></span><input type="range" step="0.1">
+        <span class="steerer-value" aria-hidden="true"></span>`;
       label.querySelector(".steerer-name").textContent = control.name;
       const input = label.querySelector("input");
+      [input.min, input.max] = [low, high];
       input.setAttribute("aria-label", `${control.name} in ${control.unit === "°" ? "degrees" : "pixels"}`);
       input.addEventListener("input", (event) => this.set(i, Number(input.value), event.timeStamp));
       sliders.append(label);

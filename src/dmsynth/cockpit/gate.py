@@ -1,0 +1,133 @@
+"""Who comes in: pages of this machine's own, in the hands of whoever started the cockpit, and nobody else."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dmsynth.errors import DmsynthError
+from dmsynth.workspace import Workspace
+
+_HERE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
+# No script runs but those that the page itself brings, which bear a number made for this one answer, and what they
+# load; no handler in an attribute, whatever a title or a DMS's answer may contain. Two things are Gradio's and cannot
+# be forbidden: it writes styles into the page, and makes functions of its own texts (gradio.HTML's templates, which
+# hold no words of others). Nothing is loaded from elsewhere, and no other page puts a frame around this one.
+_POLICY = (
+    "default-src 'self' data: blob:; "
+    "script-src 'nonce-{nonce}' 'strict-dynamic' 'unsafe-eval'; script-src-attr 'none'; "
+    "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob: ws://{host}; "
+    "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"
+)
+# The way in: the token has become a cookie, and goes from the address. A page of this machine's own leads on, because
+# a browser withholds the cookie from what another page, or a file, leads to.
+_WAY_IN = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>dmsynth cockpit</title>'
+
+
+class Gate:
+    """Around the whole application, Gradio's routes and the WebSocket included.
+
+    A request must name this machine, come from a page of this machine's or from no page, and bear the token: as a
+    cookie, which ``/?token=…`` sets.
+    """
+
+    def __init__(self, app: ASGIApp, workspace: Workspace, token: str) -> None:
+        self.app, self.workspace, self.token = app, workspace, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refused = self._refusal(scope, headers)
+        if refused is None:
+            if scope["type"] == "websocket":
+                await self.app(scope, receive, send)
+            else:
+                await _with_policy(self.app, scope, receive, send, headers["host"])
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            refused.headers["Referrer-Policy"] = "no-referrer"
+            refused.headers["X-Content-Type-Options"] = "nosniff"
+            refused.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+            await refused(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """What is answered instead; None: come in."""
+        if not _is_ours(headers.get("host"), headers.get("origin")) or _is_embedded_elsewhere(scope, headers):
+            return PlainTextResponse("this page is for this machine alone", 403)
+        # cookies know no ports: two cockpits of one person's must not take each other's
+        cookie = f"dmsynth-{scope['server'][1]}"
+        if not self._is_token(cookie_parser(headers.get("cookie", "")).get(cookie)):
+            given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [None])[0]
+            if scope["type"] == "http" and scope["path"] == "/" and self._is_token(given):
+                answer = HTMLResponse(_WAY_IN, headers={"Cache-Control": "no-store"})
+                answer.set_cookie(cookie, self.token, httponly=True, samesite="strict")
+                return answer
+            return PlainTextResponse("open the address that dmsynth cockpit printed: it holds a token", 401)
+        asked = scope["path"].partition("/file=")
+        if asked[1]:  # Gradio's own route follows links, and fetches from any address that it is given
+            try:
+                self.workspace.inside(asked[2])
+            except DmsynthError:
+                return PlainTextResponse("no such file", 404)
+        return None
+
+    def _is_token(self, given: str | None) -> bool:
+        return given is not None and secrets.compare_digest(given.encode(), self.token.encode())
+
+
+async def _with_policy(app: ASGIApp, scope: Scope, receive: Receive, send: Send, host: str) -> None:
+    """Serve with headers that tell the browser what it may load; the page's own scripts get their number."""
+    nonce, page = secrets.token_urlsafe(16), bytearray()
+    begun: list[Message] = []
+    is_page = scope["path"] == "/" and scope["method"] == "GET"
+    if is_page:  # it is written into, so not packed
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+            headers.setdefault("Referrer-Policy", "no-referrer")
+            headers.setdefault("Content-Security-Policy", _POLICY.format(nonce=nonce, host=host))
+            if is_page:
+                begun.append(message)
+                return
+        elif is_page:
+            page.extend(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            # Gradio's template: in what comes from others "<" is written otherwise (routes.toorjson)
+            body = bytes(page).replace(b"<script", f'<script nonce="{nonce}"'.encode())
+            # Gradio's loader gives this number to what it loads ahead
+            body = body.replace(b"<head>", f'<head><meta property="csp-nonce" nonce="{nonce}">'.encode(), 1)
+            headers = MutableHeaders(scope=begun[0])
+            headers["Content-Length"] = str(len(body))
+            headers["Cache-Control"] = "no-store"
+            await send(begun[0])
+            message = {"type": "http.response.body", "body": body}
+        await send(message)
+
+    await app(scope, receive, sent)
+
+
+def _is_embedded_elsewhere(scope: Scope, headers: Headers) -> bool:
+    """Whether a page of another site loads this as a part of itself. A link to the page is no harm."""
+    elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return elsewhere and scope["type"] == "http" and headers.get("sec-fetch-dest") != "document"
+
+
+def _is_ours(host: str | None, origin: str | None) -> bool:
+    """Whether a request names this machine, and comes from a page of this machine's, or from no page."""
+    if host is None or _HERE.fullmatch(host) is None:
+        return False
+    return origin is None or urlsplit(origin).netloc == host
