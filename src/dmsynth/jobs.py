@@ -29,6 +29,7 @@ from pydantic import ConfigDict, Field
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import write_json
+from dmsynth.processes import PARENT
 from dmsynth.progress import ENVIRONMENT
 from dmsynth.records import Count, Record, Text, read_record
 
@@ -230,7 +231,7 @@ def _lead(folder: Path, lock: int) -> int:
         sys.stderr.write(f"error: {error}\n")
         write_json(folder / "state.json", state | {"code": 2})
         return 2
-    environment = os.environ | {ENVIRONMENT: str(folder / "progress.json"), "COLUMNS": "200"}
+    environment = os.environ | {ENVIRONMENT: str(folder / "progress.json"), "COLUMNS": "200", PARENT: str(os.getpid())}
     code = 0
     for number, command in enumerate(about["commands"]):
         if number < int(state["finished"]):
