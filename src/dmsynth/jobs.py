@@ -29,7 +29,7 @@ from pydantic import ConfigDict, Field
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import write_json
-from dmsynth.parallel import PARENT
+from dmsynth.processes import PARENT
 from dmsynth.progress import ENVIRONMENT
 from dmsynth.records import Count, Record, Text, read_record
 

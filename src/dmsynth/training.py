@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -51,6 +52,7 @@ from dmsynth.models import RECIPES, Model
 from dmsynth.models.autoencoder import Autoencoder, channels_last, start_evenly
 from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.optimization import OPTIMIZATIONS, Optimization
+from dmsynth.processes import end_with
 from dmsynth.progress import console
 from dmsynth.records import Record, read_record
 from dmsynth.swapping import OBJECTIVES
@@ -276,6 +278,8 @@ def train(
         start_evenly(network)
     training = Training(network, settings, stream, bound)
     helper = rank_zero_only.rank != 0  # one of several devices' processes, which Lightning starts
+    if helper:
+        end_with(os.getppid())
     quiet = quiet or helper
     with _quiet_lightning(), nullcontext() if helper else begin_run(out, dataset, settings):
         trainer = _trainer(out, training, validation, plateau, devices, checkpoint_every, every_pass, quiet)

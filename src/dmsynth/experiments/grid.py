@@ -23,7 +23,8 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dmsynth.errors import DmsynthError, explain_os_error
-from dmsynth.parallel import cores, end_with
+from dmsynth.parallel import cores
+from dmsynth.processes import end_with
 from dmsynth.progress import ENVIRONMENT, console, report
 
 Work = Callable[[Path, dict[str, Any]], None]
@@ -242,8 +243,9 @@ _ENGINES: dict[str, Callable[[Work, list[Job], Path, Engine], Iterator[_Ended | 
 
 
 def _begin_worker(parent: int) -> None:
-    _single_thread()
+    """One thread for this process, and an end to it when the process that started it is gone."""
     end_with(parent)
+    _single_thread()
 
 
 def _in_one_thread(work: Work, folder: Path, arguments: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
+from dmsynth.processes import run
 
 _BROWSERS = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge", "msedge",
@@ -44,11 +45,9 @@ def print_as_pdf(browser: str, page: Path, pdf: Path) -> None:
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             arguments.append("--no-sandbox")  # as root Chromium refuses to start with it
         try:
-            done = subprocess.run(
-                [*arguments, page.resolve().as_uri()], capture_output=True, timeout=_PATIENCE, check=False
-            )
+            done = run([*arguments, page.resolve().as_uri()], _PATIENCE)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DmsynthError(f"{pdf}: {browser} could not print it ({error}); print {page} by hand") from None
         if done.returncode or not temporary.is_file() or not temporary.stat().st_size:
-            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
             raise DmsynthError(f"{pdf}: {browser} could not print it ({said[0]}); print {page} by hand")

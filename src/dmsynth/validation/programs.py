@@ -9,20 +9,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO
 
 from dmsynth.errors import DmsynthError
+from dmsynth.processes import run_contained
 from dmsynth.validation.dms import ENTRY_POINTS
 from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTestedError, lines_of, read_answers
 
 OUTPUT_LIMIT = 32 * 2**20  # bytes; an hour of answers at 30 a second is 16 MiB
-_CONTAINED = Path(__file__).with_name("contained.py")
 _LOOK = 0.02  # seconds between looks at a running program
-_PATIENCE = 15.0  # seconds that ending it may take
 _SHOWN = 200  # characters of what it said on standard error
 
 
@@ -52,7 +51,9 @@ class Program:
         given = {"{video}": str(video.resolve()), "{speed}": f"{speed:g}"}
         arguments = [_filled(argument, given) for argument in self.arguments]
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
-            stopped, ended = self._run(arguments, said, complained)
+            stopped, ended = run_contained(
+                arguments, said, complained, lambda process: self._watch(process, said, complained)
+            )
             if ended.startswith("cannot"):
                 reason = os.strerror(int(ended.split()[1]))
                 raise DmsynthError(
@@ -71,23 +72,6 @@ class Program:
             if ended != "exit 0":
                 raise DmsFailedError(f"crashed with {_code(ended)}{_last_words(complained)}")
 
-    def _run(self, arguments: list[str], said: IO[bytes], complained: IO[bytes]) -> tuple[str | None, str]:
-        """Run it to its end. Why it was stopped, or None; and how it ended (``contained.py``)."""
-        told, tell = os.pipe()
-        with os.fdopen(told) as answer:
-            try:
-                process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(_CONTAINED), str(tell), *arguments],
-                    stdin=subprocess.PIPE, stdout=said, stderr=complained, start_new_session=True, pass_fds=[tell],
-                )  # fmt: skip
-            finally:
-                os.close(tell)
-            try:
-                stopped = self._watch(process, said, complained)
-            finally:
-                _end(process)
-            return stopped, answer.read() or "lost"
-
     def _watch(self, process: subprocess.Popen[bytes], said: IO[bytes], complained: IO[bytes]) -> str | None:
         """Wait for its end. Why it has to be stopped, or None."""
         begun = time.monotonic()
@@ -100,18 +84,6 @@ class Program:
             if time.monotonic() - begun > self.time_limit:
                 return f"was stopped after the time limit of {self.time_limit:g} s"
             time.sleep(_LOOK)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what contains the program, and with it everything that it started."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _whole(lines: Iterator[str]) -> Iterator[str]:

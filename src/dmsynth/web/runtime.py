@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
+from dmsynth.processes import run
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"  # Microsoft, MIT licence
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # sha512
@@ -46,7 +46,7 @@ def fetch() -> None:
         raise DmsynthError(f"{PACKAGE}, which draws in the browser, is fetched with npm; install npm and try again")
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--pack-destination", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run(command)
         packed = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(packed) != 1:
             raise DmsynthError(f"npm could not fetch {PACKAGE}@{VERSION}: {done.stderr.strip()[-300:] or 'no file'}")
