@@ -8,7 +8,6 @@ import os
 import queue
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -18,9 +17,6 @@ from typing import TypeVar
 
 from dmsynth.errors import DmsynthError
 from dmsynth.processes import end_with
-
-PARENT = "DMSYNTH_PARENT"
-"""Names the process that a command ends with (``end_with``): whoever starts one sets it."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -86,17 +82,6 @@ def ahead(items: Iterable[T], most: int = 16) -> Generator[T, None, None]:
             with contextlib.suppress(queue.Empty):
                 made.get(timeout=0.05)
         thread.join()
-
-
-def end_with(parent: int) -> None:
-    """End this process, at once, when the process that started it is gone, however that went."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def in_own_process(function: Callable[[T], R], argument: T) -> tuple[R, float]:
