@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -52,3 +53,23 @@ def test_usable_faces(tracker: Tracker, posed: PosedPhoto) -> None:
         assert why_unusable(tracker(image), image) in expected
     near = np.ascontiguousarray(face[:, int(tracker(face)[0].box[0]) + 15 :])  # a seventh of the face is cut away
     assert why_unusable(tracker(near), near) == "face at the border"
+
+
+@pytest.mark.parametrize(("width", "height", "pixels"), [(1280, 720, 38), (1280, 720, 90), (1920, 1080, 75)])
+def test_a_driver_far_away_in_a_wide_cabin_is_found(
+    tracker: Tracker, portrait: Image, width: int, height: int, pixels: int
+) -> None:
+    """The networks see a picture at 128×128; a small face is looked for in tiles, and its pose is that of the whole."""
+    head = portrait[:330, 40:420]
+    known = tracker(head)[0]
+    factor = pixels / (known.box[2] - known.box[0])
+    small = cv2.resize(head, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    cabin = np.full((height, width, 3), 110, np.uint8)
+    left, top = (width - small.shape[1]) // 2, (height - small.shape[0]) // 2
+    cabin[top : top + small.shape[0], left : left + small.shape[1]] = small
+    (face,) = tracker(cabin)
+    assert face.box[0] - left == pytest.approx(known.box[0] * factor, abs=0.15 * pixels)
+    assert face.box[1] - top == pytest.approx(known.box[1] * factor, abs=0.15 * pixels)
+    for axis in ("yaw", "roll"):
+        assert face.pose[axis] == pytest.approx(known.pose[axis], abs=5)
+    assert tracker(np.full((height, width, 3), 110, np.uint8)) == []

@@ -14,7 +14,7 @@ def fetch_command() -> None:
     network that cuts out people, the browser's runtime. Each is fetched at its first use otherwise.
     """
     from dmsynth.sources.matting import SEGMENTER
-    from dmsynth.trackers.face_landmarker import MODEL
+    from dmsynth.trackers.face_model import MODEL
     from dmsynth.web.runtime import runtime_files
 
     missing = False

@@ -208,6 +208,8 @@ def _measure(sample: _Sample, tracker: Tracker, size: tuple[int, int]) -> tuple[
     factor = min(1.0, max(_TRACKED_WIDTH, size[0]) / cut.shape[1])
     large = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else cut
     faces = [face.scaled(size[0] / large.shape[1]) for face in tracker(large)]
+    if factor < 1 and not faces:  # far away in a wide cabin, perhaps
+        faces = [face.scaled(size[0] / cut.shape[1]) for face in tracker(cut)]
     return replace(sample, image=fit(cut, *size)), faces
 
 

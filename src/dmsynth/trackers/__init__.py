@@ -113,7 +113,8 @@ def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
     Raises ``DmsynthError`` for an unknown name or a tracker that cannot start.
     """
     if name in ("auto", "face-landmarker"):
-        from dmsynth.trackers.face_landmarker import MODEL, FaceLandmarker
+        from dmsynth.trackers.face_landmarker import FaceLandmarker
+        from dmsynth.trackers.face_model import MODEL
 
         path = MODEL.find(model)  # once for all threads
         return TrackerPool(lambda: FaceLandmarker(path))
@@ -182,7 +183,7 @@ def how_to_crop(reasons: Iterable[str]) -> str:
     if "several faces" in reasons:
         return "; several people in view: --crop LEFT,TOP,WIDTH,HEIGHT around one"
     if "no face" in reasons:
-        return "; a face needs about 60 pixels: --crop LEFT,TOP,WIDTH,HEIGHT around a small one"
+        return "; a face smaller than a twentieth of the picture's height is not found: --crop LEFT,TOP,WIDTH,HEIGHT"
     return ""
 
 

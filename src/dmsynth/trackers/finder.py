@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.trackers.face_landmarker import MODEL
+from dmsynth.trackers.face_model import MODEL
 from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
 from dmsynth.video import Image, to_rgb
 
