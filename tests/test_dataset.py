@@ -23,13 +23,14 @@ from dmsynth.dataset import (
     split_by_time,
 )
 from dmsynth.errors import DmsynthError
+from dmsynth.pictures import read_image
 from dmsynth.report.figures import contact_sheet, coverage_in_text, coverage_map, marginals
 from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.sources.recording import import_recordings
 from dmsynth.sources.widening import EACH
 from dmsynth.trackers import Face, Tracker
-from dmsynth.video import Image, VideoWriter, read_image, write_image
+from dmsynth.video import Image, VideoWriter, write_image
 
 
 @settings(max_examples=40, deadline=None)
@@ -189,22 +190,6 @@ def test_two_imports_do_not_share_a_folder_and_strangers_are_left_alone(
     with pytest.raises(DmsynthError, match="no dataset of ours"):
         import_recordings(tmp_path / "me", [face_video], tracker)
     assert (tmp_path / "me.partial" / "thesis.doc").exists()
-
-
-def test_frames_that_the_disk_lost_are_made_again(tmp_path: Path) -> None:
-    frames = np.arange(5 * 16, dtype=np.uint8).reshape(5, 4, 4)
-    writer = DatasetWriter(tmp_path / "dataset", {"kind": "test"}, (4, 4))
-    for number, frame in enumerate(frames):
-        writer.keep(frame, {"frame": number})
-    writer._journal.close()
-    file = partial_path(tmp_path / "dataset") / "frames.npy"
-    file.write_bytes(file.read_bytes()[:-20])  # a power cut: labels of five frames, pixels of three and a bit
-    again = DatasetWriter(tmp_path / "dataset", {"kind": "test"}, (4, 4))
-    assert again.done == 3
-    for number in range(again.done, 5):
-        again.keep(frames[number], {"frame": number})
-    dataset = again.finish(np.array(["train"] * 5))
-    assert np.array_equal(dataset.frames, frames)
 
 
 def test_another_recipe_starts_anew(tmp_path: Path, tracker: Tracker, face_video: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -89,6 +90,28 @@ def test_inside_it_the_head_follows_and_the_cabin_stays(edit: Edit, tracker: Tra
     assert (np.abs(errors).mean(axis=0) < 1).all() and np.quantile(np.abs(errors), 0.9) < 2
     assert inside["yaw"].min() == pytest.approx(-22, abs=0.1) and inside["covered"].all()
     assert inside["recorded_yaw"].abs().max() < 7
+
+
+def test_a_phone_held_upright_is_edited_upright(edit: Edit, tracker: Tracker, tmp_path: Path) -> None:
+    """Stored lying on its side, with a note to turn it: the new file needs no note, and outside the window it is the
+    same, turned."""
+    lying = tmp_path / "phone.mp4"
+    with VideoWriter(lying, 240, 320, 25) as video:
+        for frame in edit.before:
+            video.write(np.rot90(frame.to_ndarray(format="rgb24")))
+    content = bytearray(lying.read_bytes())
+    start = content.index(b"tkhd") + 4 + 40
+    content[start : start + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    lying.write_bytes(content)
+    out = tmp_path / "edited.mp4"
+    table = edit_video(lying, load_face(Path("starter")), motion(), BEGIN, END, out, tracker)
+    after = frames(out)
+    assert (after[0].width, after[0].height) == (320, 240) and not after[0].side_data.get("DISPLAYMATRIX")
+    for before, now in zip(frames(lying)[:10], after, strict=False):
+        assert np.array_equal(np.rot90(before.to_ndarray(format="gray"), -1), now.to_ndarray(format="gray"))
+    middle = table.to_dict("records")[int(np.nanargmin(table["yaw"].to_numpy(dtype=float)))]
+    face = tracker(after[int(middle["frame"])].to_ndarray(format="rgb24"))[0]
+    assert face.pose["yaw"] == pytest.approx(middle["yaw"], abs=3) and abs(face.pose["roll"]) < 5
 
 
 def test_nothing_jumps_where_the_edit_begins_and_ends(edit: Edit) -> None:

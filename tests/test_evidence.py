@@ -28,12 +28,13 @@ from dmsynth.experiments import validate as validation
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
 from dmsynth.experiments.validate import Order, validate
 from dmsynth.files import sha256_of, temporary_beside
+from dmsynth.records import printable
 from dmsynth.report.charts import Panel, Series, side_by_side, stacked
 from dmsynth.report.pdf import find_browser, print_as_pdf
 from dmsynth.report.validation import write_validation_report
 from dmsynth.validation.compare import compare, read_results
 from dmsynth.validation.dms import DmsSpec, version_of
-from dmsynth.validation.results import by_requirement, printable, read_job_result
+from dmsynth.validation.results import by_requirement, read_job_result
 from dmsynth.validation.scenario_files import parse_scenario
 from dmsynth.validation.scenarios import Scenario
 
@@ -261,7 +262,7 @@ def test_too_large_a_file_and_a_doubled_scenario(written: dict[str, Any], tmp_pa
     file = tmp_path / "results.json"
     with file.open("wb") as sparse:
         sparse.truncate(2**30)
-    with pytest.raises(DmsynthError, match="more than results can have"):
+    with pytest.raises(DmsynthError, match="more than it can have"):
         read_results(file)
     file.write_text(json.dumps(written | {"scenarios": [written["scenarios"][0]] * 2}))
     with pytest.raises(DmsynthError, match="'a' stands in it twice"):

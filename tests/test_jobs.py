@@ -21,8 +21,9 @@ from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.files import read_json
 from dmsynth.jobs import Job, find_jobs, make_job
+from dmsynth.pictures import is_picture
 from dmsynth.report.figures import loss_curves
-from dmsynth.video import Image, is_picture, write_image
+from dmsynth.video import Image, write_image
 from dmsynth.workspace import Workspace, slug
 
 
@@ -100,6 +101,22 @@ def test_a_number_of_a_process_that_is_another_now_is_no_job(tmp_path: Path) -> 
     (job.folder / "state.json").write_text(f'{{"finished": 0, "leader": {os.getppid()}}}')
     assert job.state == "interrupted"
     job.stop()  # kills nobody
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "7", "\x00" * 300, "[" * 10**5, '{"title": 3}', '{"finished": "x"}'])
+def test_a_damaged_job_is_named_and_hides_no_other(tmp_path: Path, damage: str) -> None:
+    good = make_job(tmp_path / "jobs" / "good", "x", "training", [["version"]])
+    job = make_job(tmp_path / "jobs" / "job", "x", "training", [["version"]])
+    for name in ("state.json", "progress.json"):
+        (job.folder / name).write_text(damage)
+    assert job.state == "interrupted" and not job.progress
+    (job.folder / "job.json").write_text(damage)
+    assert [each.folder for each in find_jobs(tmp_path / "jobs")] == [good.folder]
+    with pytest.raises(DmsynthError, match=r"job\.json: .*[;:] remove the job's folder and begin it anew"):
+        _ = job.about
+    job.start()
+    until(lambda: job.state != "running")
+    assert job.state == "failed" and "job.json" in job.error
 
 
 def test_those_who_look_at_once_do_not_see_each_other(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from dmsynth.evaluation import evaluate
 from dmsynth.experiments import bench_liveportrait
 from dmsynth.experiments.rotation_drives import Material, draw, read_driver
 from dmsynth.files import read_json
+from dmsynth.portrait import PORTRAIT_CONSENT
 from dmsynth.pose import rotation_matrix
 from dmsynth.provenance import face_sha256, read_provenance
 from dmsynth.rendering import Recorded, Renderer, open_recorded
@@ -280,7 +281,7 @@ def test_what_renders_is_the_weights_and_the_source(
 
 def test_the_consent_of_a_dataset_goes_along(photo_dataset: Dataset, tmp_path: Path) -> None:
     shutil.copytree(photo_dataset.path, tmp_path / "data")
-    assert source_consent(f"{tmp_path / 'data'}@3") is None
+    assert source_consent(f"{tmp_path / 'data'}@3") == PORTRAIT_CONSENT
     manifest = tmp_path / "data" / "manifest.json"
     manifest.write_text(json.dumps(read_json(manifest) | {"consent": "for tests"}))
     assert source_consent(f"{tmp_path / 'data'}@3") == "for tests" and source_consent("person.png") is None

@@ -34,6 +34,7 @@ from dmsynth.experiments.position import (
 from dmsynth.experiments.position_findings import findings
 from dmsynth.experiments.stable_training import compare
 from dmsynth.movement import Movement, measure_movement
+from dmsynth.pictures import read_image
 from dmsynth.report.position_figures import FIGURES, NOTES
 from dmsynth.sources.cutout import Cutout, Layout, cut_out, make_position_dataset
 from dmsynth.stability import spike_factor
@@ -41,7 +42,7 @@ from dmsynth.steering import SteerableFace, load_face
 from dmsynth.trackers import Tracker
 from dmsynth.trackers.template import FaceTemplate
 from dmsynth.training import train
-from dmsynth.video import Image, read_image
+from dmsynth.video import Image
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,12 @@ def test_what_was_removed_or_changed_is_told(rendered: Path, tmp_path: Path) -> 
     doubts = " ".join(read_provenance(stripped).doubts)
     assert "encoded again" in doubts and "changed or replaced" in doubts
 
-    for damaged in ("{}", "[]", '{"kind": 3}'):
+    whole = json.loads(sidecar_of(rendered).read_text())
+    for damaged in ("{}", "[]", "", "[" * 10**5, '{"kind": 3}', *(json.dumps(whole | {name: 7}) for name in whole)):
         sidecar_of(alone).write_text(damaged)
-        assert read_provenance(alone).where == ["metadata"]
+        found = read_provenance(alone)
+        assert "metadata" in found.where
+        assert found.where == ["metadata", "alone.provenance.json"] or "alone.provenance.json: " in found.doubts[0]
+    sidecar_of(stripped).write_text("{")
+    with pytest.raises(DmsynthError, match=r"does not make it real \(.*stripped.provenance.json: not valid JSON"):
+        read_provenance(stripped)

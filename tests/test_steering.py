@@ -1,15 +1,11 @@
-"""A trained face + a source + a trajectory → frames, and every way in which a face file can be wrong."""
+"""A trained face + a source + a trajectory → frames."""
 
 from __future__ import annotations
 
-import json
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 import dmsynth
 from dmsynth.dataset import Dataset
@@ -121,41 +117,3 @@ def test_sources(photo_dataset: Dataset, face_video: Path, tmp_path: Path) -> No
     ):
         with pytest.raises(DmsynthError, match=complaint):
             read_source(source)
-
-
-def _rewritten(face_file: Path, out: Path, **changes: object) -> Path:
-    with safe_open(face_file, framework="pt") as file:
-        content = json.loads(file.metadata()["dmsynth"])
-    save_file(load_file(face_file), out, metadata={"dmsynth": json.dumps(content | changes)})
-    return out
-
-
-def test_face_files_that_are_none(face_file: Path, tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[object, ...]:
-            return (Path.touch, (tmp_path / "pwned",))
-
-    pickled = tmp_path / "pickle.safetensors"
-    pickled.write_bytes(pickle.dumps(Evil()))
-    half = tmp_path / "half.safetensors"
-    half.write_bytes(face_file.read_bytes()[:5000])
-    foreign = tmp_path / "foreign.safetensors"
-    save_file(load_file(face_file), foreign)
-    shape = {"width": 96, "height": 80, "channels": 1, "controls": 3, "base_channels": 5}
-    for path, complaint in (
-        (tmp_path / "absent.safetensors", "no such face file"),
-        (pickled, "not a readable safetensors file"),
-        (half, "not a readable safetensors file"),
-        (foreign, "no dmsynth face"),
-        (
-            _rewritten(face_file, tmp_path / "newer.safetensors", format=99, version="9.0"),
-            "format 99, .* of dmsynth 9.0",
-        ),
-        (_rewritten(face_file, tmp_path / "other.safetensors", model="gan"), "model 'gan'"),
-        (_rewritten(face_file, tmp_path / "odd.safetensors", control_space=3), "description is damaged"),
-        (_rewritten(face_file, tmp_path / "wrong.safetensors", shape=shape), "weights do not fit"),
-    ):
-        with pytest.raises(DmsynthError, match=complaint) as error:
-            dmsynth.load(path)
-        assert path.name in str(error.value)
-    assert not (tmp_path / "pwned").exists()

@@ -25,7 +25,7 @@ from dmsynth.batches import Batches
 from dmsynth.callbacks import Plateau
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
-from dmsynth.files import lock
+from dmsynth.files import lock, temporary_beside
 from dmsynth.models import RECIPES
 from dmsynth.models.autoencoder import Autoencoder
 from dmsynth.models.face_file import read_face
@@ -245,6 +245,18 @@ def test_a_run_folder_belongs_to_one_training(face_file: Path, photo_dataset: Da
     assert not (tmp_path / "new").exists()
 
 
+def test_a_damaged_run_is_named_and_one_that_was_never_begun_is_begun(photo_dataset: Dataset, tmp_path: Path) -> None:
+    note = tmp_path / "run" / "run.json"
+    note.parent.mkdir()
+    for content in ("", "{", "[]", "7", '{"settings": 3}', "[" * 10**5):
+        note.write_text(content)
+        with pytest.raises(DmsynthError, match=r"run\.json: .*choose another folder or remove it"):
+            train(photo_dataset, tmp_path / "run", base_channels=2, steps=1)
+    note.unlink()
+    temporary_beside(note).touch()  # killed while it was written; its number is another process's by now
+    assert train(photo_dataset, tmp_path / "run", base_channels=2, steps=1).is_file()
+
+
 def test_two_trainings_do_not_share_a_folder(photo_dataset: Dataset, tmp_path: Path) -> None:
     train(photo_dataset, tmp_path / "run", base_channels=2, steps=2)
     with (tmp_path / "run" / "run.json").open("rb") as held:
@@ -279,8 +291,8 @@ import dmsynth.training
 from dmsynth.dataset import open_dataset
 from dmsynth.training import train
 dataset, out = map(Path, sys.argv[1:])
-dmsynth.training._VALIDATE_EVERY = 20
-train(open_dataset(dataset), out, base_channels=4, steps=80, seed=7, checkpoint_every=timedelta(seconds=0.2))
+dmsynth.training._VALIDATE_EVERY = 12
+train(open_dataset(dataset), out, base_channels=4, steps=48, seed=7, checkpoint_every=timedelta(seconds=0.2))
 """
 
 
@@ -288,9 +300,9 @@ def test_killed_training_ends_with_the_weights_of_an_unbroken_one(
     photo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between validations: weights, optimizer state, order of the data and the best so far all survive."""
-    monkeypatch.setattr("dmsynth.training._VALIDATE_EVERY", 20)
+    monkeypatch.setattr("dmsynth.training._VALIDATE_EVERY", 12)
     assert len(photo_dataset.split("validation")) >= 4
-    whole = train(photo_dataset, tmp_path / "whole", base_channels=4, steps=80, seed=7)
+    whole = train(photo_dataset, tmp_path / "whole", base_channels=4, steps=48, seed=7)
     out = tmp_path / "killed"
     command = [sys.executable, "-c", _TRAIN, str(photo_dataset.path), str(out)]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONWARNINGS": "ignore"})
@@ -300,8 +312,8 @@ def test_killed_training_ends_with_the_weights_of_an_unbroken_one(
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the training ended before it could be killed"
     reached = torch.load(out / "last.ckpt", weights_only=True)["global_step"]
-    assert 0 < reached < 80
-    train(photo_dataset, out, base_channels=4, steps=80, seed=7)
+    assert 0 < reached < 48
+    train(photo_dataset, out, base_channels=4, steps=48, seed=7)
     assert (whole.parent / "curves.csv").read_bytes() == (out / "curves.csv").read_bytes()
     best, best_again = (torch.load(p / "best.ckpt", weights_only=True) for p in (whole.parent, out))
     assert best["global_step"] == best_again["global_step"]

@@ -23,6 +23,7 @@ from dmsynth.baselines.face_spec import FaceSpec
 from dmsynth.cli import app
 from dmsynth.errors import DmsynthError
 from dmsynth.experiments.validate import validate_one
+from dmsynth.portrait import PORTRAIT_CONSENT
 from dmsynth.report.validation import totals
 from dmsynth.trajectory import read_table
 from dmsynth.validation.dms import BUILT_IN, Answer, Dms, DmsSpec, open_dms, run_dms
@@ -142,7 +143,7 @@ def test_results(good: Path) -> None:
     assert 2.4 < found["away"]["warnings"][0]["latency"] < 3.1
     assert found["away"]["errors"]["yaw"]["mae"] < 3 and found["away"]["availability"] == 1
     results = json.loads((good / "results.json").read_text())
-    assert results["face"]["consent"] == "none recorded" and results["face"]["name"] == "starter.safetensors"
+    assert results["face"]["consent"] == PORTRAIT_CONSENT and results["face"]["name"] == "starter.safetensors"
     assert totals(results)["in_time"] == totals(results)["expected"] == 1
     answers = read_table(good / found["away"]["answers"])
     assert answers["warning"].any() and len(answers) == 76
@@ -155,7 +156,7 @@ def test_the_report_is_one_page_that_says_what_it_does_not_show(good: Path) -> N
     assert "A look &lt;b&gt;aside&lt;/b&gt;" in html and "<b>aside" not in html
     for said in (
         "does not show",
-        "none recorded",
+        PORTRAIT_CONSENT,
         "lizard",
         "Its bias is in every commanded angle",
         "dmsynth validate",

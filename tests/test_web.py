@@ -19,6 +19,7 @@ from conftest import browser_page
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.export import export_halves
+from dmsynth.portrait import PORTRAIT_CONSENT
 from dmsynth.steering import load_face
 from dmsynth.trackers import Tracker
 from dmsynth.training import train
@@ -82,7 +83,7 @@ def test_a_page_names_nothing_outside(page_folder: Path) -> None:
     for name in ("index.html", "steerer.js", "steerer.css", "static.js"):
         assert not re.search(r"https?://|//cdn", (page_folder / name).read_text("utf-8")), name
     page = (page_folder / "index.html").read_text("utf-8")
-    assert "Synthetic: no recording" in page and "Consent: public domain: Eileen Collins" in page
+    assert "Synthetic: no recording" in page and f"Consent: {PORTRAIT_CONSENT}" in page
     export_web(load_face(Path("starter")), page_folder, "starter")  # an earlier export is replaced
 
 

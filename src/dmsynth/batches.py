@@ -91,6 +91,6 @@ class Stream:
 
 def to_network(frames: NDArray[np.uint8]) -> Tensor:
     """(n, h, w) or (n, h, w, 3) uint8 → (n, channels, h, w) float32 in [0, 1], channels last in memory."""
-    images = torch.from_numpy(np.ascontiguousarray(frames)).float().div_(255)
+    images = torch.from_numpy(np.ascontiguousarray(frames, np.float32)).div_(255)
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     return images.contiguous(memory_format=torch.channels_last)

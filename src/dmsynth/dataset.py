@@ -14,6 +14,8 @@ import hashlib
 import json
 import os
 import shutil
+import time
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,13 +28,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
+from dmsynth.dataset_files import (
+    FORMAT,
+    NPY_HEADER,
+    SPLITS,
+    check_frames,
+    npy_header,
+    open_frames,
+    read_labels,
+    read_manifest,
+)
 from dmsynth.errors import DmsynthError
-from dmsynth.files import lock, put_in_place, read_json, sha256_of, sync, write_json
+from dmsynth.files import lock, put_in_place, read_json, remove_leftovers, sha256_of, sync, write_json
 from dmsynth.progress import console
+from dmsynth.records import all_printable
 from dmsynth.video import Image
 
-FORMAT = 2
-SPLITS = ("train", "validation", "test")
+_LONGEST_LINE = 2**20  # bytes of the journal
+_SYNC_EVERY = 3.0  # seconds of work that a loss of power may cost
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,14 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def check_frames(self) -> Dataset:
+        """The same, once every byte of the frames is what was written; else ``DmsynthError``.
+
+        Reads all of them (a second for 1.4 GB): before work that rests on them, not on opening.
+        """
+        check_frames(self.path, self.manifest)
+        return self
 
     @property
     def size(self) -> tuple[int, int]:
@@ -128,24 +149,43 @@ class Dataset:
 
 
 def open_dataset(path: Path) -> Dataset:
-    """Open a dataset folder. ``DmsynthError`` if it is missing, unfinished, damaged or of another format."""
+    """Open a dataset folder. ``DmsynthError`` if it is missing, unfinished, damaged or of another format.
+
+    Labels are checked whole, of the frames only how many there are: ``Dataset.check_frames`` reads them.
+    """
     if not (path / "manifest.json").is_file():
-        if partial_path(path).is_dir():
+        if path.name and partial_path(path).is_dir():
             raise DmsynthError(f"{path}: the dataset is unfinished; run the command that makes it again to go on")
         raise DmsynthError(f"{path}: not a dataset (no manifest.json); make one with `dmsynth dataset`")
-    manifest = read_json(path / "manifest.json")
-    if manifest.get("format") not in (1, FORMAT):  # 1 has fewer labels: no landmarks, nothing carried
-        raise DmsynthError(
-            f"{path}: dataset format {manifest.get('format')!r}, but this version reads 1 and {FORMAT}; make it again"
-        )
-    try:
-        frames = np.load(path / "frames.npy", mmap_mode="r", allow_pickle=False)
-        labels = pd.read_parquet(path / "labels.parquet")
-    except (OSError, ValueError) as error:
-        raise DmsynthError(f"{path}: damaged ({error}); make the dataset again") from None
-    if len(frames) != len(labels):
-        raise DmsynthError(f"{path}: {len(frames)} frames but {len(labels)} labels; make the dataset again")
-    return Dataset(path, manifest, labels, frames)
+    manifest = read_manifest(path)
+    return Dataset(path, manifest, read_labels(path, manifest), open_frames(path, manifest))
+
+
+def finished_dataset(path: Path, recipe: Mapping[str, Any], consent: str | None) -> Dataset | None:
+    """The dataset at ``path`` if it was made by this very recipe, all of it checked; None if nothing is there.
+
+    Raises:
+        DmsynthError: something else is there, or it is damaged; or ``path`` is no name that a folder can get.
+    """
+    if not path.name:
+        raise DmsynthError(f"{path}: has no name that a folder can get; give another, such as {path / 'dataset'}")
+    if not path.exists():
+        return None
+    if not path.is_dir():
+        raise DmsynthError(f"{path}: is a file; the first name is that of the dataset's folder, which is made")
+    wanted = {"recipe": _as_kept(recipe), "consent": _as_kept(consent)}
+    there = read_manifest(path) if (path / "manifest.json").is_file() else {}
+    if {name: there.get(name) for name in wanted} != wanted:
+        raise DmsynthError(f"{path}: exists already, and is not what was asked for; give another name")
+    for stray in ("job.json", "records.jsonl"):  # of a process that was killed at its very end
+        (path / stray).unlink(missing_ok=True)
+    console.print(f"{path}: is made already")
+    return open_dataset(path).check_frames()
+
+
+def _as_kept(content: Any) -> Any:
+    """As the manifest gives it back."""
+    return json.loads(json.dumps(all_printable(content)))
 
 
 def partial_path(path: Path) -> Path:
@@ -160,47 +200,62 @@ class DatasetWriter:
     dataset on disk is the same one. A record is a kept frame's labels, or the reason why a frame is left out.
     ``done`` is how many records are there already: skip that many inputs. ``consent`` says who may be shown, and on
     what consent.
+
+    The journal has a line a record, with a checksum over it and its frame: what a kill cut in two, or a disk damaged,
+    is made again, with all that comes after it.
     """
 
     def __init__(
         self, path: Path, recipe: Mapping[str, Any], frame_shape: tuple[int, ...], consent: str | None = None
     ) -> None:
-        self.path, self.frame_shape, self.consent = path, frame_shape, consent
-        self.recipe = dict(recipe)
-        begun_as = json.loads(json.dumps({"format": FORMAT, **self.recipe}))
+        self.path, self.frame_shape, self.consent = path, frame_shape, all_printable(consent)
+        self.recipe = _as_kept(recipe)
+        begun_as = {"format": FORMAT, **self.recipe}
         if path.exists():
-            raise DmsynthError(f"{path}: exists already; give another name or remove it first")
+            raise DmsynthError(f"{path}: exists already; give another name")
         self._partial = partial_path(path)
         self.records: list[dict[str, Any]] = []
         job = self._partial / "job.json"
-        if self._partial.is_dir() and any(self._partial.iterdir()) and not job.is_file():
+        if not _is_ours(self._partial):
             raise DmsynthError(f"{self._partial}: is in the way and no dataset of ours; rename or remove it")
         self._partial.mkdir(parents=True, exist_ok=True)
         self._journal = (self._partial / "records.jsonl").open("a+b")
         lock(self._journal, self.path)  # before anything in the folder is touched
         self._frames = (self._partial / "frames.npy").open("a+b")
-        if job.is_file() and read_json(job) != begun_as:
+        self._synced = time.monotonic()
+        remove_leftovers(self._partial)
+        if job.is_file() and _begun_as(job) != begun_as:
             console.print(f"{self._partial}: was begun from other input or settings and is begun anew", style="yellow")
-            self._journal.truncate(0)
-            self._frames.truncate(0)
+            self._begin_anew()
         write_json(job, begun_as)
         self._read_back()
 
+    def _begin_anew(self) -> None:
+        for name in ("labels.parquet", "manifest.json"):
+            (self._partial / name).unlink(missing_ok=True)
+        self._journal.truncate(0)
+        self._frames.truncate(0)
+
     def _read_back(self) -> None:
-        """Keep the journal's whole lines whose frames are there; what a kill cut in two is dropped."""
+        """Keep the journal's whole lines whose frames are there."""
         self._journal.seek(0)
-        whole = 0
-        there = (self._frames.seek(0, os.SEEK_END) - _NPY_HEADER) // int(np.prod(self.frame_shape))
-        for line in self._journal:
-            if not line.endswith(b"\n"):
+        lines, whole, kept, frame_bytes = 0, 0, 0, int(np.prod(self.frame_shape))
+        self._frames.seek(NPY_HEADER)
+        for line in iter(lambda: self._journal.readline(_LONGEST_LINE), b""):
+            lines += 1
+            record = _record_of(line)
+            if record is None:
                 break
-            record = json.loads(line)
-            if "left_out" not in record and self.kept >= there:
+            frame = b"" if "left_out" in record else self._frames.read(frame_bytes)
+            if (not frame and "left_out" not in record) or _line_of(record, frame) != line:
                 break
             self.records.append(record)
-            whole += len(line)
+            whole, kept = whole + len(line), kept + bool(frame)
+        lost = lines - len(self.records) + sum(1 for _ in iter(lambda: self._journal.readline(_LONGEST_LINE), b""))
+        if lost > 1:  # one line that is not whole is what a kill leaves
+            console.print(f"{self._partial}: {lost} records are damaged and made again", style="yellow")
         self._journal.truncate(whole)
-        self._frames.truncate(_NPY_HEADER + self.kept * int(np.prod(self.frame_shape)))
+        self._frames.truncate(NPY_HEADER + kept * frame_bytes)
 
     @property
     def done(self) -> int:
@@ -219,22 +274,27 @@ class DatasetWriter:
         """Append a frame, then its labels: a label in the journal always has its frame on disk."""
         if frame.shape != self.frame_shape:
             raise ValueError(f"frame {frame.shape}, expected {self.frame_shape}")
-        self._append(self._frames, frame.tobytes())
-        self._note(dict(labels))
+        content = frame.tobytes()
+        self._append(self._frames, content)
+        self._note(all_printable(dict(labels)), content)
 
     def leave_out(self, reason: str, posed: bool = False) -> None:
         """Count a frame that is not used; ``posed`` if it was made from another one."""
-        self._note({"left_out": f"{reason}, posed" if posed else reason} | ({"posed": True} if posed else {}))
+        self._note({"left_out": f"{reason}, posed" if posed else reason} | ({"posed": True} if posed else {}), b"")
 
     def frame(self, number: int) -> Image:
         """Kept frame ``number``, from disk."""
         size = int(np.prod(self.frame_shape))
-        content = np.fromfile(self._partial / "frames.npy", np.uint8, size, offset=_NPY_HEADER + number * size)
+        content = np.fromfile(self._partial / "frames.npy", np.uint8, size, offset=NPY_HEADER + number * size)
         return content.reshape(self.frame_shape)
 
-    def _note(self, record: dict[str, Any]) -> None:
-        self._append(self._journal, json.dumps(record).encode() + b"\n")
+    def _note(self, record: dict[str, Any], frame: bytes) -> None:
+        self._append(self._journal, _line_of(record, frame))
         self.records.append(record)
+        if time.monotonic() - self._synced > _SYNC_EVERY:
+            for file in (self._frames, self._journal):
+                os.fsync(file.fileno())
+            self._synced = time.monotonic()
 
     def _append(self, file: BinaryIO, content: bytes) -> None:
         try:
@@ -245,6 +305,7 @@ class DatasetWriter:
 
     def abandon(self) -> None:
         """Remove what was built: for input that can never become a dataset."""
+        self._begin_anew()  # killed from here on, it is known as ours
         self._journal.close()
         self._frames.close()
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -258,7 +319,7 @@ class DatasetWriter:
 
         self._frames.close()
         with (self._partial / "frames.npy").open("r+b") as frames:
-            frames.write(_npy_header((self.kept, *self.frame_shape)))
+            frames.write(npy_header((self.kept, *self.frame_shape)))
         labels = pd.DataFrame([record for record in self.records if "left_out" not in record])
         labels["split"] = splits
         labels.to_parquet(self._partial / "labels.parquet", index=False)
@@ -278,7 +339,10 @@ class DatasetWriter:
             },
         )
         for file in self._partial.iterdir():
-            sync(file)
+            if file.name in _PARTS:
+                sync(file)
+            else:  # what a killed process left
+                file.unlink()
         put_in_place(self._partial, self.path)
         for leftover in ("job.json", "records.jsonl"):
             (self.path / leftover).unlink()
@@ -286,14 +350,44 @@ class DatasetWriter:
         return open_dataset(self.path)
 
 
-_NPY_HEADER = 128  # bytes; frames are appended behind it, and it is filled in when their number is known
+_PARTS = ("frames.npy", "labels.parquet", "manifest.json", "job.json", "records.jsonl")
 
 
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """A .npy (version 1.0) header of exactly ``_NPY_HEADER`` bytes for a uint8 array."""
-    text = repr({"descr": "|u1", "fortran_order": False, "shape": shape})
-    length = _NPY_HEADER - 10
-    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
+def _is_ours(partial: Path) -> bool:
+    """Whether a folder in which a dataset would be built is ours: absent, empty, begun, or just about to be."""
+    if not partial.exists():
+        return True
+    if not partial.is_dir():
+        return False
+    if (partial / "job.json").is_file():
+        return True
+    return all(
+        (name := file.name).startswith(".job.") or (name in ("records.jsonl", "frames.npy") and not file.stat().st_size)
+        for file in partial.iterdir()
+    )
+
+
+def _begun_as(job: Path) -> Any:
+    """What a partial dataset was begun as; None if nobody can tell."""
+    try:
+        return read_json(job)
+    except DmsynthError:
+        return None
+
+
+def _line_of(record: dict[str, Any], frame: bytes) -> bytes:
+    """A line of the journal: a checksum over the record and its frame, then the record."""
+    content = json.dumps(record).encode()
+    return f"{zlib.crc32(content, zlib.crc32(frame)):08x} ".encode() + content + b"\n"
+
+
+def _record_of(line: bytes) -> dict[str, Any] | None:
+    """What a line of the journal says; None if it is damaged."""
+    try:
+        record = json.loads(line[9:])
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def split_by_time(recordings: NDArray[np.str_], times: NDArray[np.float64], blocks: int = 18) -> NDArray[np.str_]:

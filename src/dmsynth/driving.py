@@ -7,8 +7,10 @@ source's (*relative*), so that a driver who sits askew does not make the face si
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -19,14 +21,17 @@ from numpy.typing import NDArray
 from dmsynth.controls import ControlSpace
 from dmsynth.coverage import Coverage
 from dmsynth.errors import DmsynthError
+from dmsynth.files import is_file
 from dmsynth.progress import console, progress
 from dmsynth.steering import SteerableFace
-from dmsynth.trackers import Face, Tracker, face_columns, track_to_table
-from dmsynth.trajectory import TABLE_SUFFIXES, Trajectory, from_table, parse_motions, read_table
-from dmsynth.video import Image, fit, probe_video, read_video
+from dmsynth.tables import Columns, read_motion_table
+from dmsynth.trackers import Face, Tracker, face_columns, how_to_crop, track_to_table
+from dmsynth.trajectory import TABLE_SUFFIXES, Trajectory, from_table, is_motions, parse_motions
+from dmsynth.video import Frame, Image, check_crop, fit, probe_video, read_video
 
 MODES = ("absolute", "relative")
 NEUTRALS = ("first", "typical")
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # of a file's name, and of no motion
 _ORDER = 2  # of the polynomials that smooth
 _TURNED_AWAY = 0.1  # confidence: nearly twice as far from any training pose as covered
 _ALIKE = 0.1  # of a head's size: as near to where the training has it as need be
@@ -45,12 +50,14 @@ class Driving:
         smooth: seconds over which each moment is smoothed (Savitzky and Golay 1964: a parabola through the frames
             around it, as many after as before, hence without delay); 0: not at all.
         longest_gap: seconds without a usable face that are bridged in a straight line, or held at either end.
+        crop: left, top, width, height in pixels: look at this part of a driving video only.
     """
 
     mode: str = "absolute"
     neutral: str = "first"
     smooth: float = 0.3
     longest_gap: float = 0.5
+    crop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (("driving", self.mode, MODES), ("neutral", self.neutral, NEUTRALS)):
@@ -65,43 +72,64 @@ def read_trajectory(
     open_tracker: Callable[[], Tracker],
     driving: Driving | None = None,
     source_pose: NDArray[np.float64] | None = None,
+    columns: Columns | None = None,
 ) -> Trajectory:
     """The trajectory that ``text`` names, for the controls of ``space``.
 
-    A name ending in .csv or .parquet is read as a table, another existing file or a name with an ending as a driving
-    video, which is tracked frame by frame; anything else is motions (``dmsynth.trajectory``). Of a driving video, and
-    of a table that ``dmsynth track`` wrote, ``drive`` makes the command.
+    A name ending in .csv or .parquet is read as a table (``dmsynth.tables``), another existing file or a name with an
+    ending as a driving video, which is tracked frame by frame; anything else is motions (``dmsynth.trajectory``). Of a
+    driving video, and of a table that ``dmsynth track`` or OpenFace wrote, ``drive`` makes the command.
 
     Args:
+        columns: what the user says of a table's columns.
         source_pose: (k,) where relative driving begins, in the order of ``space``; by default at rest.
 
     Raises:
         DmsynthError: as ``drive``; relative driving without a driver; a table or motion that cannot be read.
     """
     driving = driving or Driving()
-    path = Path(text)
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        table = read_table(path)
+    if is_motions(text) and not is_file(text):
+        table = None
+    elif Path(text).suffix.lower() in TABLE_SUFFIXES:
+        table = read_motion_table(Path(text), space.names, columns)
         if "found" in table.columns:
             return drive(table, space, text, driving, source_pose)
-    elif path.is_file() or ("=" not in text and path.suffix and " " not in text):
-        return drive(track_video(path, open_tracker()), space, text, driving, source_pose)
+    elif is_file(text):
+        return drive(track_video(Path(text), open_tracker(), driving.crop), space, text, driving, source_pose)
+    elif _ENDING.search(text):
+        raise DmsynthError(f"{text}: no such file; give motions, a .csv or .parquet table, or a driving video")
+    else:
+        table = None
     if driving.mode == "relative":
         raise DmsynthError(
             f"{text}: has no driver; --driving relative takes a driving video or a table of dmsynth track"
         )
-    if path.suffix.lower() in TABLE_SUFFIXES:
+    if table is not None:
         return from_table(table, space.names, text)
     rest = {control.name: control.at_rest for control in space.controls}
     return parse_motions(text, space.names, frame_rate, rest)
 
 
-def track_video(path: Path, tracker: Tracker) -> pd.DataFrame:
-    """Track every frame of a video, with progress; see ``dmsynth.trackers.track`` for the columns."""
+def track_video(path: Path, tracker: Tracker, crop: tuple[int, int, int, int] | None = None) -> pd.DataFrame:
+    """Track every frame of a video, with progress; see ``dmsynth.trackers.track`` for the columns.
+
+    With a ``crop`` (left, top, width, height in pixels) only that part is looked at; pixels count in the whole frame.
+    """
     info = probe_video(path)
+    if crop:
+        check_crop(path, info, crop)
+    left, top, width, height = crop or (0, 0, info.width, info.height)
+
+    def frames() -> Iterator[Frame]:
+        for frame in read_video(path):
+            yield replace(frame, image=frame.image[top : top + height, left : left + width])
+            advance()
+
     with progress(f"tracking {path.name}", info.frames) as advance:
-        frames = (advance() or frame for frame in read_video(path))
-        return track_to_table(tracker, frames)
+        table = track_to_table(tracker, frames())
+    table[["x", "left", "right"]] += left
+    table[["y", "top", "bottom"]] += top
+    return table
 
 
 def drive(
@@ -125,7 +153,7 @@ def drive(
     if not found.any():
         raise DmsynthError(
             f"{where}: no usable face in any of its {len(table)} frames ({_reasons(table)}); "
-            "film one person, the whole face in view"
+            f"film one person, the whole face in view{how_to_crop(set(table.get('reason', pd.Series(dtype=str))))}"
         )
     seen = from_table(table[found], space.names, where)
     times = pd.to_numeric(table["time"], errors="coerce").to_numpy(dtype=float)
@@ -154,15 +182,25 @@ def _check_gaps(
 ) -> None:
     """``DmsynthError`` naming the first stretch without a usable face that lasts longer than ``longest`` seconds."""
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], found, [True]]).astype(int)))
-    for begin, end in zip(edges[::2], edges[1::2], strict=True):  # from the first frame without to the next one with
-        seconds = (end - begin) * step
-        if seconds > longest + 1e-9:
+    seen = np.flatnonzero(found)
+    for last, following in pairwise([-1, *seen, len(times)]):  # by the clock: a recording may have holes, too
+        before = times[0] - step if last < 0 else times[last]
+        after = times[-1] + step if following == len(times) else times[following]
+        seconds = float(after - before - step)
+        if seconds <= longest + 1e-9:
+            continue
+        begin, end = last + 1, following
+        if begin == end:
             raise DmsynthError(
-                f"{where}: no usable face in frames {begin} to {end - 1}, {seconds:.2f} s "
-                f"({_reasons(table[begin:end])}); "
-                f"up to {longest:g} s is bridged: cut the video, show one whole face throughout, or raise --longest-gap"
+                f"{where}: no frames between {before:.2f} and {after:.2f} s, after frame {last}; "
+                f"up to {longest:g} s is bridged: cut the video there, or raise --longest-gap"
             )
+        raise DmsynthError(
+            f"{where}: no usable face in frames {begin} to {end - 1}, {seconds:.2f} s "
+            f"({_reasons(table[begin:end])}); "
+            f"up to {longest:g} s is bridged: cut the video, show one whole face throughout, or raise --longest-gap"
+            + how_to_crop(set(table.get("reason", pd.Series(dtype=str))[begin:end]))
+        )
 
 
 def _reasons(table: pd.DataFrame) -> str:

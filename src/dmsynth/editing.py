@@ -8,7 +8,7 @@ decoded, they are the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
 from dmsynth.models.swapwarp import SwapWarp, resized, warp
+from dmsynth.orientation import Orientation
 from dmsynth.progress import progress
 from dmsynth.provenance import Provenance
 from dmsynth.steering import SteerableFace
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.trajectory import Trajectory, minimum_jerk, write_table
-from dmsynth.video import Image, probe_video
+from dmsynth.video import Image, as_file, open_video, probe_video
 
 _TURN = 0.5  # seconds over which the driver's own pose gives way to the trajectory's, and back
 _FADE = 0.2  # seconds over which the recorded picture gives way to the steered one, before it turns
@@ -72,16 +73,17 @@ def edit_video(
             f"--from {begin:g} --to {end:g}: too short for {trajectory.seconds:g} s of scenario, which needs "
             f"{2 * (_TURN + _FADE) + trajectory.seconds:g} s with the ways there and back"
         )
-    promised = probe_video(drive).seconds
-    if promised and end > promised:
-        raise DmsynthError(f"--to {end:g}: {drive} ends at {promised:.2f} s; choose a window inside it")
+    info = probe_video(drive)
+    if info.seconds and end > info.seconds:
+        raise DmsynthError(f"--to {end:g}: {drive} ends at {info.seconds:.2f} s; choose a window inside it")
     motion = trajectory.in_space(face.trained.space)
     rows: list[dict[str, Any]] = []
     origin = Provenance.of(face.path, face.trained, "edited")
-    with replacing(out) as temporary, av.open(str(temporary), "w") as written, _opened(drive) as (read, stream):
+    with replacing(out) as temporary, av.open(as_file(temporary), "w") as written, _opened(drive) as (read, stream):
         written.metadata.update(origin.metadata())
         new = written.add_stream("libx264", rate=stream.average_rate)
-        new.width, new.height, new.pix_fmt = stream.width, stream.height, stream.codec_context.pix_fmt
+        new.width, new.height = (info.width, info.height)
+        new.pix_fmt = stream.codec_context.pix_fmt
         new.codec_context.time_base = stream.time_base
         new.options = {"qp": "0", "preset": "veryfast"}  # without loss
         if stream.codec_context.color_range:
@@ -91,6 +93,7 @@ def edit_video(
             for number, frame in enumerate(read.decode(stream)):
                 first = float(frame.time or 0) if first is None else first
                 time = float(frame.time or 0) - first
+                frame = _upright(frame)
                 step = _step(time, begin, end, motion)
                 row: dict[str, Any] = {"frame": number, "time": time, "edited": step is not None}
                 if step is not None:
@@ -113,16 +116,8 @@ def edit_video(
 @contextmanager
 def _opened(drive: Path) -> Iterator[tuple[Any, Any]]:
     """A drive's container and its video stream; ``DmsynthError`` for one that cannot be edited bit by bit."""
-    if not drive.is_file():
-        raise DmsynthError(f"{drive}: no such video; check the path")
-    try:
-        container = av.open(str(drive))
-    except (av.error.FFmpegError, ValueError) as error:
-        raise DmsynthError(f"{drive}: not a readable video ({error}); give a video file such as .mp4") from None
+    container, stream = open_video(drive)
     with container:
-        if not container.streams.video:
-            raise DmsynthError(f"{drive}: holds no video stream; give a video file such as .mp4")
-        stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         aspect = float(stream.sample_aspect_ratio or 1)
         kind = stream.codec_context.pix_fmt
@@ -132,6 +127,14 @@ def _opened(drive: Path) -> Iterator[tuple[Any, Any]]:
                 "even sides and square pixels: convert it first, and import the converted one"
             )
         yield container, stream
+
+
+def _upright(frame: Any) -> Any:
+    """The frame turned as its file says, pixel by pixel, so that the new file needs no such word."""
+    orientation = Orientation.of_frame(frame)
+    if orientation == Orientation():
+        return frame
+    return _from_planes([orientation.upright(plane) for plane in _planes(frame)], frame)
 
 
 def _step(time: float, begin: float, end: float, motion: Trajectory) -> _Step | None:
@@ -236,9 +239,10 @@ def _planes(frame: Any) -> Iterator[NDArray[np.uint8]]:
         yield rows[:, : plane.width]
 
 
-def _from_planes(planes: list[NDArray[np.float32]], like: Any) -> Any:
+def _from_planes(planes: Sequence[NDArray[Any]], like: Any) -> Any:
+    """A frame of the planes (luma, then both chromas of half its size), with time and colours ``like`` another."""
     whole = np.concatenate([np.clip(plane.round(), 0, 255).astype(np.uint8).ravel() for plane in planes])
-    frame = av.VideoFrame.from_ndarray(whole.reshape(-1, like.width), format=like.format.name)
+    frame = av.VideoFrame.from_ndarray(whole.reshape(-1, planes[0].shape[1]), format=like.format.name)
     frame.pts, frame.time_base = like.pts, like.time_base
     frame.color_range, frame.colorspace = like.color_range, like.colorspace
     return frame

@@ -84,6 +84,7 @@ def evaluate(
     test = dataset.split("test")
     if not len(test):
         raise DmsynthError(f"{dataset.path}: has no test frames; make it from more material")
+    dataset.check_frames()
     chosen = test[np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(int)]
     commanded = dataset.controls(space, settings["labels"])[chosen]
     carried = _carried_along(face, dataset, commanded, chosen)

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,11 @@ def remove_leftovers(folder: Path, stem: str | None = None) -> list[Path]:
             left.unlink(missing_ok=True)
             removed.append(left)
     return removed
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds anything but files that were never whole."""
+    return any(not re.search(r"^\..*-\w+\.partial(\.[^.]*)?$", path.name) for path in folder.iterdir())
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -85,6 +91,23 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_output(path: Path) -> None:
+    """Before long work: raise unless a file can be written at ``path``, in a folder that is there or can be made.
+
+    ``DmsynthError`` for a folder, or a ``~`` that no shell replaced; ``OSError`` where the system does not allow it.
+    """
+    if path.parts[:1] and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
+        raise DmsynthError(f"{path}: no shell replaced the ~ (it does after a blank: --out ~/…); give the whole path")
+    if path.is_dir():
+        raise DmsynthError(f"{path}: is a folder; give a file's name in it")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -106,14 +129,20 @@ def write_json(path: Path, content: Any, lasting: bool = True) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", lasting)
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; a missing or damaged file raises ``DmsynthError`` naming it."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a missing or damaged file raises ``DmsynthError`` naming it.
+
+    For notes of our own whose entries are compared; whatever is relied on has a type and ``records.read_record``.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DmsynthError(f"{path}: no such file; check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DmsynthError(f"{path}: not valid JSON ({error}); make it again") from None
+    except (ValueError, RecursionError) as error:
+        raise DmsynthError(f"{path}: not valid JSON ({str(error)[:200]}); make it again") from None
+    if not isinstance(content, dict):
+        raise DmsynthError(f"{path}: damaged: holds no JSON object; make it again")
+    return content
 
 
 def lock(file: IO[bytes], name: Path) -> None:

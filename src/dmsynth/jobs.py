@@ -23,16 +23,52 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
+
+from pydantic import ConfigDict, Field
 
 from dmsynth.errors import DmsynthError
-from dmsynth.files import read_json, write_json
+from dmsynth.files import write_json
+from dmsynth.parallel import PARENT
 from dmsynth.progress import ENVIRONMENT
+from dmsynth.records import Count, Record, Text, read_record
 
 _PATIENCE = 20.0  # seconds that a job has to end by itself when it is told to
 _TAIL = 20_000  # bytes of a log that are read
 # Without the folder that somebody happens to stand in on Python's path: a queue.py there would be taken for Python's.
 _PYTHON = [sys.executable, "-P", "-m"]
+
+
+class _About(Record):
+    """``job.json``; whoever started the job may note more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    title: Text
+    kind: Text
+    made: Annotated[float, Field(ge=0, le=1e11)]
+    commands: Annotated[list[Annotated[list[Text], Field(min_length=1, max_length=1000)]], Field(max_length=1000)]
+    out: Text = ""
+    outs: Annotated[list[Text], Field(max_length=1000)] = Field(default_factory=list)
+
+
+class _State(Record):
+    """``state.json``."""
+
+    leader: Count | None = None
+    finished: Count = 0
+    log: Annotated[int, Field(ge=0)] = 0
+    code: Annotated[int, Field(ge=-255, le=255)] | None = None
+
+
+class _Progress(Record):
+    """``progress.json``."""
+
+    title: Text
+    done: float
+    total: float | None
+    rate: float
+    left: float | None
 
 
 @dataclass(frozen=True)
@@ -43,15 +79,18 @@ class Job:
 
     @property
     def about(self) -> dict[str, Any]:
-        """``title``, ``kind``, ``made`` (seconds since 1970), ``commands``, and what whoever started it noted."""
-        return dict(read_json(self.folder / "job.json"))
+        """``title``, ``kind``, ``made`` (seconds since 1970), ``commands``, and what whoever started it noted.
+
+        Raises ``DmsynthError`` if it is damaged.
+        """
+        return read_record(self.folder / "job.json", _About, "remove the job's folder and begin it anew").model_dump()
 
     @property
     def state(self) -> str:
         """``running``, ``done``, ``stopped``, ``failed``, or ``interrupted``: killed, or the machine went down."""
         if self.is_alive():
             return "running"
-        code = self._state().get("code")
+        code = self._state().code
         if code == 0:  # perhaps a moment before it was stopped
             return "done"
         if self._stopped.exists():
@@ -66,9 +105,8 @@ class Job:
     @property
     def progress(self) -> dict[str, Any]:
         """``title``, ``done``, ``total``, ``rate`` (a second), ``left`` (seconds); empty before anything is known."""
-        path = self.folder / "progress.json"
         try:
-            return dict(read_json(path)) if path.is_file() else {}
+            return read_record(self.folder / "progress.json", _Progress, "").model_dump()
         except DmsynthError:
             return {}
 
@@ -80,7 +118,7 @@ class Job:
     @property
     def error(self) -> str:
         """The one line that a failed command left, the last time that the job ran."""
-        lines = [line for line in self._said(int(self._state().get("log", 0))).splitlines() if line.strip()]
+        lines = [line for line in self._said(self._state().log).splitlines() if line.strip()]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         return errors[-1] if errors else (lines[-1] if lines else "it said nothing")
 
@@ -91,9 +129,7 @@ class Job:
                 raise DmsynthError(f"{self.about['title']}: is running already")
             self._stopped.unlink(missing_ok=True)
             (self.folder / "progress.json").unlink(missing_ok=True)
-            write_json(
-                self.folder / "state.json", {"finished": self._state().get("finished", 0), "log": log.seek(0, 2)}
-            )
+            write_json(self.folder / "state.json", {"finished": self._state().finished, "log": log.seek(0, 2)})
             # The lock goes from hand to hand: to the process that leads the job, and on to its commands.
             process = subprocess.Popen(
                 [*_PYTHON, "dmsynth.jobs", str(self.folder.resolve()), str(lock.fileno())],
@@ -103,7 +139,7 @@ class Job:
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
             )
-            while "leader" not in self._state() and process.poll() is None:
+            while self._state().leader is None and process.poll() is None:
                 time.sleep(0.02)
 
     def stop(self) -> None:
@@ -112,7 +148,7 @@ class Job:
             return
         self._stopped.touch()
         for signum in (signal.SIGINT, signal.SIGKILL):
-            leader = int(self._state().get("leader", 0))
+            leader = self._state().leader or 0
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if leader > 1 and self.is_alive():  # then the number of its group is still its own
                     os.killpg(leader, signum)
@@ -133,9 +169,12 @@ class Job:
             file.seek(max(since, path.stat().st_size - _TAIL))
             return file.read().decode("utf-8", "replace")
 
-    def _state(self) -> dict[str, Any]:
-        path = self.folder / "state.json"
-        return dict(read_json(path)) if path.is_file() else {}
+    def _state(self) -> _State:
+        """Nothing is known of a job whose state is damaged: its commands are run again, and go on where they were."""
+        try:
+            return read_record(self.folder / "state.json", _State, "")
+        except DmsynthError:
+            return _State()
 
 
 def make_job(
@@ -150,9 +189,13 @@ def make_job(
 
 
 def find_jobs(folder: Path) -> list[Job]:
-    """The jobs in a folder, the newest first."""
-    jobs = [Job(path.parent) for path in folder.glob("*/job.json")]
-    return sorted(jobs, key=lambda job: -float(job.about["made"]))
+    """The jobs in a folder, the newest first; a damaged one does not hide the others."""
+    made = {}
+    for path in folder.glob("*/job.json"):
+        with contextlib.suppress(DmsynthError, OSError):
+            job = Job(path.parent)
+            made[job] = float(job.about["made"])
+    return sorted(made, key=lambda job: -made[job])
 
 
 def _locked(file: IO[bytes], shared: bool = False) -> bool:
@@ -178,11 +221,17 @@ def _lead(folder: Path, lock: int) -> int:
 
     ``lock`` is the open file of the job's lock, which is held.
     """
-    stopped, about = folder / "stopped", read_json(folder / "job.json")
+    job, stopped = Job(folder), folder / "stopped"
     signal.signal(signal.SIGINT, lambda *_: None)  # for the command; this process writes down how it ended
-    state = read_json(folder / "state.json") | {"leader": os.getpid()}
+    state = job._state().model_dump(exclude_none=True) | {"leader": os.getpid()}
     write_json(folder / "state.json", state)
-    environment = os.environ | {ENVIRONMENT: str(folder / "progress.json"), "COLUMNS": "200"}
+    try:
+        about = job.about
+    except DmsynthError as error:
+        sys.stderr.write(f"error: {error}\n")
+        write_json(folder / "state.json", state | {"code": 2})
+        return 2
+    environment = os.environ | {ENVIRONMENT: str(folder / "progress.json"), "COLUMNS": "200", PARENT: str(os.getpid())}
     code = 0
     for number, command in enumerate(about["commands"]):
         if number < int(state["finished"]):

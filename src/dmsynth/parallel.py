@@ -8,6 +8,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from dmsynth.errors import DmsynthError
+
+PARENT = "DMSYNTH_PARENT"
+"""Names the process that a command ends with (``end_with``): whoever starts one sets it."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -83,12 +87,24 @@ def ahead(items: Iterable[T], most: int = 16) -> Generator[T, None, None]:
         thread.join()
 
 
+def end_with(parent: int) -> None:
+    """End this process, at once, when the process that started it is gone, however that went."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def in_own_process(function: Callable[[T], R], argument: T) -> tuple[R, float]:
     """``function(argument)`` in a process of its own, and that process's largest resident memory in MiB.
 
-    Both, and what comes back, must be picklable. What it raises is raised here; ``DmsynthError`` if it was killed.
+    Both, and what comes back, must be picklable. What it raises is raised here; ``DmsynthError`` if it was killed. It
+    ends with this process.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with, (os.getpid(),)) as pool:
         try:
             result = pool.submit(function, argument).result()
             return result, pool.submit(largest_memory).result()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import as_file, files
 
-from dmsynth.video import Image, read_image
+from dmsynth.pictures import read_image
+from dmsynth.video import Image
 
 PORTRAIT_CONSENT = "public domain: Eileen Collins, photographed by NASA"
 

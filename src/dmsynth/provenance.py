@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dmsynth
 from dmsynth.errors import DmsynthError
-from dmsynth.files import read_json, sha256_of, write_json
+from dmsynth.files import sha256_of, write_json
 from dmsynth.models.face_file import TrainedFace
+from dmsynth.records import Record, Sha256, Text, checked, content_of, json_of, printable
 from dmsynth.video import read_metadata
 
 NO_CONSENT = "none recorded"
+_MAKE_AGAIN = "make the video again"
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,10 @@ class Provenance:
         return Provenance(
             kind=kind,
             made_by=f"dmsynth {dmsynth.__version__}",
-            face=path.resolve().name,
+            face=printable(path.resolve().name),
             face_sha256=face_sha256(path, face),
             dataset_sha256=str(face.about.get("settings", {}).get("dataset_sha256") or "unknown"),
-            consent=consent_of(face.about),
+            consent=printable(consent_of(face.about)),
         )
 
     def in_words(self) -> str:
@@ -65,7 +67,25 @@ class Provenance:
 
     def write_beside(self, video: Path) -> None:
         """The same as ``VIDEO.provenance.json``, with the video's hash."""
-        write_json(sidecar_of(video), asdict(self) | {"video": video.name, "video_sha256": sha256_of(video)})
+        write_json(sidecar_of(video), asdict(self) | {"video": printable(video.name), "video_sha256": sha256_of(video)})
+
+
+class _Told(Record):
+    """A ``Provenance``, as it is read back."""
+
+    kind: Literal["rendered", "edited"]
+    made_by: Text
+    face: Text
+    face_sha256: Text
+    dataset_sha256: Text
+    consent: Text
+    synthetic: Literal[True]
+
+
+class _Sidecar(_Told):
+    """The same beside a video."""
+
+    video_sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -98,18 +118,24 @@ def read_provenance(video: Path) -> Found:
     Raises ``DmsynthError`` if it says nothing, which does not mean that it is real.
     """
     inside = _inside(read_metadata(video))
-    sidecar = sidecar_of(video)
-    beside = read_json(sidecar) if sidecar.is_file() else None
-    told = _provenance(beside) if isinstance(beside, dict) else None
+    sidecar, doubts = sidecar_of(video), []
+    beside, told = None, None
+    if sidecar.is_file():
+        try:
+            beside = checked(content_of(sidecar, _MAKE_AGAIN), _Sidecar, str(sidecar), _MAKE_AGAIN)
+            told = Provenance(**beside.model_dump(exclude={"video_sha256"}))
+        except DmsynthError as error:
+            doubts.append(str(error))
     found = inside or told
     if found is None:
+        damaged = f" ({doubts[0]})" if doubts else ""
         raise DmsynthError(
             f"{video}: neither its metadata nor a {sidecar.name} says where it comes from; that does not make it real"
+            f"{damaged}"
         )
-    doubts = []
     if inside is None:
         doubts.append("its metadata say nothing: it was encoded again, or they were removed")
-    if told is not None and isinstance(beside, dict) and beside.get("video_sha256") != sha256_of(video):
+    if beside is not None and beside.video_sha256 != sha256_of(video):
         doubts.append(f"it is not the video that {sidecar.name} describes: it was changed or replaced")
     if inside and told and inside != told:
         doubts.append(f"its metadata and {sidecar.name} disagree")
@@ -118,16 +144,10 @@ def read_provenance(video: Path) -> Found:
 
 
 def _inside(metadata: dict[str, str]) -> Provenance | None:
+    """None if nothing is said, or what is said is damaged."""
     try:
-        content = json.loads(metadata.get("description", ""))["dmsynth"]
-    except (ValueError, TypeError, KeyError):
+        content = json_of(metadata.get("description", ""), "", "")
+        told = checked(content["dmsynth"], _Told, "", "")
+    except (DmsynthError, TypeError, KeyError):
         return None
-    return _provenance(content) if isinstance(content, dict) else None
-
-
-def _provenance(content: dict[str, Any]) -> Provenance | None:
-    """None if something is missing."""
-    try:
-        return Provenance(**{f.name: content[f.name] for f in fields(Provenance)})
-    except KeyError:
-        return None
+    return Provenance(**told.model_dump())

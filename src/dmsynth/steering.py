@@ -22,10 +22,11 @@ from dmsynth.files import is_file, is_folder
 from dmsynth.machine import device_of
 from dmsynth.models.face_file import TrainedFace, read_face
 from dmsynth.parallel import ahead
+from dmsynth.pictures import is_picture, read_image
 from dmsynth.progress import console, progress
 from dmsynth.provenance import Provenance, sidecar_of
 from dmsynth.trajectory import Trajectory, write_table
-from dmsynth.video import Image, VideoWriter, fit, read_image, read_video, to_grey, to_rgb
+from dmsynth.video import Image, VideoWriter, fit, read_video, to_grey, to_rgb
 
 _AT_ONCE = 8  # frames decoded together: enough to keep the cores busy, little memory
 _KEPT = 32  # encoded source frames
@@ -263,11 +264,13 @@ def read_source(text: str) -> Image:
         raise DmsynthError(f"{text}: the frame number after @ must be a whole number from 0")
     index = int(number)
     if is_folder(path):
-        frames = open_dataset(path).frames
+        frames = open_dataset(path).check_frames().frames
         if index >= len(frames):
             raise DmsynthError(f"{path}: has frames 0 to {len(frames) - 1}, not {index}")
         return np.array(frames[index])
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
+    if not path.is_file():
+        raise DmsynthError(f"{path}: no such picture, video or dataset; check the path")
+    if is_picture(path):
         return read_image(path)
     last = -1
     for frame in read_video(path):
@@ -360,6 +363,8 @@ def keep_inputs(out: Path, inputs: Sequence[str | Path | None]) -> None:
             None count for nothing. An ``@`` may as well be part of a file's name, so either reading is protected.
             Of an input folder every file in it is.
     """
+    if not out.name:
+        raise DmsynthError(f"{out}: is a folder; give the output a name")
     written = [path for path in (out, out.with_suffix(".parquet"), sidecar_of(out)) if path.name]
     named = [str(name) for name in inputs if name]
     read = [Path(each) for name in named for each in (name, name.rpartition("@")[0]) if each]

@@ -45,13 +45,14 @@ from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.coverage import Coverage, typical
 from dmsynth.dataset import Dataset, nearest_to_neutral
 from dmsynth.errors import DmsynthError
-from dmsynth.files import lock, read_json, write_json
+from dmsynth.files import is_begun, lock, write_json
 from dmsynth.machine import best_precision, describe_machine
 from dmsynth.models import RECIPES, Model
 from dmsynth.models.autoencoder import Autoencoder, channels_last, start_evenly
 from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.optimization import OPTIMIZATIONS, Optimization
 from dmsynth.progress import console
+from dmsynth.records import Record, read_record
 from dmsynth.swapping import OBJECTIVES
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -233,6 +234,7 @@ def train(
         raise DmsynthError(f"--latent {latent}: {model} has no latent vector; leave the option out")
     if settings.latent is not None and settings.latent < space.size:
         raise DmsynthError(f"--latent {settings.latent}: must hold the {space.size} controls {', '.join(space.names)}")
+    dataset.check_frames()
     codes = space.encode(values)
     carried, sources = Carried(), np.array([nearest_to_neutral(values, frames)])
     if recipe.carries:
@@ -379,6 +381,12 @@ def _trainer(
     )
 
 
+class _Run(Record):
+    """``run.json``, as far as it is read again."""
+
+    settings: dict[str, Any]
+
+
 @contextmanager
 def begin_run(out: Path, dataset: Dataset, settings: Settings) -> Iterator[None]:
     """Make the run folder, or recognize it as this same run, and hold it for the length of the block.
@@ -387,12 +395,12 @@ def begin_run(out: Path, dataset: Dataset, settings: Settings) -> Iterator[None]
     """
     note = out / "run.json"
     if note.is_file():
-        before = read_json(note).get("settings", {})
+        before = read_record(note, _Run, "choose another folder or remove it").settings
         different = [name for name, value in asdict(settings).items() if before.get(name) != value]
         if different:
             changes = ", ".join(f"{name} {before.get(name)!r} → {getattr(settings, name)!r}" for name in different)
             raise DmsynthError(f"{out}: holds another training ({changes}); choose another folder or remove it")
-    elif out.exists() and any(out.iterdir()):
+    elif out.is_dir() and is_begun(out):
         raise DmsynthError(f"{out}: is not empty and holds no training; choose another folder")
     else:
         out.mkdir(parents=True, exist_ok=True)

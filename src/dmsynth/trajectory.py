@@ -54,12 +54,7 @@ class Trajectory:
 
     def resampled(self, frame_rate: float) -> Trajectory:
         """The same motion at ``frame_rate`` frames a second, from its first to its last time (linear between)."""
-        count = int(np.floor(self.seconds * frame_rate + 1e-6)) + 1
-        if count > _MOST_FRAMES:
-            raise DmsynthError(
-                f"trajectory: {self.seconds:g} s at {frame_rate:g} frames a second are {count} frames; "
-                f"at most {_MOST_FRAMES} are steered at once: check that times are in seconds"
-            )
+        count = _frames(self.seconds, frame_rate, "check that times are in seconds")
         times = self.times[0] + np.arange(count) / frame_rate
         columns = [np.interp(times, self.times, column) for column in self.values.T]
         return Trajectory(self.names, times - times[0], np.stack(columns, axis=1))
@@ -93,6 +88,16 @@ class Trajectory:
     def save(self, path: Path) -> None:
         """Write the table as .csv or .parquet."""
         write_table(path, self.table())
+
+
+def _frames(seconds: float, frame_rate: float, mend: str) -> int:
+    """How many frames that is. ``DmsynthError``, before any is made, for more than are steered at once."""
+    if not seconds * frame_rate < _MOST_FRAMES:
+        raise DmsynthError(
+            f"trajectory: {seconds:g} s at {frame_rate:g} frames a second are more frames than are steered at once "
+            f"({_MOST_FRAMES}): {mend}"
+        )
+    return int(np.floor(seconds * frame_rate + 1e-6)) + 1
 
 
 def minimum_jerk(
@@ -181,11 +186,13 @@ class MotionPath:
         ]
 
     def trajectory(self) -> Trajectory:
-        count = int(np.floor(self.seconds * self.frame_rate + 1e-6)) + 1
+        count = _frames(self.seconds, self.frame_rate, "make it shorter")
         times = np.arange(count) / self.frame_rate
         values = np.empty((count, len(self.names)))
-        for begin, seconds, kind, start, end in self.parts:
-            within = times >= begin - 1e-9  # later parts overwrite, so each part owns its own stretch
+        begins = [part[0] - 1e-9 for part in self.parts]  # each part owns what lies before the next
+        owns = [*np.searchsorted(times, begins), count]
+        for number, (begin, seconds, kind, start, end) in enumerate(self.parts):
+            within = slice(owns[number], owns[number + 1])
             phase = np.clip((times[within] - begin) / seconds, 0, 1)
             straight = start + phase[:, None] * (end - start)
             values[within] = minimum_jerk(start, end, phase) if kind == "move" else straight
@@ -193,7 +200,14 @@ class MotionPath:
 
 
 _MOTION = re.compile(r"^(?P<kind>hold|move|sweep)\b(?P<middle>.*?)\s(?P<seconds>[-+.\deE]+)\s*s?$")
+_LARGEST = 1e6  # of a value, in any control's unit
+_WORDS = re.compile(r"^\s*(hold|move|sweep)\b")
 _HOW = "write motions such as 'hold 0.5; move yaw=-30 1; sweep yaw=-30:30 4' (the last number is seconds)"
+
+
+def is_motions(text: str) -> bool:
+    """Whether a text begins as motions do."""
+    return _WORDS.match(text) is not None
 
 
 def parse_motions(
@@ -238,8 +252,8 @@ def _number(text: str, motion: str) -> float:
         value = float(text)
     except ValueError:
         value = np.nan
-    if not np.isfinite(value):
-        raise DmsynthError(f"trajectory: {text!r} is no number in {motion!r}; {_HOW}")
+    if not abs(value) <= 1e12:
+        raise DmsynthError(f"trajectory: {text!r} is no number, or too large, in {motion!r}; {_HOW}")
     return value
 
 
@@ -249,8 +263,8 @@ def read_table(path: Path) -> pd.DataFrame:
         raise DmsynthError(f"{path}: no such table; check the path")
     try:
         return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, OSError, TypeError, KeyError, NotImplementedError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise DmsynthError(f"{path}: not a readable table ({reason}); give a .csv or .parquet file") from None
 
 
@@ -291,7 +305,8 @@ def from_table(table: pd.DataFrame, names: Sequence[str], where: str) -> Traject
     columns = {}
     for column in ("time", *present):
         numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
-        bad = np.flatnonzero(~np.isfinite(numbers))
+        most = 1e12 if column == "time" else _LARGEST  # seconds since 1970, too
+        bad = np.flatnonzero(~(np.abs(numbers) <= most))
         if bad.size:
             held = table[column].tolist()[bad[0]]
             raise DmsynthError(

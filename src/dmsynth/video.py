@@ -12,17 +12,20 @@ from types import TracebackType
 import av
 import cv2
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from dmsynth.errors import DmsynthError
 from dmsynth.files import put_in_place, temporary_beside
+from dmsynth.high_range import to_ordinary_range
+from dmsynth.orientation import Orientation
+from dmsynth.progress import console
 
 Image = NDArray[np.uint8]
 """(height, width) grey or (height, width, 3) RGB, uint8, row 0 at the top."""
 
-# Containers round their frame counts; more than this many missing frames means the end of the file is gone.
-_MISSING_FRAMES_ALLOWED = 2
+# Containers round their durations, and the sound may be a little longer than the picture. More than this, and the end
+# of the file is gone: in frames where a stream has a duration of its own, in seconds where only the container has.
+_MISSING_FRAMES_ALLOWED = 3
 _MISSING_SECONDS_ALLOWED = 1.0
 
 # Formats that hold their frames themselves. FFmpeg knows others that are lists of files and addresses to fetch, and
@@ -30,8 +33,8 @@ _MISSING_SECONDS_ALLOWED = 1.0
 _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,ivf,nut,m4v,h264,hevc,mjpeg,mpjpeg,yuv4mpegpipe,dv,gif"
 )
-_PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
-_MOST_PIXELS = 64_000_000  # of a picture: a few hundred kilobytes can unfold into gigabytes
+MOST_PIXELS = 36_000_000  # of a frame, 8K and a little: a few hundred bytes can unfold into gigabytes
+_PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
 
 
 @dataclass(frozen=True)
@@ -47,30 +50,58 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame: ``time`` in seconds after the first, from the file's own time stamps."""
+    """One decoded frame: ``time`` in seconds after the first, from the file's own time stamps. ``damaged``: the decoder
+    patched over what is missing in the file."""
 
     index: int
     time: float
     image: Image
+    damaged: bool = False
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """A video's container, to be closed by the caller, and the stream that is read: the first that is no cover picture.
+
+    ``DmsynthError`` for a file that is missing, empty, no video, or holds frames of more than ``MOST_PIXELS``.
+    """
     if not path.is_file():
         raise DmsynthError(f"{path}: no such video; check the path")
     if path.stat().st_size == 0:
         raise DmsynthError(f"{path}: the file is empty (0 bytes); record or copy it again")
+    limits = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_pixels": str(MOST_PIXELS)}
     try:
-        container = av.open(str(path), options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"})
+        container = av.open(as_file(path), options=limits)
     except (av.error.FFmpegError, ValueError) as error:
         unknown = isinstance(error, av.error.ArgumentError)  # how FFmpeg says that a format is not on the list
         reason = "no format that holds video" if unknown else getattr(error, "strerror", None) or error
         raise DmsynthError(
             f"{path}: not a readable video ({reason}); give a video file such as .mp4, .mkv or .avi"
         ) from None
-    if not container.streams.video:
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
         container.close()
         raise DmsynthError(f"{path}: holds no video stream; give a video file such as .mp4, .mkv or .avi")
-    return container
+    stream = streams[0]
+    if _is_too_large(stream):
+        container.close()
+        raise DmsynthError(f"{path}: has frames of more than {MOST_PIXELS // 10**6} million pixels; make it smaller")
+    if len(streams) > 1:
+        sizes = ", ".join(f"{each.width}×{each.height}" for each in streams)
+        how = f"ffmpeg -i {path.name} -map 0:v:1 -c copy second.mkv"
+        note = f"{path}: holds {len(streams)} video streams ({sizes}); the first is read; to read the second: {how}"
+        console.print(note, style="yellow")
+    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # a stream may grow on the way
+    return container, stream
+
+
+def as_file(path: Path) -> str:
+    """A path for FFmpeg, which takes ``2024-11-14T22:57.mp4`` for an address else."""
+    return f"file:{path}"
+
+
+def _is_too_large(stream: av.VideoStream) -> bool:
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return stream.width * max(1.0, aspect) * stream.height > MOST_PIXELS
 
 
 def probe_video(path: Path) -> VideoInfo:
@@ -78,130 +109,178 @@ def probe_video(path: Path) -> VideoInfo:
 
     Width and height are those of the frames that ``read_video`` yields, rotation metadata applied.
     """
-    with _open(path) as container:
-        stream = container.streams.video[0]
+    container, stream = open_video(path)
+    with container:
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         if not seconds and container.duration:
             seconds = container.duration / av.time_base
-        first = next(_decode(path, container, stream), None)
+        first = next(_decode(path, container, stream, _Read()), None)
         if first is None:
             raise DmsynthError(f"{path}: holds no frame that can be decoded; record or copy it again")
-        height, width = _upright(first, stream, grey=True).shape[:2]
+        height, width = _upright(first, stream, grey=True, depth=0).shape[:2]
         return VideoInfo(width, height, stream.frames or round(seconds * rate), rate, seconds)
 
 
-def read_video(path: Path, grey: bool = False) -> Iterator[Frame]:
+def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterator[Frame]:
     """Decode a video one frame at a time; memory does not grow with its length.
 
-    Rotation metadata (a phone held upright) is applied, and times come from the file's time stamps, so variable
-    frame rates survive. Yields ``Frame`` with (h, w) uint8 if ``grey`` else (h, w, 3) RGB uint8. Raises
-    ``DmsynthError`` naming file and frame if the file is damaged or ends early.
+    Rotation metadata (a phone held upright, a mirrored selfie) is applied, high dynamic range is brought to the
+    ordinary one, and times come from the file's time stamps, so variable frame rates survive. Yields ``Frame`` with
+    (h, w) uint8 if ``grey`` else (h, w, 3) RGB uint8.
+
+    Args:
+        damaged: yield frames that the decoder had to patch, too, marked so; else the first of them ends it.
+
+    Raises:
+        DmsynthError: the file is damaged or ends early; it names file and frame.
     """
-    with _open(path) as container:
-        stream = container.streams.video[0]
+    container, stream = open_video(path)
+    with container:
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         start: float | None = None
         before = 0.0
-        index = -1
-        for index, decoded in enumerate(_decode(path, container, stream)):
+        index, read, depth = -1, _Read(), 0
+        for index, decoded in enumerate(_decode(path, container, stream, read, damaged)):
+            if decoded.is_corrupt and not damaged:
+                raise DmsynthError(
+                    f"{path}: damaged at frame {index}: a part of the picture is missing; copy or record it again"
+                )
             time = decoded.time if decoded.time is not None else float(index / rate)
             start = time if start is None else start
             if index and time <= before:  # a clock that jumped back or stands still
                 start -= before - time + float(1 / rate)
             before = time
-            yield Frame(index, time - start, _upright(decoded, stream, grey))
+            depth = _depth(decoded, depth)
+            yield Frame(index, time - start, _upright(decoded, stream, grey, depth), decoded.is_corrupt)
         if index < 0:
             raise DmsynthError(f"{path}: holds no frame that can be decoded; record or copy it again")
-        _check_end(path, container, stream, index + 1, before)
+        _check_end(path, container, stream, read)
+
+
+def check_crop(path: Path, info: VideoInfo, crop: tuple[int, int, int, int]) -> None:
+    """Raise ``DmsynthError`` unless the crop (left, top, width, height in pixels) lies inside the upright video."""
+    left, top, width, height = crop
+    if min(left, top) < 0 or min(width, height) < 1 or left + width > info.width or top + height > info.height:
+        raise DmsynthError(
+            f"{path}: the crop {left},{top},{width},{height} leaves the frame of {info.width}×{info.height}; "
+            "give left,top,width,height inside it"
+        )
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """A video's metadata: title, comment and the like, in lower case. ``DmsynthError`` if it is none."""
-    with _open(path) as container:
+    container, _ = open_video(path)
+    with container:
         return {name.lower(): value for name, value in container.metadata.items()}
 
 
 def check_whole(path: Path) -> None:
     """Raise ``DmsynthError`` if a video is no video or ends early. Reads the file through without decoding it."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
+    container, stream = open_video(path)
+    with container:
+        read = _Read()
         try:
-            packets = [packet for packet in container.demux(stream) if packet.size]
+            for packet in container.demux():
+                read.count(packet, stream)
         except av.error.FFmpegError as error:
             raise DmsynthError(f"{path}: damaged ({error.strerror}); copy or record it again") from None
-        end = max((float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base), default=0.0)
-        _check_end(path, container, stream, len(packets), end)
+        _check_end(path, container, stream, read)
 
 
-def _check_end(
-    path: Path, container: av.container.InputContainer, stream: av.VideoStream, frames: int, end: float
-) -> None:
-    """Raise if the header promises more: more frames, or where it does not count them a longer time."""
-    if stream.frames - frames > _MISSING_FRAMES_ALLOWED:
+@dataclass
+class _Read:
+    """How far a file was read: packets of the video, with empty ones (dropped frames), and when the video and the last
+    of all streams end, in seconds."""
+
+    packets: int = 0
+    end: float = 0.0
+    last: float = 0.0
+
+    def count(self, packet: av.Packet, stream: av.VideoStream) -> None:
+        if packet.dts is None and packet.pts is None:
+            return
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        end = float(((stamp or 0) + (packet.duration or 0)) * (packet.time_base or 0))
+        self.last = max(self.last, end)
+        if packet.stream is stream:
+            self.packets += 1
+            self.end = max(self.end, end)
+
+
+def _check_end(path: Path, container: av.container.InputContainer, stream: av.VideoStream, read: _Read) -> None:
+    """Raise if the header promises more *time*.
+
+    A count of frames is no promise: an edit list leaves out frames that the header counts, and so do dropped ones.
+    """
+    if stream.duration and stream.time_base:
+        if stream.frames and read.packets >= stream.frames:
+            return
+        promised = float(stream.duration * stream.time_base)
+        end = read.end - float((stream.start_time or 0) * stream.time_base)
+        allowed = _MISSING_FRAMES_ALLOWED / float(stream.average_rate or 25)
+    else:
+        promised, end, allowed = (container.duration or 0) / av.time_base, read.last, _MISSING_SECONDS_ALLOWED
+    if promised - end > allowed:
         raise DmsynthError(
-            f"{path}: ends after frame {frames - 1} of {stream.frames - 1}: the file is truncated; copy it again"
-        )
-    promised = container.duration / av.time_base if container.duration else 0.0
-    if not stream.frames and len(container.streams) == 1 and promised - end > _MISSING_SECONDS_ALLOWED:
-        raise DmsynthError(
-            f"{path}: ends after frame {frames - 1}, at {end:.1f} of {promised:.1f} s: the file is truncated; "
+            f"{path}: ends after frame {read.packets - 1}, at {end:.1f} of {promised:.1f} s: the file is truncated; "
             "copy it again"
         )
 
 
-def _decode(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+def _decode(
+    path: Path, container: av.container.InputContainer, stream: av.VideoStream, read: _Read, damaged: bool = False
+) -> Iterator[av.VideoFrame]:
+    """The stream's frames, and in ``read`` how far the file was read. ``damaged``: go on behind what is lost."""
     done = 0
     try:
-        for frame in container.decode(stream):
-            yield frame
-            done += 1
+        for packet in container.demux():
+            read.count(packet, stream)
+            if packet.stream is not stream:
+                continue
+            with suppress(av.error.InvalidDataError) if damaged and done else nullcontext():
+                for frame in packet.decode():
+                    if isinstance(frame, av.VideoFrame):
+                        yield frame
+                        done += 1
     except av.error.FFmpegError as error:
-        raise DmsynthError(
-            f"{path}: damaged after frame {done - 1} ({error.strerror}); copy or record it again"
-        ) from None
+        what = f"damaged after frame {done - 1}" if done else "holds no frame that can be decoded"
+        if isinstance(error, av.error.ArgumentError):  # how FFmpeg says that a frame is larger than it may be
+            what = f"damaged after frame {done - 1}, or of more than {MOST_PIXELS // 10**6} million pixels"
+        raise DmsynthError(f"{path}: {what} ({error.strerror}); copy or record it again") from None
 
 
-def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool) -> Image:
-    """The frame as a person would see it: square pixels, turned as its metadata say."""
-    image = frame.to_ndarray(format="gray" if grey else "rgb24")
+def _depth(frame: av.VideoFrame, before: int) -> int:
+    """Bits that frames of 16-bit grey use, up to this one: a camera may write 10 or 12 into 16. 0 for all others."""
+    if not frame.format.name.startswith("gray16"):
+        return 0
+    return max(before, depth_of(frame.to_ndarray(format="gray16le")))
+
+
+def depth_of(values: NDArray[np.generic]) -> int:
+    """How many bits a camera used that wrote ``values`` (h, w) of up to 16 bits: 8, 10, 12, 14 or 16."""
+    needed = int(values.max(initial=0)).bit_length()
+    return next(depth for depth in (8, 10, 12, 14, 16) if depth >= min(needed, 16))
+
+
+def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool, depth: int) -> Image:
+    """The frame as a person would see it: ordinary brightness, square pixels, upright."""
+    if depth:
+        values = frame.to_ndarray(format="gray16le")
+        image = np.minimum(values >> (depth - 8), 255).astype(np.uint8)
+        image = image if grey else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    elif frame.color_trc in (_PQ, _HLG):
+        image = to_ordinary_range(frame.to_ndarray(format="rgb48le"), pq=frame.color_trc == _PQ)
+        image = to_grey(image) if grey else image
+    else:
+        image = frame.to_ndarray(format="gray" if grey else "rgb24")
     aspect = float(stream.sample_aspect_ratio or 1)
     if abs(aspect - 1) > 1e-3:
-        image = cv2.resize(image, (round(image.shape[1] * aspect), image.shape[0]), interpolation=cv2.INTER_LINEAR)
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise quarter turns, as the display matrix says
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def read_image(path: Path, grey: bool = False) -> Image:
-    """Read a picture as RGB (h, w, 3), or grey (h, w), uint8. ``DmsynthError`` if it is none."""
-    if not path.is_file():
-        raise DmsynthError(f"{path}: no such picture; check the path")
-    pixels, image = _pixels(path), None
-    if pixels is not None and pixels > _MOST_PIXELS:
-        raise DmsynthError(f"{path}: has more than {_MOST_PIXELS // 10**6} million pixels; make it smaller")
-    if pixels is not None:
-        with suppress(cv2.error):
-            image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
-    if image is None:
-        raise DmsynthError(f"{path}: not a readable picture; give a .png or .jpg file")
-    return image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture, by what is in it."""
-    return _pixels(path) is not None
-
-
-def _pixels(path: Path) -> int | None:
-    """How many pixels a picture has, none of which is read; None if it is no picture."""
-    try:
-        with PIL.Image.open(path, formats=_PICTURES) as header:
-            return header.width * header.height
-    except PIL.Image.DecompressionBombError:
-        return _MOST_PIXELS + 1
-    except (OSError, ValueError):
-        return None
+        image = cv2.resize(
+            image, (max(1, round(image.shape[1] * aspect)), image.shape[0]), interpolation=cv2.INTER_LINEAR
+        )
+    return Orientation.of_frame(frame).upright(image)
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -255,7 +334,7 @@ class VideoWriter:
         self._temporary = temporary_beside(path)
         self._width, self._height = width // 2 * 2, height // 2 * 2
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-        self._container = av.open(str(self._temporary), mode="w", options=options)
+        self._container = av.open(as_file(self._temporary), mode="w", options=options)
         self._container.metadata.update(metadata or {})
         self._stream = self._container.add_stream("libx264", rate=Fraction(frame_rate).limit_denominator(1001))
         self._stream.width, self._stream.height = self._width, self._height

@@ -21,8 +21,9 @@ from pathlib import Path
 from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing, sha256_of
 from dmsynth.jobs import Job, find_jobs
+from dmsynth.pictures import read_image
 from dmsynth.validation.scenario_files import library, parse_scenario
-from dmsynth.video import check_whole, probe_video, read_image, write_image
+from dmsynth.video import check_whole, probe_video, write_image
 
 LARGEST = {"recording": 150 * 2**20, "portrait": 20 * 2**20, "scenario": 100_000}  # bytes
 KINDS = ("uploads", "datasets", "trainings", "videos", "scenarios", "results", "jobs")
@@ -81,8 +82,8 @@ class Workspace:
 
     def job(self, name: str | None) -> Job | None:
         """A job by its folder's name; None if there is none."""
-        known = name is not None and slug(name) == name and (self.root / "jobs" / name / "job.json").is_file()
-        return Job(self.root / "jobs" / str(name)) if known else None
+        known = name is not None and slug(name) == name
+        return next((job for job in find_jobs(self.root / "jobs") if known and job.folder.name == name), None)
 
     def jobs(self, kind: str) -> list[Job]:
         """The jobs of a kind, the newest first."""

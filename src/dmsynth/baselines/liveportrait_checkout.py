@@ -23,7 +23,8 @@ import yaml
 from torch import nn
 
 from dmsynth.errors import DmsynthError
-from dmsynth.video import Image, read_image
+from dmsynth.pictures import read_image
+from dmsynth.video import Image
 
 WEIGHTS = Path("pretrained_weights/liveportrait")
 # network → file and class that define it, in src/modules; its weights are base_models/NETWORK.pth

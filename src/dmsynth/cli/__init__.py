@@ -15,6 +15,7 @@ from dmsynth.cli.app import app, given_command, output
 from dmsynth.errors import DmsynthError, explain_os_error
 from dmsynth.files import write_text
 from dmsynth.model_files import cache_folder
+from dmsynth.parallel import PARENT, end_with
 from dmsynth.system_libraries import KNOWN, how_to_install
 from dmsynth.terminal import make_streams_safe, printable
 
@@ -45,6 +46,8 @@ def main() -> None:
     # around them, when all work is done. Registered first, so called last: after everybody's own farewell.
     atexit.register(leave)
     make_streams_safe()
+    if parent := os.environ.pop(PARENT, ""):
+        end_with(int(parent))
     try:
         run()
     except SystemExit as end:

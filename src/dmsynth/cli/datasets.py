@@ -11,6 +11,7 @@ from dmsynth.cli.app import (
     FACES,
     Colour,
     Consent,
+    Crop,
     Json,
     Seed,
     TrackerModel,
@@ -61,7 +62,7 @@ def dataset_recording(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     videos: Annotated[list[Path], typer.Argument(help="Recordings of one person.")],
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT; default: the video's shape at about 320x240.")] = None,
-    crop: Annotated[str | None, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT: use only this part of the video.")] = None,
+    crop: Crop = None,
     widen: Annotated[bool, typer.Option(help="Add frames of the recording, posed, to learn from.")] = True,
     colour: Colour = False,
     consent: Consent = None,
@@ -109,7 +110,7 @@ def dataset_info(
     from dmsynth.dataset import open_dataset
     from dmsynth.report import figures
 
-    dataset = open_dataset(path)
+    dataset = open_dataset(path).check_frames()
     space, labels = dataset.about
     if as_json:
         print_json(dataset_facts(dataset))
@@ -143,7 +144,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "frames": len(dataset),
         "posed": int(dataset.posed.sum()),
         "size": list(dataset.size),
-        "tracker": dataset.manifest["recipe"]["tracker"],
+        "tracker": dataset.manifest["recipe"].get("tracker"),
         "splits": dataset.manifest["splits"],
         "left_out": dataset.manifest["left_out"],
         "consent": consent_of(dataset.manifest),
@@ -164,7 +165,7 @@ def print_dataset(dataset: Dataset) -> None:
     output.print(
         f"{dataset.path}: {len(dataset) - posed} frames of {width}×{height}"
         + (f" and {posed} of them posed once more" if posed else "")
-        + f", face found by {manifest['recipe']['tracker']}"
+        + f", face found by {manifest['recipe'].get('tracker')}"
     )
     output.print("splits: " + ", ".join(f"{name} {count}" for name, count in manifest["splits"].items() if count))
     left_out = ", ".join(f"{reason}: {count}" for reason, count in manifest["left_out"].items())

@@ -9,6 +9,7 @@ import typer
 
 from dmsynth.cli.app import (
     FACES,
+    Crop,
     Device,
     Json,
     LivePortraitFolder,
@@ -20,6 +21,7 @@ from dmsynth.cli.app import (
     TrackerModel,
     TrackerName,
     app,
+    crop_of,
     duration_of,
     face_spec,
     given_command,
@@ -35,17 +37,22 @@ from dmsynth.errors import DmsynthError
 def track(
     video: Annotated[Path, typer.Argument(help="Any video.")],
     out: Annotated[Path, typer.Option(help="Table to write: .parquet or .csv.")],
+    crop: Crop = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
     """Measure head pose in every frame of a video."""
     from dmsynth.driving import track_video
+    from dmsynth.files import check_output
+    from dmsynth.steering import keep_inputs
     from dmsynth.trackers import open_tracker
     from dmsynth.trajectory import check_table_name, write_table
 
     check_table_name(out)
+    keep_inputs(out, [video])
+    check_output(out)
     pool = open_tracker(tracker, tracker_model)
-    table = track_video(video, pool)
+    table = track_video(video, pool, crop_of(crop))
     write_table(out, table)
     found = int(table["found"].sum())
     reasons = ", ".join(f"{reason}: {count}" for reason, count in table["reason"].value_counts().items() if reason)
@@ -127,6 +134,17 @@ def steer(
     longest_gap: Annotated[
         float, typer.Option(min=0, help="Seconds without a usable face that are bridged; longer ones are refused.")
     ] = 0.5,
+    crop: Crop = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="What a table's columns are: time=NAME,yaw=NAME,…; a minus before a NAME changes its sign. "
+            "Default: what is certain by their names."
+        ),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="What a table's numbers are: rad or deg, and s or ms, such as rad,ms.")
+    ] = None,
     renderer: RendererName = "face",
     liveportrait: LivePortraitFolder = None,
     tracker: TrackerName = "auto",
@@ -135,20 +153,24 @@ def steer(
 ) -> None:
     """Render a face along a trajectory."""
     from dmsynth.driving import Driving, as_source, fitted, read_trajectory
+    from dmsynth.files import check_output
     from dmsynth.steering import keep_inputs, read_source, steer_to_video
+    from dmsynth.tables import Columns
     from dmsynth.trackers import open_tracker
 
     if strict + clip + fit > 1:
         raise DmsynthError("--strict, --clip and --fit: choose one")
     one_of(source, one_source)
     spec = face_spec(renderer, face, liveportrait, source, tracker, tracker_model, device)
-    how = Driving(driving, neutral, smooth, longest_gap)
+    how = Driving(driving, neutral, smooth, longest_gap, crop_of(crop))
+    told = Columns.parse(columns, unit)
     if renderer == "liveportrait-driven" and (strict or clip or fit or how != Driving() or frame_rate != 25):
         raise DmsynthError(
             "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
             "poses; --renderer liveportrait-driven follows its video"
         )
     keep_inputs(out, [trajectory, source])
+    check_output(out)
     steerable = spec.open().from_one_source() if one_source else spec.open()
     source = source if face else None  # LivePortrait's is in it now
     if renderer == "liveportrait-driven":
@@ -164,7 +186,9 @@ def steer(
         if space.name == "rotation":
             frame, begin = as_source(frame, source, steerable, open_tracker(tracker, tracker_model))
             at = begin
-    motion = read_trajectory(trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin)
+    motion = read_trajectory(
+        trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin, told
+    )
     motion = motion.first(seconds, trajectory) if seconds else motion
     if fit:
         motion, share = fitted(motion, space, coverage)
@@ -201,13 +225,14 @@ def evaluate_command(
     from dmsynth.dataset import open_dataset
     from dmsynth.driving import as_source
     from dmsynth.evaluation import evaluate
-    from dmsynth.files import write_json
+    from dmsynth.files import check_output, write_json
     from dmsynth.judges import with_second_judge
     from dmsynth.report.html import write_report
     from dmsynth.steering import read_source
     from dmsynth.trackers import open_second_tracker, open_tracker
     from dmsynth.trajectory import write_table
 
+    check_output(out / "metrics.json")
     one_of(source, one_source)
     *faces, data = inputs
     if len(faces) > 1:

@@ -221,12 +221,14 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Is version B of a DMS better than version A? Paired on the same videos, with 95 % intervals."""
-    from dmsynth.files import write_json
+    from dmsynth.files import check_output, write_json
     from dmsynth.validation.compare import compare, read_results
 
     inputs = [path / "results.json" if path.is_dir() else path for path in (a, b)]
     if out and any(out.resolve() == path.resolve() for path in inputs):
         raise DmsynthError(f"--out {out}: is an input of this command; give the output another name")
+    if out:
+        check_output(out)
     comparison = compare(read_results(a), read_results(b))
     if out:
         write_json(out, comparison.to_dict())
@@ -263,11 +265,13 @@ def edit_command(
 ) -> None:
     """Make the driver of a recording look away inside a window of time; frames outside it stay bit-identical."""
     from dmsynth.editing import edit_video
+    from dmsynth.files import check_output
     from dmsynth.steering import keep_inputs, load_face
     from dmsynth.trackers import open_tracker
     from dmsynth.validation.scenario_files import find_scenarios
 
     keep_inputs(out, [str(drive), scenario])
+    check_output(out)
     motions = find_scenarios([scenario])
     if len(motions) != 1:
         raise DmsynthError(f"--scenario {scenario}: names {len(motions)} scenarios; give one")

@@ -13,9 +13,9 @@ from dmsynth.cockpit.showing import TICK, buttons, job_in_html, picture_in_html,
 from dmsynth.dataset import open_dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.jobs import make_job
+from dmsynth.pictures import is_picture
 from dmsynth.provenance import consent_of
 from dmsynth.report.figures import loss_curves
-from dmsynth.video import is_picture
 from dmsynth.workspace import Workspace
 
 _PICTURES = {"contact-sheet.png": "frames", "coverage.png": "coverage", "marginals.png": "distributions"}

@@ -17,7 +17,8 @@ from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.gate import Gate
 from dmsynth.cockpit.live import Studio
 from dmsynth.errors import DmsynthError
-from dmsynth.video import Image, read_image, read_video
+from dmsynth.pictures import read_image
+from dmsynth.video import Image, read_video
 from dmsynth.workspace import LARGEST
 
 _ASSETS = {

@@ -23,7 +23,7 @@ from dmsynth.machine import describe_machine
 from dmsynth.models import RECIPES
 from dmsynth.models.swapwarp import SwapWarp
 from dmsynth.report.study import Picture, StudyReport, write_study_report
-from dmsynth.sources.photo import PoseRange, posed_dataset
+from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.steering import load_face
 from dmsynth.swapping import OBJECTIVES
 from dmsynth.trackers import open_tracker
@@ -106,7 +106,7 @@ def ablate(
 ) -> StudyReport:
     """Train every variant for the same number of steps on the same posed portrait, judge each on the same held-out
     poses from one source frame, and write ``report.html`` and ``report.md``. Interrupted, the same call goes on."""
-    posed_dataset(out / "dataset", None, open_tracker(tracker, tracker_model), FRAMES, SIZE, PoseRange(), seed)
+    pose_photo(out / "dataset", None, open_tracker(tracker, tracker_model), FRAMES, SIZE, PoseRange(), seed)
     given = {
         "dataset": str((out / "dataset").resolve()),
         "tracker": tracker,

@@ -25,8 +25,8 @@ from dmsynth.models.face_file import TrainedFace, save_face
 from dmsynth.parallel import ahead, cores, map_ordered
 from dmsynth.portrait import default_portrait
 from dmsynth.progress import console
-from dmsynth.sources.photo import PoseRange, posed_dataset, prepare
-from dmsynth.steering import SteerableFace, load_face
+from dmsynth.sources.photo import PoseRange, pose_photo, prepare
+from dmsynth.steering import SteerableFace
 from dmsynth.swapping import OBJECTIVES
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image, VideoWriter, fit, read_video
@@ -81,7 +81,7 @@ def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE
         "machine": describe_machine(),
     }
     if race_seconds:
-        dataset = posed_dataset(folder / "dataset", None, tracker, RACE_FRAMES, SIZE, PoseRange(), seed=0)
+        dataset = pose_photo(folder / "dataset", None, tracker, RACE_FRAMES, SIZE, PoseRange(), seed=0)
         result["race"] = race(dataset, folder / "race", tracker, race_seconds)
     return result
 
@@ -131,8 +131,9 @@ def untrained(path: Path, model: str, size: tuple[int, int], channels: int, colo
     source = np.zeros((1, *size[::-1]) if colours == 1 else (1, *size[::-1], colours), dtype=np.uint8)
     code = np.zeros((1, 3), dtype=np.float32)
     rotation = CONTROL_SPACES["rotation"]
-    save_face(path, TrainedFace(network, shape, model, rotation, coverage, Carried(), source, code, {}))
-    return load_face(path)
+    face = TrainedFace(network.eval(), shape, model, rotation, coverage, Carried(), source, code, {})
+    save_face(path, face)  # for its size; it is no file that training wrote, and would not be read back
+    return SteerableFace(face, path)
 
 
 def _training(model: str, channels: int, batch: int, precision: str) -> Callable[[], int]:

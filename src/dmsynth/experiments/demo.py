@@ -12,7 +12,7 @@ from dmsynth.evaluation import evaluate, follow, tracking_errors
 from dmsynth.files import write_json
 from dmsynth.judges import with_second_judge
 from dmsynth.report.html import SteeredRun, write_report
-from dmsynth.sources.photo import PoseRange, posed_dataset
+from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.trackers import Tracker
 from dmsynth.training import train
@@ -54,7 +54,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     # A little wider than the commands, because a tracker may answer less than the geometry's angle.
     poses = PoseRange(pitch=10, yaw=36, roll=11)
-    dataset = posed_dataset(out / "dataset", photo, tracker, size.frames, size.size, poses, seed)
+    dataset = pose_photo(out / "dataset", photo, tracker, size.frames, size.size, poses, seed)
     trained = train(
         dataset,
         out / "training",

@@ -11,7 +11,6 @@ import contextlib
 import multiprocessing
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -24,7 +23,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dmsynth.errors import DmsynthError, explain_os_error
-from dmsynth.parallel import cores
+from dmsynth.parallel import cores, end_with
 from dmsynth.progress import ENVIRONMENT, console, report
 
 Work = Callable[[Path, dict[str, Any]], None]
@@ -243,15 +242,8 @@ _ENGINES: dict[str, Callable[[Work, list[Job], Path, Engine], Iterator[_Ended | 
 
 
 def _begin_worker(parent: int) -> None:
-    """One thread for this process, and an end to it when the process that started it is gone, however it went."""
     _single_thread()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(parent)
 
 
 def _in_one_thread(work: Work, folder: Path, arguments: dict[str, Any]) -> None:

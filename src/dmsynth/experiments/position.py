@@ -175,8 +175,7 @@ def run_study(
     else:
         write_json(note, content | {"machine": describe_machine()})
     path = out / "dataset"
-    if not path.is_dir():
-        make_position_dataset(path, photo, tracker, study.frames, study.size, seed)
+    make_position_dataset(path, photo, tracker, study.frames, study.size, seed)
     cells = list(study.cells())
     jobs = [
         Job(

@@ -33,7 +33,7 @@ from dmsynth.rendering import open_recorded
 from dmsynth.report import rotation_figures as figures
 from dmsynth.report.figures import contact_sheet, marginals
 from dmsynth.report.study import Picture, StudyReport, write_study_report
-from dmsynth.sources.photo import PoseRange, posed_dataset
+from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.sources.recording import import_recordings
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.trackers import Tracker, open_second_tracker, open_tracker
@@ -184,9 +184,7 @@ def _begin(out: Path, preset: str, study: Study, recordings: Sequence[Path], see
 def _dataset(path: Path, study: Study, recordings: Sequence[Path], tracker: Tracker, seed: int) -> Dataset:
     """The rotation dataset (4.1)."""
     if not recordings:
-        return posed_dataset(path, None, tracker, study.posed, study.size or _PORTRAIT, PoseRange(), seed)
-    if path.is_dir():
-        return open_dataset(path)
+        return pose_photo(path, None, tracker, study.posed, study.size or _PORTRAIT, PoseRange(), seed)
     return import_recordings(path, recordings, tracker, study.size, widened=study.widened)
 
 

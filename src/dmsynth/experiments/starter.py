@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dmsynth.sources.photo import PoseRange, posed_dataset
+from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.trackers import Tracker
 from dmsynth.training import train
 
@@ -16,7 +16,7 @@ STEPS = 3600  # not a time, so that the same machine gives the same face; four m
 
 def make_starter(out: Path, folder: Path, tracker: Tracker) -> Path:
     """Train the starter face in ``folder``, interrupted or not, and write it to ``out``."""
-    dataset = posed_dataset(folder / "dataset", None, tracker, FRAMES, SIZE, PoseRange(), seed=0)
+    dataset = pose_photo(folder / "dataset", None, tracker, FRAMES, SIZE, PoseRange(), seed=0)
     trained = train(dataset, folder / "training", steps=STEPS, seed=0)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(trained, out)

@@ -33,6 +33,7 @@ from dmsynth.files import remove_leftovers, sha256_of, write_json
 from dmsynth.machine import describe_machine
 from dmsynth.progress import console
 from dmsynth.provenance import consent_of, face_sha256
+from dmsynth.records import all_printable
 from dmsynth.report.validation import ShownScenario, write_validation_report
 from dmsynth.steering import SteerableFace
 from dmsynth.trajectory import read_table, write_table
@@ -40,7 +41,7 @@ from dmsynth.validation.dms import DmsRun, DmsSpec, open_dms, run_dms, version_o
 from dmsynth.validation.junit import write_junit
 from dmsynth.validation.openlabel import write_openlabel
 from dmsynth.validation.rendering import Rendered, is_unchanged, read_pins, render, shown, video_path, what_differs
-from dmsynth.validation.results import FORMAT, all_printable, by_requirement, read_job_result
+from dmsynth.validation.results import FORMAT, by_requirement, read_job_result
 from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import judge
 

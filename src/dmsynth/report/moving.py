@@ -1,6 +1,6 @@
 """A moving picture of a demo: the steered person, and beside it the tracker's answer as it grows along the command.
 
-    python -m dmsynth.report.moving runs/demo docs/images/demo.webp
+python -m dmsynth.report.moving runs/demo docs/images/demo.webp
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ def moving_picture(demo: Path, out: Path) -> None:
     first, *rest = (PIL.Image.fromarray(picture) for picture in drawn)
     with replacing(out) as temporary:
         first.save(
-            temporary, save_all=True, append_images=rest, duration=round(1000 / FRAME_RATE), loop=0, quality=55, method=4
+            temporary,
+            save_all=True,
+            append_images=rest,
+            duration=round(1000 / FRAME_RATE),
+            loop=0,
+            quality=50,
+            method=6,
         )
 
 
@@ -53,7 +59,7 @@ def _drawn(frame: Image, table: pd.DataFrame, time: float) -> Image:
     right.set_xlabel("seconds")
     right.set_ylabel("degrees")
     right.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(-0.02, 1.0), fontsize=9)
-    right.text(1.0, 1.04, "wide: commanded · thin: tracked", transform=right.transAxes, ha="right", fontsize=9)
+    right.text(0.99, 0.04, "wide: commanded · thin: tracked", transform=right.transAxes, ha="right", fontsize=9)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     plt.close(figure)

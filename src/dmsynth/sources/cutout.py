@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.dataset import Dataset, DatasetWriter, split_at_random
+from dmsynth.dataset import Dataset, DatasetWriter, finished_dataset, split_at_random
 from dmsynth.errors import DmsynthError
+from dmsynth.pictures import read_image
 from dmsynth.portrait import PORTRAIT_CONSENT, default_portrait
 from dmsynth.progress import progress
 from dmsynth.sources.photo import identity
 from dmsynth.trackers import Tracker, check_landmarks, why_unusable
-from dmsynth.video import Image, read_image, to_grey
+from dmsynth.video import Image, to_grey
 
 WALL = (640, 480)  # width, height in pixels (3.1.1)
 FACE = (152, 200)
@@ -140,7 +141,7 @@ def make_position_dataset(
     call goes on.
 
     Args:
-        out: the dataset's folder; must not exist.
+        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
         photo: a portrait of one person; by default ``default_portrait``.
         tracker: finds the outline of the face, once.
         frames: how many positions to draw.
@@ -151,10 +152,13 @@ def make_position_dataset(
         DmsynthError: a picture that cannot be read or does not show exactly one whole face; another shape.
     """
     layout = Layout(*size)
+    recipe, consent = position_recipe(photo, tracker, frames, size, seed), None if photo else PORTRAIT_CONSENT
+    made = finished_dataset(out, recipe, consent)
+    if made is not None:
+        return made
     picture = read_image(photo) if photo else default_portrait()
     name = photo.name if photo else "astronaut"
     cutout = cut_out(picture, tracker, str(photo or name))
-    recipe, consent = position_recipe(photo, tracker, frames, size, seed), None if photo else PORTRAIT_CONSENT
     writer = DatasetWriter(out, recipe, (size[1], size[0]), consent)
     with progress(f"placing {name}", frames, writer.done) as advance:
         for number in range(writer.done, frames):

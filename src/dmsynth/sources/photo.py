@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, split_at_random
+from dmsynth.dataset import Dataset, DatasetWriter, finished_dataset, split_at_random
 from dmsynth.errors import DmsynthError
 from dmsynth.parallel import map_ordered
+from dmsynth.pictures import read_image
 from dmsynth.portrait import PORTRAIT_CONSENT, default_portrait
 from dmsynth.progress import progress
 from dmsynth.sources.photo_posing import PosedPhoto
 from dmsynth.trackers import Face, Tracker, check_landmarks, face_labels, why_unusable
-from dmsynth.video import Image, fit, read_image
+from dmsynth.video import Image, fit
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
 _POSED_WIDTH = 224  # pixels, at least
@@ -68,7 +69,7 @@ def pose_photo(
     (``tracked_pitch`` …); they differ, because no tracker is a protractor. Interrupted, the same call goes on.
 
     Args:
-        out: the dataset's folder; must not exist.
+        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
         photo: a portrait of one person; by default ``default_portrait``.
         tracker: finds the face and measures the posed frames; thread-safe (``TrackerPool``).
         frames: how many poses to draw.
@@ -82,12 +83,15 @@ def pose_photo(
     """
     poses = poses or PoseRange()
     name = photo.name if photo else "astronaut"
+    recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
+    consent = consent or (None if photo else PORTRAIT_CONSENT)
+    made = finished_dataset(out, recipe, consent)
+    if made is not None:
+        return made
     picture = read_image(photo) if photo else default_portrait()
     # Posed and tracked large, stored small: a smaller frame would only make the tracker's labels noisier.
     large = max(1, math.ceil(_POSED_WIDTH / size[0]))
     posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
-    recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
-    consent = consent or (None if photo else PORTRAIT_CONSENT)
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
@@ -113,24 +117,6 @@ def pose_photo(
             f"{name}: the face was found in only {kept} of {frames} posed frames ({why}); use another photo"
         )
     return writer.finish(split_at_random(writer.kept, seed))
-
-
-def posed_dataset(
-    path: Path,
-    photo: Path | None,
-    tracker: Tracker,
-    frames: int,
-    size: tuple[int, int],
-    poses: PoseRange,
-    seed: int,
-) -> Dataset:
-    """The posed dataset at ``path``, made if it is not there. ``DmsynthError`` if it was made in another way."""
-    if not path.is_dir():
-        return pose_photo(path, photo, tracker, frames, size, poses, seed)
-    dataset = open_dataset(path)
-    if dataset.manifest["recipe"] != photo_recipe(photo, tracker, frames, size, poses, seed):
-        raise DmsynthError(f"{path}: holds other faces than asked for; give another folder or remove it")
-    return dataset
 
 
 def photo_recipe(

@@ -177,6 +177,15 @@ def why_unusable(faces: list[Face], image: Image) -> str | None:
     return "face at the border" if faces[0].is_cut_off(image) else None
 
 
+def how_to_crop(reasons: Iterable[str]) -> str:
+    """What to add to a message where crowds or distance are ``why_unusable``."""
+    if "several faces" in reasons:
+        return "; several people in view: --crop LEFT,TOP,WIDTH,HEIGHT around one"
+    if "no face" in reasons:
+        return "; a face needs about 60 pixels: --crop LEFT,TOP,WIDTH,HEIGHT around a small one"
+    return ""
+
+
 def check_landmarks(tracker: Tracker, face: Face) -> None:
     """Raise ``DmsynthError`` if the tracker gives no landmarks: to cut out or pose a picture takes them."""
     if not len(face.landmarks):

@@ -6,37 +6,26 @@ and right, or refused in one line that names the file, the place and what to do.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic import Field
 
 from dmsynth.errors import DmsynthError
+from dmsynth.records import Record, Sha256, Text, checked, content_of, printable, read_record
 
 FORMAT = 1
 MOST_SCENARIOS = 5000
-_LARGEST = 64 * 2**20  # bytes of a file; a scenario takes about 3 kB
-_SHOWN = 120  # characters of a place that is told
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_AGAIN = "make it again"
 
-Text = Annotated[str, Field(max_length=20_000)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Moment = Annotated[float, Field(ge=-7200, le=7200)]
 Degrees = Annotated[float, Field(ge=-360, le=360)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Outcome = Literal["pass", "fail", "inconclusive"]
 
 
-class _Read(BaseModel):
-    """Read as it was written: nothing is taken for something else, NaN and infinity are damage."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
-
-
-class Figures(_Read):
+class Figures(Record):
     """Of head-pose errors in degrees, over so many frames."""
 
     mae: Degrees
@@ -58,7 +47,7 @@ class AxisError(Figures):
     bands: Annotated[list[Band], Field(max_length=20)]
 
 
-class Warned(_Read):
+class Warned(Record):
     """``verdicts.WarningResult``."""
 
     since: Moment
@@ -70,7 +59,7 @@ class Warned(_Read):
     trusted: bool
 
 
-class JobResult(_Read):
+class JobResult(Record):
     """What the judging of one scenario left: ``verdicts.Verdict``, and what it rests on, by hash."""
 
     dms: Text
@@ -109,21 +98,21 @@ class ScenarioResult(JobResult):
     answers: Text
 
 
-class Named(_Read):
+class Named(Record):
     """Name and version of a DMS."""
 
     name: Text
     version: Text | None
 
 
-class Run(_Read):
+class Run(Record):
     """Which run: its id, and when it ended (UTC)."""
 
     id: Text
     date: Text
 
 
-class Results(_Read):
+class Results(Record):
     """``results.json``, as far as it is read again."""
 
     format: Literal[1]
@@ -134,9 +123,6 @@ class Results(_Read):
     scenarios: Annotated[list[ScenarioResult], Field(max_length=MOST_SCENARIOS)]
 
 
-_Model = TypeVar("_Model", bound=_Read)
-
-
 def read_results(path: Path) -> dict[str, Any]:
     """``results.json`` of a validation, or the folder that it lies in, checked from end to end.
 
@@ -144,10 +130,12 @@ def read_results(path: Path) -> dict[str, Any]:
         DmsynthError: it is missing, damaged, or of another version; in one line with the place.
     """
     file = path / "results.json" if path.is_dir() else path
-    content = _read(file)
+    content = content_of(file, _AGAIN)
     if not isinstance(content, dict) or content.get("format") != FORMAT or "scenarios" not in content:
         raise DmsynthError(f"{file}: holds no results of this version; run `dmsynth validate` to make some")
-    results = _checked(content, Results, file, "run the `dmsynth validate` that made it again: what is whole is kept")
+    results = checked(
+        content, Results, str(file), "run the `dmsynth validate` that made it again: what is whole is kept"
+    )
     twice = [name for name, count in Counter(each.name for each in results.scenarios).items() if count > 1]
     if twice:
         raise DmsynthError(f"{file}: scenarios: {printable(twice[0])!r} stands in it twice; make it again")
@@ -156,52 +144,8 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def read_job_result(path: Path) -> dict[str, Any]:
     """A job's ``result.json``. ``DmsynthError`` if it is missing or damaged."""
-    return _checked(_read(path), JobResult, path, "remove it, and it is made again").model_dump(
-        mode="json", by_alias=True
-    )
-
-
-def _read(file: Path) -> Any:
-    try:
-        size = file.stat().st_size
-        if size > _LARGEST:
-            raise DmsynthError(f"{file}: has {size} bytes, more than results can have ({_LARGEST}); make it again")
-        return from_json(file.read_bytes(), allow_inf_nan=False)
-    except FileNotFoundError:
-        raise DmsynthError(f"{file}: no such file; check the path") from None
-    except ValueError as error:
-        raise DmsynthError(f"{file}: not valid JSON ({printable(str(error))}); make it again") from None
-
-
-def _checked(content: Any, model: type[_Model], file: Path, mend: str) -> _Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = printable(".".join(map(str, first["loc"])))[:_SHOWN] or "the whole"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        what = "is missing" if first["type"] == "missing" else first["msg"][0].lower() + first["msg"][1:]
-        raise DmsynthError(
-            f"{file}: {place}: {what}{more}; the file is damaged or of an earlier version: {mend}"
-        ) from None
-
-
-def printable(text: str) -> str:
-    """A text of somebody else's without what steers terminals or hides: shown as what it is, such as ``\\x1b``."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
-
-
-def all_printable(content: Any) -> Any:
-    """The same for every text in JSON-like content."""
-    if isinstance(content, str):
-        return printable(content)
-    if isinstance(content, dict):
-        return {
-            printable(name) if isinstance(name, str) else name: all_printable(each) for name, each in content.items()
-        }
-    if isinstance(content, list | tuple):
-        return [all_printable(each) for each in content]
-    return content
+    result = read_record(path, JobResult, "remove it, and it is made again")
+    return result.model_dump(mode="json", by_alias=True)
 
 
 def by_requirement(scenarios: list[dict[str, Any]]) -> list[dict[str, Any]]:
