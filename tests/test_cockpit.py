@@ -583,12 +583,14 @@ def test_many_hands_for_a_minute(cockpit: Cockpit, client: httpx.Client) -> None
 
 
 def test_nonsense_on_the_line_is_answered_with_a_sentence(cockpit: Cockpit) -> None:
-    wishes: list[str] = [
+    wishes: list[str | bytes] = [
         "not json", "[1]", json.dumps({"face": "../x", "values": [0, 0, 0]}), json.dumps({"face": "starter"}),
         json.dumps({"face": "starter", "values": [0, 0]}), json.dumps({"face": "starter", "values": [0, "x", 0]}),
         '{"face": "starter", "values": [0, NaN, 0]}', json.dumps({"face": "starter", "values": [0, 1e9, 0]}),
         json.dumps({"face": "starter", "values": [0, 0, 0], "source": 10_000}), "x" * 5000,
-        json.dumps({"face": "starter", "values": [0, 0, 0], "source": "../../etc/passwd"}), json.dumps({"track": 1}),
+        json.dumps({"face": "starter", "values": [0, 0, 0], "source": "../../etc/passwd"}), json.dumps({"track": True}),
+        "[" * 4000, '{"a":' * 700, json.dumps({"face": "starter", "values": [10**900, 0, 0]}), b"\x00bytes",
+        json.dumps({"face": "starter", "values": [0, 0, 0], "source": 10**900}), '{"face": "\\ud800"}',
     ]  # fmt: skip
 
     async def ask() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dmsynth.cockpit.showing import job_in_html
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.files import read_json
@@ -32,6 +34,11 @@ def until(true: Callable[[], object], seconds: float = 90) -> None:
     while not true():
         assert time.monotonic() - begun < seconds, "it takes too long"
         time.sleep(0.1)
+
+
+def kill(*jobs: Job) -> None:
+    for job in jobs:
+        os.killpg(int(read_json(job.folder / "state.json")["leader"]), signal.SIGKILL)
 
 
 def training(folder: Path, dataset: Dataset, seconds: int) -> Job:
@@ -216,6 +223,62 @@ def test_a_small_file_does_not_unfold_into_gigabytes(workspace: Workspace, tmp_p
         (tmp_path / "large.png").write_bytes(png)
         with pytest.raises(DmsynthError, match=r"large\.png: has more than 64 million pixels"):
             workspace.take(tmp_path / "large.png", "portrait")
+
+
+def test_whatever_happened_to_a_job_the_panel_shows_the_others(workspace: Workspace) -> None:
+    """Whatever happened to a job's files, what is shown of the jobs is shown."""
+    out = str(workspace.root / "trainings" / "me")
+    for name in ("a", "b"):
+        make_job(workspace.root / "jobs" / name, name, "training", [["version"]], {"out": out})
+    whole = {file: workspace.root / "jobs" / "a" / file for file in ("job.json", "state.json", "progress.json")}
+    text = whole["job.json"].read_text()
+    odd = [
+        "", "null", "[]", "{", text[:40], text.replace(out, "/etc"), text.replace(out, ""), "[" * 9999, "9" * 5000,
+        text.replace('"made": ', '"made": 1e400'), text.replace('"training"', "7"), '{"finished": -1}', "\0",
+        '{"finished": 1e99}', '{"leader": 1e30, "log": -1}',
+        '{"title": 1, "done": "x", "total": 0, "rate": null, "left": 1e300}',
+    ]  # fmt: skip
+    for path in whole.values():
+        for content in odd:
+            path.write_text(content)
+            names = [job.folder.name for job in workspace.jobs("training")]
+            assert "b" in names and set(names) <= {"a", "b"}
+            for job in workspace.jobs("training"):
+                assert job_in_html(job) and job.state == "interrupted"
+            assert workspace.new("trainings", "me").name == "me-2"
+        whole["job.json"].write_text(text)
+    assert workspace.job("../x") is None and workspace.job("b") is not None
+
+
+def test_of_four_trainings_begun_at_once_in_two_cockpits_one_runs(workspace: Workspace, photo_dataset: Dataset) -> None:
+    shutil.copytree(photo_dataset.path, workspace.root / "datasets" / "me")
+    code = f"""if True:
+        from concurrent.futures import ThreadPoolExecutor
+        from pathlib import Path
+        from dmsynth.errors import DmsynthError
+        from dmsynth.workspace import Workspace
+        workspace = Workspace(Path({str(workspace.root)!r}))
+        def begin(_):
+            try:
+                return workspace.begin_training("me", "swapwarp", 60).folder.name
+            except DmsynthError as error:
+                return str(error)
+        print("ready", flush=True)
+        input()
+        with ThreadPoolExecutor(2) as pool:
+            print(*pool.map(begin, range(2)), sep="\\n")
+    """
+    command = [sys.executable, "-c", code]
+    cockpits = [subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(2)]
+    for each in cockpits:
+        assert each.stdout is not None and each.stdout.readline() == "ready\n"
+    said = [each.communicate("\n")[0] for each in cockpits]
+    kill(*workspace.jobs("training"))
+    assert sorted("".join(said).splitlines()) == [
+        *["me: this training is running already; stop it first, or let it end"] * 3, "training"
+    ]  # fmt: skip
+    kill(workspace.begin_training("me", "rotation", 60))  # another one has a folder of its own
+    assert [Path(each.about["out"]).name for each in workspace.jobs("training")] == ["me-2", "me"]
 
 
 @pytest.mark.parametrize("path", ["..", "../x", "/etc/passwd", "datasets/../../x", "uploads/link"])

@@ -36,7 +36,7 @@ from dmsynth.baselines.liveportrait import (
 from dmsynth.baselines.liveportrait_checkout import Networks, open_networks
 from dmsynth.baselines.liveportrait_driven import Driven
 from dmsynth.cli.faces import steer
-from dmsynth.cockpit.live import Hand, Studio
+from dmsynth.cockpit.live import Hand, Studio, Wish
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
 from dmsynth.evaluation import evaluate
@@ -408,13 +408,13 @@ def test_it_stands_beside_a_face_in_the_cockpit(checkout: Path, person: Image, t
     assert studio.names() == ["starter", "LivePortrait"]
     source, hand = studio.keep_source(person), Hand()
     straight, turned = (
-        studio.draw(hand, {"face": "LivePortrait", "values": [0, yaw, 0], "source": source}) for yaw in (0, 12)
+        studio.draw(hand, Wish(face="LivePortrait", values=[0, yaw, 0], source=source)) for yaw in (0, 12)
     )
     read = [cv2.imdecode(np.frombuffer(answer[4:], np.uint8), cv2.IMREAD_COLOR) for answer in (straight, turned)]
     pictures = [np.asarray(picture) for picture in read]
     assert pictures[0].shape == person.shape and np.abs(pictures[0].astype(int) - pictures[1]).mean() > 0.1
     with pytest.raises(DmsynthError, match="bring it again"):
-        studio.draw(hand, {"face": "LivePortrait", "values": [0, 0, 0], "source": "gone"})
+        studio.draw(hand, Wish(face="LivePortrait", values=[0, 0, 0], source="gone"))
 
 
 @pytest.mark.parametrize("weights", [True, False])

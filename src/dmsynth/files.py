@@ -12,7 +12,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -155,6 +155,14 @@ def lock(file: IO[bytes], name: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise DmsynthError(f"{name}: another process is working on it; wait for it or choose another name") from None
+
+
+def wait_for_lock(file: IO[bytes]) -> None:
+    """Hold ``file`` alone until it is closed, after whoever holds it; other threads of this process wait, too."""
+    with suppress(ImportError):  # Windows: nothing to lock with
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_file(path: Path | str) -> bool:

@@ -14,15 +14,15 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmsynth.errors import DmsynthError
-from dmsynth.files import replacing, sha256_of
-from dmsynth.jobs import Job, find_jobs
+from dmsynth.files import replacing, sha256_of, wait_for_lock
+from dmsynth.jobs import Job, find_jobs, make_job
 from dmsynth.pictures import read_image
-from dmsynth.validation.scenario_files import library, parse_scenario
+from dmsynth.validation.scenario_files import library, parse_scenario, read_scenario
 from dmsynth.video import check_whole, probe_video, write_image
 
 LARGEST = {"recording": 150 * 2**20, "portrait": 20 * 2**20, "scenario": 100_000}  # bytes
@@ -80,24 +80,75 @@ class Workspace:
             raise DmsynthError(f"{name}: a scenario of this name comes along; give yours another")
         return self.root / "scenarios" / f"{name}.yaml"
 
+    def groups(self) -> dict[str, list[str]]:
+        """Names of scenarios by their group; one that cannot be read any more is in none."""
+        groups: dict[str, list[str]] = {}
+        for name, path in self.scenarios().items():
+            with suppress(DmsynthError, OSError):
+                groups.setdefault(read_scenario(path).group, []).append(name)
+        return dict(sorted(groups.items()))
+
     def job(self, name: str | None) -> Job | None:
         """A job by its folder's name; None if there is none."""
-        known = name is not None and slug(name) == name
-        return next((job for job in find_jobs(self.root / "jobs") if known and job.folder.name == name), None)
+        return next((job for job in self._jobs() if job.folder.name == name), None)
 
     def jobs(self, kind: str) -> list[Job]:
         """The jobs of a kind, the newest first."""
-        return [job for job in find_jobs(self.root / "jobs") if job.about["kind"] == kind]
+        return [job for job in self._jobs() if job.about["kind"] == kind]
+
+    def _jobs(self) -> list[Job]:
+        """Those that can be read, and make something in this workspace."""
+        return [job for job in find_jobs(self.root / "jobs") if (outs := outs_of(job)) and all(map(self._has, outs))]
+
+    def _has(self, path: str) -> bool:
+        with suppress(DmsynthError):
+            return self.inside(path) != self.root
+        return False
 
     def _with(self, kind: str, file: str) -> dict[str, Path]:
         """Folders of a kind that hold ``file``, by name."""
         folders = sorted((self.root / kind).iterdir(), key=lambda folder: folder.name)
         return {folder.name: folder for folder in folders if not folder.is_symlink() and (folder / file).is_file()}
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Give names and begin jobs alone: whoever else has this workspace open, in this process or in another, waits.
+        The lock goes with its process, however that ends."""
+        with (self.root / "jobs" / ".lock").open("ab") as file:
+            wait_for_lock(file)
+            yield
+
+    def begin_training(self, dataset: str | None, model: str, seconds: float | None = None) -> Job:
+        """Learn a face from a dataset in the background, until it gets no better or ``seconds`` are over. Of two who
+        ask for the same at once, in two pages, or by a double click, one is served.
+
+        Raises:
+            DmsynthError: no such dataset; the same training is running.
+        """
+        known = self.datasets()
+        if dataset not in known:
+            raise DmsynthError("choose a dataset to learn from; import one if there is none")
+        command = ["train", str(known[dataset]), "--model", model]
+        command += ["--max-time", f"{seconds:g}s"] if seconds else []
+        with self.alone():
+            begun = (job for job in self.jobs("training") if job.about["commands"][0][:-1] == [*command, "--out"])
+            if any(job.is_alive() for job in begun):
+                raise DmsynthError(f"{dataset}: this training is running already; stop it first, or let it end")
+            out = self.new("trainings", dataset)
+            commands = [[*command, "--out", str(out)]]
+            job = make_job(
+                self.new("jobs", "training"), f"Training {out.name}", "training", commands, {"out": str(out)}
+            )
+            job.start()
+            return job
+
     def new(self, kind: str, name: str = "", suffix: str = "") -> Path:
-        """A path in the folder ``kind`` that is not taken, nor about to be; ``name`` is a wish."""
+        """A path in the folder ``kind`` that is not taken, nor about to be by a job; ``name`` is a wish. Whoever takes
+        it holds the workspace ``alone``."""
         wish = slug(name) or kind.rstrip("s")
         taken = {re.sub(r"\.partial$", "", path.name) for path in (self.root / kind).iterdir()}
+        for job in self._jobs():
+            taken |= {Path(out).name for out in outs_of(job) if Path(out).parent.name == kind}
         number, path = 1, f"{wish}{suffix}"
         while path in taken or Path(path).stem in self._reserved(kind):
             number += 1
@@ -146,6 +197,12 @@ class Workspace:
             with replacing(kept) as temporary:
                 temporary.write_text(text, "utf-8")
         return kept
+
+
+def outs_of(job: Job) -> list[str]:
+    """Paths of what a job makes."""
+    about = job.about
+    return [out for out in (about["out"], *about["outs"]) if out]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dmsynth.jobs import make_job
 from dmsynth.pictures import is_picture
 from dmsynth.provenance import consent_of
 from dmsynth.report.figures import loss_curves
-from dmsynth.workspace import Workspace
+from dmsynth.workspace import Workspace, outs_of
 
 _PICTURES = {"contact-sheet.png": "frames", "coverage.png": "coverage", "marginals.png": "distributions"}
 _SIZES = {"about 320×240": "", "256×256": "256x256", "320×240": "320x240", "240×320": "240x320", "480×368": "480x368"}
@@ -94,17 +94,21 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
             raise DmsynthError("bring a recording or a portrait first")
         if size not in _SIZES:
             raise DmsynthError(f"{size}: no such size")
-        out = workspace.new("datasets", name or Path(files[0]).stem)
-        commands = _import(workspace, [Path(file) for file in files], out, _SIZES[size], consent.strip())
-        job = make_job(workspace.new("jobs", "import"), f"Importing {out.name}", "import", commands, {"out": str(out)})
-        job.start()
+        kept = _kept(workspace, [Path(file) for file in files])
+        with workspace.alone():
+            out = workspace.new("datasets", name or Path(files[0]).stem)
+            commands = _import(kept, out, _SIZES[size], consent.strip())
+            job = make_job(
+                workspace.new("jobs", "import"), f"Importing {out.name}", "import", commands, {"out": str(out)}
+            )
+            job.start()
         return job.folder.name, *looked(job.folder.name)
 
     def looked(which: str | None) -> tuple[Any, ...]:
         job = workspace.job(which)
         choice: Any = gradio.skip()
         if job is not None and job.state == "done":
-            choice = gradio.update(choices=list(workspace.datasets()), value=Path(job.about["out"]).name)
+            choice = gradio.update(choices=list(workspace.datasets()), value=Path(outs_of(job)[0]).name)
         return (
             gradio.Timer(active=job is not None and job.state == "running"),
             job_in_html(job),
@@ -125,25 +129,16 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
 
     @sentences
     def begun(name: str | None, model: str, seconds: float | None) -> tuple[Any, ...]:
-        known = workspace.datasets()
-        if name not in known:
-            raise DmsynthError("choose a dataset to learn from; import one if there is none")
         if model not in _MODELS:
             raise DmsynthError(f"{model}: no such model")
-        out = workspace.new("trainings", name or "")
-        command = ["train", str(known[str(name)]), "--model", _MODELS[model], "--out", str(out)]
-        command += ["--max-time", f"{seconds:g}s"] if seconds else []
-        job = make_job(
-            workspace.new("jobs", "training"), f"Training {out.name}", "training", [command], {"out": str(out)}
-        )
-        job.start()
+        job = workspace.begin_training(name, _MODELS[model], seconds)
         return gradio.update(choices=_titles(workspace), value=job.folder.name), *watched(job.folder.name)
 
     def watched(which: str | None) -> tuple[Any, ...]:
         job = workspace.job(which)
         if job is None:
             return gradio.Timer(active=False), '<p class="cockpit-note">No training yet.</p>', *buttons(None), "", ""
-        out, state = Path(job.about["out"]), job.state
+        out, state = Path(outs_of(job)[0]), job.state
         note = job_in_html(job)
         if state == "done":
             note += f'<p class="cockpit-note">The face <b>{escape(out.name)}</b> can be steered now.</p>'
@@ -191,14 +186,17 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     watch.tick(watched, training, seen)
 
 
-def _import(workspace: Workspace, files: list[Path], out: Path, size: str, consent: str) -> list[list[str]]:
-    """The commands that make a dataset, and its pictures, of files that were brought."""
+def _kept(workspace: Workspace, files: list[Path]) -> list[Path]:
+    """Files that were brought, recordings or one portrait, kept in the workspace."""
     pictures = [file for file in files if is_picture(file)]
     if pictures and len(files) > 1:
         raise DmsynthError("bring either recordings, or one portrait alone")
-    kind = "portrait" if pictures else "recording"
-    kept = [str(workspace.take(file, kind)) for file in files]
-    command = ["dataset", "photo" if pictures else "recording", str(out), *kept]
+    return [workspace.take(file, "portrait" if pictures else "recording") for file in files]
+
+
+def _import(kept: list[Path], out: Path, size: str, consent: str) -> list[list[str]]:
+    """The commands that make a dataset, and its pictures, of what was brought and kept."""
+    command = ["dataset", "photo" if is_picture(kept[0]) else "recording", str(out), *map(str, kept)]
     command += ["--size", size] if size else []
     command += ["--consent", consent] if consent else []
     return [command, ["dataset", "info", str(out)]]
@@ -234,4 +232,4 @@ def dataset_in_words(folder: Path) -> str:
 
 def _titles(workspace: Workspace) -> list[tuple[str, str]]:
     """Trainings for a dropdown, the newest first: the face's name, and the job's folder."""
-    return [(Path(job.about["out"]).name, job.folder.name) for job in workspace.jobs("training")]
+    return [(Path(outs_of(job)[0]).name, job.folder.name) for job in workspace.jobs("training")]

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
+from pydantic import Field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dmsynth.errors import DmsynthError
+from dmsynth.records import Count, Record, checked, json_of
 from dmsynth.workspace import Workspace
 
 _HERE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
+# What the page asks for. Gradio has some fifty routes more, which run functions beside the queue, fetch from other
+# addresses, or change the page's own program: nobody here needs them.
+_SERVED = re.compile(
+    r"/|/(config|theme\.css|manifest\.json|favicon\.ico|live)|/(own|api|files|static|assets|svelte)/.*|"
+    r"/gradio_api/(queue/(join|data)|reset|cancel|upload|upload_progress|info|app_id|theme\.css|heartbeat/\w+|file=.*)",
+    re.DOTALL,
+)
+_ASKED_IN_JSON = ("/gradio_api/queue/join", "/gradio_api/reset", "/gradio_api/cancel")
+_LONGEST = 4 * 2**20  # bytes of such a question
 # No script runs but those that the page itself brings, which bear a number made for this one answer, and what they
 # load; no handler in an attribute, whatever a title or a DMS's answer may contain. Two things are Gradio's and cannot
 # be forbidden: it writes styles into the page, and makes functions of its own texts (gradio.HTML's templates, which
@@ -29,6 +41,17 @@ _POLICY = (
 # The way in: the token has become a cookie, and goes from the address. A page of this machine's own leads on, because
 # a browser withholds the cookie from what another page, or a file, leads to.
 _WAY_IN = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>dmsynth cockpit</title>'
+
+
+class _Question(Record):
+    """What a page asks Gradio's queue for: a function by its number, and the values of its fields."""
+
+    fn_index: Count | None = None
+    data: list[Any] | None = None
+    session_hash: Annotated[str, Field(max_length=100)] | None = None
+    event_id: Annotated[str, Field(max_length=100)] | None = None
+    trigger_id: Count | None = None
+    simple_format: bool = False
 
 
 class Gate:
@@ -47,6 +70,8 @@ class Gate:
             return
         headers = Headers(scope=scope)
         refused = self._refusal(scope, headers)
+        if refused is None and scope["path"] in _ASKED_IN_JSON:
+            refused, receive = await _question(receive)
         if refused is None:
             if scope["type"] == "websocket":
                 await self.app(scope, receive, send)
@@ -73,6 +98,8 @@ class Gate:
                 answer.set_cookie(cookie, self.token, httponly=True, samesite="strict")
                 return answer
             return PlainTextResponse("open the address that dmsynth cockpit printed: it holds a token", 401)
+        if not _SERVED.fullmatch(scope["path"]):
+            return PlainTextResponse("no such page", 404)
         asked = scope["path"].partition("/file=")
         if asked[1]:  # Gradio's own route follows links, and fetches from any address that it is given
             try:
@@ -83,6 +110,27 @@ class Gate:
 
     def _is_token(self, given: str | None) -> bool:
         return given is not None and secrets.compare_digest(given.encode(), self.token.encode())
+
+
+async def _question(receive: Receive) -> tuple[Response | None, Receive]:
+    """Read a question to Gradio's queue: what is answered instead, if it is none, and whence it is read again."""
+    body = bytearray()
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
+        if len(body) > _LONGEST:
+            return PlainTextResponse("this question is too long", 413), receive
+        if not message.get("more_body"):
+            break
+    try:
+        checked(json_of(bytes(body), "this question", "reload the page"), _Question, "this question", "reload the page")
+    except DmsynthError as error:
+        return PlainTextResponse(str(error), 422), receive
+    read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def again() -> Message:
+        return read.pop() if read else await receive()
+
+    return None, again
 
 
 async def _with_policy(app: ASGIApp, scope: Scope, receive: Receive, send: Send, host: str) -> None:

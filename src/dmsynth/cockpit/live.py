@@ -12,25 +12,43 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
+from pydantic import Field
 
 from dmsynth.driving import as_source
 from dmsynth.errors import DmsynthError
 from dmsynth.live import LiveFace
+from dmsynth.pictures import read_image
+from dmsynth.records import Number, Record, checked, json_of
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.trackers import Tracker, why_unusable
-from dmsynth.video import Image, to_rgb
+from dmsynth.video import Image, read_video, to_rgb
 from dmsynth.web.description import description
 from dmsynth.workspace import Workspace
 
 _QUALITY = 90  # of the JPEGs that are sent
-_OPEN_FACES, _SOURCES = 4, 64  # kept in memory
+_OPEN_FACES, _SOURCES = 4, 12  # kept in memory
+_LARGEST_SOURCE = 1280  # pixels of its longer side: twice what a face has
 _LARGEST_MESSAGE = 4000  # characters
 PORTRAIT = "LivePortrait"
+
+
+class Wish(Record):
+    """What a page asks for over its connection: a picture, or what the tracker reads in the last one.
+
+    Attributes:
+        values: of the face's controls, in their order and units.
+        source: a source frame of the face's by its number, or one that was brought by its name.
+    """
+
+    face: Annotated[str, Field(max_length=200)] = ""
+    values: Annotated[list[Number], Field(max_length=100)] = Field(default_factory=list)
+    source: Annotated[int, Field(ge=0, le=10**9)] | Annotated[str, Field(max_length=200)] | None = None
+    track: bool = False
 
 
 @dataclass
@@ -58,7 +76,9 @@ class Studio:
     _appearances: OrderedDict[tuple[str, str], Any] = field(default_factory=OrderedDict)
     _drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "drawing"))
     _slowly: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "drawing-slowly"))
+    _bringing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "bringing"))
     _tracking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "tracking"))
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _opening: threading.Lock = field(default_factory=threading.Lock)
     _opening_tracker: threading.Lock = field(default_factory=threading.Lock)
     _tracker: Tracker | None = None
@@ -84,12 +104,24 @@ class Studio:
         face = self.face(name).face
         return description(face, name) | {"sources": len(face.trained.sources)}
 
+    async def bring(self, file: Path) -> str:
+        """Keep a source frame out of a portrait, or the first frame of a video, that somebody brought; returns the name
+        by which it is steered from. One is looked into at a time, beside whatever is drawn: it may be large."""
+
+        def look() -> str:
+            return self.keep_source(_first_frame(file))
+
+        return await asyncio.get_running_loop().run_in_executor(self._bringing, look)
+
     def keep_source(self, image: Image) -> str:
-        """Keep a source frame that somebody brought; returns the name by which it is steered from."""
-        name = secrets.token_hex(8)
-        self._sources[name] = image
-        while len(self._sources) > _SOURCES:
-            self._sources.popitem(last=False)
+        """The same of a picture, grey or RGB; a large one is made smaller, and only the last few are kept."""
+        name, share = secrets.token_hex(8), _LARGEST_SOURCE / max(image.shape[:2])
+        if share < 1:
+            image = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        with self._looking:
+            self._sources[name] = image
+            while len(self._sources) > _SOURCES:
+                self._sources.popitem(last=False)
         return name
 
     def tracker(self) -> Tracker:
@@ -101,11 +133,9 @@ class Studio:
                 self._tracker = open_tracker()
             return self._tracker
 
-    def draw(self, hand: Hand, wish: dict[str, Any]) -> bytes:
+    def draw(self, hand: Hand, wish: Wish) -> bytes:
         """A picture for a hand: four bytes, the number of its source frame (−1: one that was brought), and a JPEG."""
-        name, values, source = str(wish.get("face")), wish.get("values"), wish.get("source")
-        if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
-            raise DmsynthError("give the controls' values as numbers")
+        name, values, source = wish.face, wish.values, wish.source
         if name == PORTRAIT and self.liveportrait is not None:
             face: SteerableFace = self._given(name, str(source))
             hand.image = next(face.frames(np.array([values], dtype=float)))
@@ -113,7 +143,7 @@ class Studio:
         else:
             live = self.face(name)
             last = hand.source if hand.face == name else None
-            own = source if isinstance(source, int) and not isinstance(source, bool) else None
+            own = source if isinstance(source, int) else None
             given = self._given(name, source) if isinstance(source, str) else None
             drawn = live.draw(values, last, own, given)
             hand.image, hand.source = drawn.image, drawn.source
@@ -128,10 +158,12 @@ class Studio:
 
     def _given(self, name: str, source: str) -> Any:
         """A brought source frame, encoded for a face."""
-        if source not in self._sources:
-            raise DmsynthError("this source frame is not here any more; bring it again")
-        if (name, source) not in self._appearances:
+        with self._looking:
+            if source not in self._sources:
+                raise DmsynthError("this source frame is not here any more; bring it again")
+            self._sources.move_to_end(source)
             image = self._sources[source]
+        if (name, source) not in self._appearances:
             if name == PORTRAIT:
                 from dmsynth.baselines.liveportrait import steerable
                 from dmsynth.baselines.liveportrait_checkout import open_networks
@@ -151,6 +183,7 @@ class Studio:
                     self._appearances[name, source] = face.appearance(image)
             while len(self._appearances) > _SOURCES:
                 self._appearances.popitem(last=False)
+        self._appearances.move_to_end((name, source))
         return self._appearances[name, source]
 
     def track(self, hand: Hand) -> dict[str, Any]:
@@ -168,16 +201,15 @@ class Studio:
         await socket.accept()
         hand, loop = Hand(), asyncio.get_running_loop()
         try:
-            while True:
-                text = await socket.receive_text()
+            while (message := await socket.receive())["type"] == "websocket.receive":
                 try:
-                    wish = _read(text)
-                    if wish.get("track"):
+                    wish = _read(message.get("text"))
+                    if wish.track:
                         found = await loop.run_in_executor(self._tracking, partial(self.track, hand))
                         await socket.send_text(json.dumps(found))
                     else:
                         # LivePortrait takes seconds a picture: nobody else's hand shall wait for it
-                        pool = self._slowly if wish.get("face") == PORTRAIT else self._drawing
+                        pool = self._slowly if wish.face == PORTRAIT else self._drawing
                         await socket.send_bytes(await loop.run_in_executor(pool, partial(self.draw, hand, wish)))
                 except DmsynthError as error:
                     await socket.send_text(json.dumps({"error": str(error)}))
@@ -185,13 +217,18 @@ class Studio:
             return  # the page was closed, perhaps in the middle of an answer
 
 
-def _read(text: str) -> dict[str, Any]:
-    if len(text) > _LARGEST_MESSAGE:
-        raise DmsynthError("this message is too long")
+def _read(text: str | None) -> Wish:
+    if text is None or len(text) > _LARGEST_MESSAGE:
+        raise DmsynthError(f"this message is no text, or longer than {_LARGEST_MESSAGE} characters")
+    mend = "ask for a face, values and a source"
+    return checked(json_of(text, "this message", mend), Wish, "this message", mend)
+
+
+def _first_frame(brought: Path) -> Image:
     try:
-        wish = json.loads(text)
-    except json.JSONDecodeError:
-        raise DmsynthError("this message is no JSON") from None
-    if not isinstance(wish, dict):
-        raise DmsynthError("this message is no object")
-    return wish
+        return read_image(brought)
+    except DmsynthError:
+        try:
+            return next(iter(read_video(brought))).image
+        except (DmsynthError, StopIteration):
+            raise DmsynthError("this is neither a picture nor a video; give .png, .jpg or .mp4") from None

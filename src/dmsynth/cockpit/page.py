@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 
 import cv2
 import gradio
 from fastapi import FastAPI, Request, Response, WebSocket
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.gate import Gate
 from dmsynth.cockpit.live import Studio
 from dmsynth.errors import DmsynthError
-from dmsynth.pictures import read_image
-from dmsynth.video import Image, read_video
 from dmsynth.workspace import LARGEST
 
 _ASSETS = {
@@ -156,21 +152,11 @@ async def _brought(studio: Studio, request: Request) -> Response:
                     message = f"a source has at most {LARGEST['portrait'] // _CHUNK} MB; this one is larger"
                     return JSONResponse({"error": message}, 413)
                 file.write(chunk)
-        return await run_in_threadpool(
-            _answered, lambda: JSONResponse({"source": studio.keep_source(_first_frame(kept))})
-        )
+        return JSONResponse({"source": await studio.bring(kept)})
+    except DmsynthError as error:
+        return JSONResponse({"error": str(error)}, 422)
     finally:
         kept.unlink(missing_ok=True)
-
-
-def _first_frame(brought: Path) -> Image:
-    try:
-        return read_image(brought)
-    except DmsynthError:
-        try:
-            return next(iter(read_video(brought))).image
-        except (DmsynthError, StopIteration):
-            raise DmsynthError("this is neither a picture nor a video; give .png, .jpg or .mp4") from None
 
 
 def _file(studio: Studio, path: str) -> Response:

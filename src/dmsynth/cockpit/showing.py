@@ -115,5 +115,5 @@ def _in_words(seen: dict[str, Any]) -> str:
     if rate:
         words.append(f"{rate:.1f} a second" if rate >= 0.5 else f"{60 * rate:.1f} a minute")
     if left is not None:
-        words.append(f"{timedelta(seconds=max(0, round(left)))} left")
+        words.append(f"{timedelta(seconds=max(0, round(min(left, 1e8))))} left")
     return " · ".join(words)

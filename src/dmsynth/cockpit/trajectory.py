@@ -15,11 +15,12 @@ from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.errors import DmsynthError
 from dmsynth.jobs import Job, make_job
+from dmsynth.records import json_of
 from dmsynth.report.figures import motion_curves
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
 from dmsynth.validation.scenario_files import read_scenario, write_scenario
-from dmsynth.workspace import Workspace, slug
+from dmsynth.workspace import Workspace, outs_of, slug
 
 RATE = 25.0
 _BEGIN = [["move", None, 25, None, 1.0], ["hold", None, None, None, 0.5], ["move", -8, -25, None, 1.5],
@@ -82,10 +83,10 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     @sentences
     def recorded(text: str) -> list[list[Any]]:
         try:
-            taken = np.array(json.loads(text or "[]"), dtype=float)
-        except ValueError:
+            taken = np.array(json_of(text or "[]", "the recording", "record it anew"), dtype=float)
+        except (ValueError, TypeError, OverflowError):
             raise DmsynthError("this is no recording of the pad") from None
-        if len(taken) < 2:
+        if taken.size < 2:
             raise DmsynthError("nothing was recorded: press Record, drag on the pad, press Stop")
         if taken.ndim != 2 or taken.shape[1] != 4:
             raise DmsynthError("only a face that turns its head can be recorded: choose one")
@@ -119,11 +120,13 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     def begun(face: str, name: str, rows: pd.DataFrame) -> tuple[Any, ...]:
         motions = motions_of(rows)
         _motion(load_face(workspace.face(face)), motions)  # what is wrong shall be said now
-        out = workspace.new("videos", _named(name), ".mp4")
         command = ["steer", str(workspace.face(face)), "--trajectory", in_words(motions), "--frame-rate", f"{RATE:g}"]
-        command += ["--out", str(out)]
-        job = make_job(workspace.new("jobs", "render"), f"Rendering {out.stem}", "render", [command], {"out": str(out)})
-        job.start()
+        with workspace.alone():
+            out = workspace.new("videos", _named(name), ".mp4")
+            command += ["--out", str(out)]
+            title = f"Rendering {out.stem}"
+            job = make_job(workspace.new("jobs", "render"), title, "render", [command], {"out": str(out)})
+            job.start()
         shut = gradio.update(visible=False)
         return job, gradio.Timer(active=True), job_in_html(job), gradio.update(visible=True), shut, shut
 
@@ -132,7 +135,7 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
         if job is None or job.state != "done":
             skip = gradio.skip()
             return gradio.Timer(active=running), job_in_html(job), gradio.update(visible=running), skip, skip
-        out = Path(job.about["out"])
+        out = Path(outs_of(job)[0])
         kept = [str(path) for path in (out, out.with_suffix(".parquet"), out.with_suffix(".provenance.json"))]
         shown = gradio.update(value=str(out), visible=True)
         return (

@@ -16,8 +16,7 @@ from dmsynth.errors import DmsynthError
 from dmsynth.jobs import make_job
 from dmsynth.trackers.openpilot import is_at_hand
 from dmsynth.validation.compare import compare, read_results
-from dmsynth.validation.scenario_files import read_scenario
-from dmsynth.workspace import Workspace
+from dmsynth.workspace import Workspace, outs_of
 
 
 def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -> None:
@@ -25,7 +24,7 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
     named; a page itself runs nobody's programs."""
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=4):
-            groups = gradio.Dropdown(["all", *_groups(workspace)], value=None, label="Choose a group of scenarios")
+            groups = gradio.Dropdown(["all", *workspace.groups()], value=None, label="Choose a group of scenarios")
             scenarios = gradio.Dropdown(
                 list(workspace.scenarios()), value=[], multiselect=True, label="Scenarios", elem_id="cockpit-scenarios"
             )
@@ -66,16 +65,17 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
             raise DmsynthError("a scenario or DMS is not here any more; choose again")
         driver = str(workspace.face(face))
         commands, outs = [], []
-        for dms in chosen:
-            out = workspace.new("results", f"{dms}-{len(names)}-scenarios")
-            command = ["validate", *(str(known[name]) for name in names), "--face", driver, "--out", str(out)]
-            command += ["--dms", registered.get(dms, dms), "--videos", str(workspace.root / "videos" / "scenarios")]
-            commands.append(command)
-            out.mkdir()  # the name is taken
-            outs.append(str(out))
         title = f"Validating {', '.join(chosen)} on {len(names)} scenario{'s' if len(names) > 1 else ''}"
-        job = make_job(workspace.new("jobs", "validation"), title, "validation", commands, {"outs": outs})
-        job.start()
+        with workspace.alone():
+            for dms in chosen:
+                out = workspace.new("results", f"{dms}-{len(names)}-scenarios")
+                command = ["validate", *(str(known[name]) for name in names), "--face", driver, "--out", str(out)]
+                command += ["--dms", registered.get(dms, dms), "--videos", str(workspace.root / "videos" / "scenarios")]
+                commands.append(command)
+                out.mkdir()  # the name is taken
+                outs.append(str(out))
+            job = make_job(workspace.new("jobs", "validation"), title, "validation", commands, {"outs": outs})
+            job.start()
         return job.folder.name, *watched(job.folder.name)
 
     def watched(name: str | None) -> tuple[Any, ...]:
@@ -86,7 +86,7 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
         state = job.state
         done: Any = gradio.skip()
         if state == "done":
-            done = gradio.update(choices=list(workspace.results()), value=Path(job.about["outs"][-1]).name)
+            done = gradio.update(choices=list(workspace.results()), value=Path(outs_of(job)[-1]).name)
         return (
             gradio.Timer(active=state == "running"),
             job_in_html(job),
@@ -138,8 +138,7 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
     def chosen(group: str | None) -> Any:
         if not group:
             return gradio.skip()
-        every = workspace.scenarios()
-        return [name for name, path in every.items() if group in ("all", read_scenario(path).group)]
+        return list(workspace.scenarios()) if group == "all" else workspace.groups().get(group, [])
 
     def listed() -> tuple[Any, ...]:
         newest, results = _newest(workspace), gradio.update(choices=list(workspace.results()))
@@ -161,10 +160,6 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
     for choice in (result, a, b):
         choice.focus(lambda: gradio.update(choices=list(workspace.results())), None, choice)
     against.click(compared, [a, b], [words, table])
-
-
-def _groups(workspace: Workspace) -> list[str]:
-    return sorted({read_scenario(path).group for path in workspace.scenarios().values()})
 
 
 def _dmss(registered: dict[str, str]) -> list[str]:
