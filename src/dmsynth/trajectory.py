@@ -200,6 +200,7 @@ class MotionPath:
 
 
 _MOTION = re.compile(r"^(?P<kind>hold|move|sweep)\b(?P<middle>.*?)\s(?P<seconds>[-+.\deE]+)\s*s?$")
+_SHOWN = 60  # characters of a wrong motion
 _LARGEST = 1e6  # of a value, in any control's unit
 _WORDS = re.compile(r"^\s*(hold|move|sweep)\b")
 _HOW = "write motions such as 'hold 0.5; move yaw=-30 1; sweep yaw=-30:30 4' (the last number is seconds)"
@@ -219,10 +220,10 @@ def parse_motions(
     Raises ``DmsynthError`` naming the motion that cannot be read.
     """
     path = MotionPath(names, frame_rate, rest or {})
-    for motion in (part.strip() for part in re.split(r"[;\n]", text)):
-        if not motion:
+    for whole in (part.strip() for part in re.split(r"[;\n]", text)):
+        if not whole:
             continue
-        match = _MOTION.match(motion)
+        match, motion = _MOTION.match(whole), whole if len(whole) <= _SHOWN else f"{whole[:_SHOWN]}…"
         if match is None:
             raise DmsynthError(f"trajectory: cannot read {motion!r}; {_HOW}")
         kind, seconds = match["kind"], _number(match["seconds"], motion)
@@ -233,7 +234,9 @@ def parse_motions(
         for setting in match["middle"].split():
             name, _, value = setting.partition("=")
             if name not in names:
-                raise DmsynthError(f"trajectory: no control {name!r} in {motion!r}; there is {', '.join(names)}")
+                raise DmsynthError(
+                    f"trajectory: no control {name[:_SHOWN]!r} in {motion!r}; there is {', '.join(names)}"
+                )
             first, colon, last = value.partition(":")
             if kind == "sweep" and colon:
                 start[name], end[name] = _number(first, motion), _number(last, motion)
@@ -253,7 +256,7 @@ def _number(text: str, motion: str) -> float:
     except ValueError:
         value = np.nan
     if not abs(value) <= 1e12:
-        raise DmsynthError(f"trajectory: {text!r} is no number, or too large, in {motion!r}; {_HOW}")
+        raise DmsynthError(f"trajectory: {text[:_SHOWN]!r} is no number, or too large, in {motion!r}; {_HOW}")
     return value
 
 

@@ -31,7 +31,7 @@ from dmsynth.errors import DmsynthError
 from dmsynth.files import replacing
 from dmsynth.models import RECIPES, Model
 from dmsynth.models.autoencoder import Autoencoder, channels_last
-from dmsynth.records import Count, Number, Record, Text, checked, json_of
+from dmsynth.records import Count, Number, Record, Text, checked, json_of, printable
 from dmsynth.video import Image
 
 FORMAT = 3
@@ -219,11 +219,11 @@ def read_face(path: Path) -> TrainedFace:
     content = json_of(metadata["dmsynth"], f"{path}: its description", _AGAIN)
     if not isinstance(content, dict):
         raise DmsynthError(f"{path}: its description is damaged; {_AGAIN}")
-    if content.get("format") not in (1, 2, FORMAT) or content.get("model") not in set(RECIPES):
+    version, model, made_by = (str(content.get(name))[:50] for name in ("format", "model", "version"))
+    if version not in ("1", "2", str(FORMAT)) or model not in RECIPES:
         raise DmsynthError(
-            f"{path}: face format {content.get('format')!r}, model {content.get('model')!r} of dmsynth "
-            f"{content.get('version', '?')}, but this is dmsynth {dmsynth.__version__} (format {FORMAT}); "
-            "train the face again or install that version"
+            f"{path}: face format {printable(version)}, model {printable(model)!r} of dmsynth {printable(made_by)}, "
+            f"but this is dmsynth {dmsynth.__version__} (format {FORMAT}); train the face again or install that version"
         )
     if "sha256" in content and content["sha256"] != _fingerprint(content, tensors):
         raise DmsynthError(f"{path}: damaged or changed: its checksum is not that of its content; {_AGAIN}")

@@ -50,9 +50,9 @@ def parse_scenario(text: str, where: str) -> Scenario:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f", line {mark.line + 1}" if mark else ""
-        raise DmsynthError(f"{where}{at}: not valid YAML ({getattr(error, 'problem', error)})") from None
+        raise DmsynthError(f"{where}{at}: not valid YAML ({_short(getattr(error, 'problem', error))})") from None
     except ValueError as error:  # an impossible date
-        raise DmsynthError(f"{where}: not valid YAML ({error})") from None
+        raise DmsynthError(f"{where}: not valid YAML ({_short(error)})") from None
     try:
         return Scenario.model_validate(content)
     except ValidationError as error:
@@ -62,6 +62,10 @@ def parse_scenario(text: str, where: str) -> Scenario:
         message = first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise DmsynthError(f"{where}, line {line}: {known or 'the scenario'}: {message}{more}") from None
+
+
+def _short(said: object) -> str:
+    return " ".join(str(said).split())[:200]
 
 
 def _is_tag(part: int | str) -> bool:
