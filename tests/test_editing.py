@@ -166,3 +166,20 @@ def test_mistakes_are_told(edit: Edit, tmp_path: Path, tracker: Tracker) -> None
     with pytest.raises(DmsynthError, match=r"written as \.mp4"):
         edit_video(edit.drive, starter, motion(), BEGIN, END, tmp_path / "out.avi", tracker)
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_damaged_drive_is_not_edited(edit: Edit, tracker: Tracker, tmp_path: Path) -> None:
+    """No frame outside the window is "the same" if the recording lacks it."""
+    content = edit.drive.read_bytes()
+    hole = len(content) * 95 // 100
+    for name, damaged in (
+        ("zeros", content[:hole] + bytes(400) + content[hole + 400 :]),
+        ("cut", content[: len(content) * 95 // 100]),
+    ):
+        (tmp_path / f"{name}.mp4").write_bytes(damaged)
+        hold = parse_motions("hold 0.1", ("pitch", "yaw", "roll"), 25)
+        with pytest.raises(DmsynthError, match=rf"{name}\.mp4: (damaged|ends after frame)"):
+            edit_video(
+                tmp_path / f"{name}.mp4", load_face(Path("starter")), hold, 0.0, 1.6, tmp_path / "out.mp4", tracker
+            )
+    assert not list(tmp_path.glob("*out*"))

@@ -59,11 +59,15 @@ def test_one_person_is_no_cut(tracker: Tracker, face_video: Path) -> None:
 
 def test_frames_that_the_decoder_patched_are_left_out(tmp_path: Path, face_video: Path, tracker: Tracker) -> None:
     content = bytearray(face_video.read_bytes())
-    hole = len(content) * 2 // 3
+    hole = len(content) * 9 // 10
     content[hole : hole + 300] = bytes(300)
     (tmp_path / "damaged.mp4").write_bytes(content)
     dataset = import_recordings(tmp_path / "data", [tmp_path / "damaged.mp4"], tracker, widened=False)
-    assert 36 <= len(dataset) < 60
+    left_out = dataset.manifest["left_out"]["damaged"]
+    assert 36 <= len(dataset) == 60 - left_out and left_out > 2
+    assert dataset.labels["frame"].max() == 59 - left_out, (
+        "what comes after, up to the next whole picture, is built on it"
+    )
     with pytest.raises(DmsynthError, match=r"damaged\.mp4: damaged"):
         list(read_video(tmp_path / "damaged.mp4"))
 

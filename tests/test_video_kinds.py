@@ -340,3 +340,42 @@ def test_small_files_that_unfold_into_gigabytes_are_refused(tmp_path: Path) -> N
     for path, line in zip(paths, told, strict=True):
         assert line.startswith(f"{path}: ") and re.search("(36|64) million pixels", line), line
     assert int(grown) < 100, "MB"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [(".mp4", "libx264"), (".mkv", "libx264"), (".mp4", "libx265"), (".ts", "libx264"), (".avi", "mpeg4")],
+)
+def test_zeros_from_a_lost_sector_are_told_wherever_they_lie(suffix: str, codec: str, tmp_path: Path) -> None:
+    """Also those that the decoder takes for a picture: a fifth of H.264's, a third of HEVC's."""
+    path = tmp_path / f"drive{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        if codec == "libx265":
+            stream.options = {"x265-params": "log-level=none"}
+        for seed in range(60):
+            image = np.random.default_rng(seed).integers(0, 255, (64, 96), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    for place in np.random.default_rng(0).uniform(0.2, 0.9, 12):
+        damaged, begin = bytearray(content), int(place * len(content))
+        damaged[begin : begin + 400] = bytes(400)
+        path.write_bytes(damaged)
+        with pytest.raises(DmsynthError, match=rf"drive\{suffix}: (damaged|ends after)"):
+            list(read_video(path))
+
+
+def test_a_transparent_video_stands_on_white(tmp_path: Path) -> None:
+    path = tmp_path / "clear.mkv"
+    pixels = np.dstack([corners()] * 3 + [np.full((64, 96), 255, np.uint8)])
+    pixels[:, 48:, 3] = 0
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "bgra"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format="bgra")))
+        container.mux(stream.encode(None))
+    for grey in (True, False):
+        image = next(iter(read_video(path, grey=grey))).image.reshape(64, 96, -1)[..., 0]
+        assert np.abs(image[:, :48].astype(int) - corners()[:, :48]).max() <= 1 and (image[:, 48:] == 255).all()

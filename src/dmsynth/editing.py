@@ -30,7 +30,7 @@ from dmsynth.provenance import Provenance
 from dmsynth.steering import SteerableFace
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.trajectory import Trajectory, minimum_jerk, write_table
-from dmsynth.video import Image, as_file, open_video, probe_video
+from dmsynth.video import Image, as_file, check_whole, decode, open_video, probe_video
 
 _TURN = 0.5  # seconds over which the driver's own pose gives way to the trajectory's, and back
 _FADE = 0.2  # seconds over which the recorded picture gives way to the steered one, before it turns
@@ -73,6 +73,7 @@ def edit_video(
             f"--from {begin:g} --to {end:g}: too short for {trajectory.seconds:g} s of scenario, which needs "
             f"{2 * (_TURN + _FADE) + trajectory.seconds:g} s with the ways there and back"
         )
+    check_whole(drive, pictures=True)  # before the work, not after it
     info = probe_video(drive)
     if info.seconds and end > info.seconds:
         raise DmsynthError(f"--to {end:g}: {drive} ends at {info.seconds:.2f} s; choose a window inside it")
@@ -90,7 +91,7 @@ def edit_video(
             new.codec_context.color_range = stream.codec_context.color_range
         first: float | None = None
         with progress("editing", stream.frames or None) as advance:
-            for number, frame in enumerate(read.decode(stream)):
+            for number, (frame, _) in enumerate(decode(drive, read, stream)):
                 first = float(frame.time or 0) if first is None else first
                 time = float(frame.time or 0) - first
                 frame = _upright(frame)

@@ -34,6 +34,7 @@ _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,ivf,nut,m4v,h264,hevc,mjpeg,mpjpeg,yuv4mpegpipe,dv,gif"
 )
 MOST_PIXELS = 36_000_000  # of a frame, 8K and a little: a few hundred bytes can unfold into gigabytes
+_NEVER = bytes(8)
 _PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
 
 
@@ -82,9 +83,11 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
         container.close()
         raise DmsynthError(f"{path}: holds no video stream; give a video file such as .mp4, .mkv or .avi")
     stream = streams[0]
-    if _is_too_large(stream):
+    try:
+        _check_size(str(path), stream.width, stream.height, float(stream.sample_aspect_ratio or 1))
+    except DmsynthError:
         container.close()
-        raise DmsynthError(f"{path}: has frames of more than {MOST_PIXELS // 10**6} million pixels; make it smaller")
+        raise
     if len(streams) > 1:
         sizes = ", ".join(f"{each.width}×{each.height}" for each in streams)
         how = f"ffmpeg -i {path.name} -map 0:v:1 -c copy second.mkv"
@@ -99,9 +102,9 @@ def as_file(path: Path) -> str:
     return f"file:{path}"
 
 
-def _is_too_large(stream: av.VideoStream) -> bool:
-    aspect = float(stream.sample_aspect_ratio or 1)
-    return stream.width * max(1.0, aspect) * stream.height > MOST_PIXELS
+def _check_size(where: str, width: int, height: int, aspect: float) -> None:
+    if width * max(1.0, aspect) * height > MOST_PIXELS:
+        raise DmsynthError(f"{where}: has frames of more than {MOST_PIXELS // 10**6} million pixels; make it smaller")
 
 
 def probe_video(path: Path) -> VideoInfo:
@@ -115,10 +118,8 @@ def probe_video(path: Path) -> VideoInfo:
         seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         if not seconds and container.duration:
             seconds = container.duration / av.time_base
-        first = next(_decode(path, container, stream, _Read()), None)
-        if first is None:
-            raise DmsynthError(f"{path}: holds no frame that can be decoded; record or copy it again")
-        height, width = _upright(first, stream, grey=True, depth=0).shape[:2]
+        first, _ = next(decode(path, container, stream))
+        height, width = _upright(first, stream, True, 0, str(path)).shape[:2]
         return VideoInfo(width, height, stream.frames or round(seconds * rate), rate, seconds)
 
 
@@ -141,22 +142,15 @@ def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterato
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         start: float | None = None
         before = 0.0
-        index, read, depth = -1, _Read(), 0
-        for index, decoded in enumerate(_decode(path, container, stream, read, damaged)):
-            if decoded.is_corrupt and not damaged:
-                raise DmsynthError(
-                    f"{path}: damaged at frame {index}: a part of the picture is missing; copy or record it again"
-                )
+        depth = 0
+        for index, (decoded, patched) in enumerate(decode(path, container, stream, damaged)):
             time = decoded.time if decoded.time is not None else float(index / rate)
             start = time if start is None else start
             if index and time <= before:  # a clock that jumped back or stands still
                 start -= before - time + float(1 / rate)
             before = time
             depth = _depth(decoded, depth)
-            yield Frame(index, time - start, _upright(decoded, stream, grey, depth), decoded.is_corrupt)
-        if index < 0:
-            raise DmsynthError(f"{path}: holds no frame that can be decoded; record or copy it again")
-        _check_end(path, container, stream, read)
+            yield Frame(index, time - start, _upright(decoded, stream, grey, depth, str(path)), patched)
 
 
 def check_crop(path: Path, info: VideoInfo, crop: tuple[int, int, int, int]) -> None:
@@ -176,10 +170,16 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {name.lower(): value for name, value in container.metadata.items()}
 
 
-def check_whole(path: Path) -> None:
-    """Raise ``DmsynthError`` if a video is no video or ends early. Reads the file through without decoding it."""
+def check_whole(path: Path, pictures: bool = False) -> None:
+    """Raise ``DmsynthError`` if a video is no video or ends early. Reads the file through, and unless ``pictures`` are
+    to be whole, too, without decoding it."""
     container, stream = open_video(path)
     with container:
+        if pictures:
+            stream.thread_type = "AUTO"
+            for _ in decode(path, container, stream):
+                pass
+            return
         read = _Read()
         try:
             for packet in container.demux():
@@ -229,26 +229,81 @@ def _check_end(path: Path, container: av.container.InputContainer, stream: av.Vi
         )
 
 
-def _decode(
-    path: Path, container: av.container.InputContainer, stream: av.VideoStream, read: _Read, damaged: bool = False
-) -> Iterator[av.VideoFrame]:
-    """The stream's frames, and in ``read`` how far the file was read. ``damaged``: go on behind what is lost."""
-    done = 0
+def decode(
+    path: Path, container: av.container.InputContainer, stream: av.VideoStream, damaged: bool = False
+) -> Iterator[tuple[av.VideoFrame, bool]]:
+    """The frames of ``open_video`` as they are stored, and whether something is missing in them.
+
+    Raises ``DmsynthError`` naming file and frame for a file that holds none or ends early, and unless ``damaged`` at
+    the first thing that is missing; else it goes on behind that.
+    """
+    done, read, lost = 0, _Read(), _Lost()
     try:
         for packet in container.demux():
             read.count(packet, stream)
             if packet.stream is not stream:
                 continue
-            with suppress(av.error.InvalidDataError) if damaged and done else nullcontext():
-                for frame in packet.decode():
-                    if isinstance(frame, av.VideoFrame):
-                        yield frame
-                        done += 1
+            if _is_broken(packet, stream):
+                lost.note(packet)
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                if not (damaged and done):
+                    raise
+                lost.note(packet)
+                continue
+            for frame in frames:
+                if isinstance(frame, av.VideoFrame):
+                    patched = lost.shows_in(frame)
+                    if patched and not damaged:
+                        raise DmsynthError(
+                            f"{path}: damaged at frame {done}, {frame.time or 0:.1f} s: a part of the picture is "
+                            "missing; copy or record it again"
+                        )
+                    yield frame, patched
+                    done += 1
     except av.error.FFmpegError as error:
         what = f"damaged after frame {done - 1}" if done else "holds no frame that can be decoded"
         if isinstance(error, av.error.ArgumentError):  # how FFmpeg says that a frame is larger than it may be
             what = f"damaged after frame {done - 1}, or of more than {MOST_PIXELS // 10**6} million pixels"
         raise DmsynthError(f"{path}: {what} ({error.strerror}); copy or record it again") from None
+    if not done:
+        raise DmsynthError(f"{path}: holds no frame that can be decoded; record or copy it again")
+    _check_end(path, container, stream, read)
+
+
+@dataclass
+class _Lost:
+    """From which packet on something is missing, and until when: pictures are built on the ones before, up to the next
+    that stands alone."""
+
+    since: int | None = None
+    at: int = 0
+
+    def note(self, packet: av.Packet) -> None:
+        stamps = [stamp for stamp in (packet.dts, packet.pts) if stamp is not None] or [0]
+        self.since = min(stamps) if self.since is None else self.since
+        self.at = max(stamps)
+
+    def shows_in(self, frame: av.VideoFrame) -> bool:
+        """Whether it shows in this frame, as far as can be known."""
+        if self.since is None or frame.pts is None:
+            return frame.is_corrupt or self.since is not None
+        if frame.key_frame and frame.pts > self.at and not frame.is_corrupt:
+            self.since = None
+            return False
+        return frame.is_corrupt or frame.pts >= self.since
+
+
+def _is_broken(packet: av.Packet, stream: av.VideoStream) -> bool:
+    """Whether a part of a packet is missing, which decoders often take for a picture.
+
+    H.264 and HEVC never write three zeros in a row, and in the files of MP4 and Matroska nothing else does: a run of
+    them is what a lost sector leaves.
+    """
+    codec = stream.codec_context
+    escapes = codec.name in ("h264", "hevc") and bytes(codec.extradata or b"")[:1] == b"\1"
+    return packet.is_corrupt or (escapes and bytes(packet).find(_NEVER) >= 0)
 
 
 def _depth(frame: av.VideoFrame, before: int) -> int:
@@ -264,8 +319,10 @@ def depth_of(values: NDArray[np.generic]) -> int:
     return next(depth for depth in (8, 10, 12, 14, 16) if depth >= min(needed, 16))
 
 
-def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool, depth: int) -> Image:
-    """The frame as a person would see it: ordinary brightness, square pixels, upright."""
+def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool, depth: int, where: str) -> Image:
+    """The frame as a person would see it: ordinary brightness, on white, square pixels, upright."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    _check_size(where, frame.width, frame.height, aspect)  # it may be larger than the first
     if depth:
         values = frame.to_ndarray(format="gray16le")
         image = np.minimum(values >> (depth - 8), 255).astype(np.uint8)
@@ -273,14 +330,22 @@ def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool, depth: in
     elif frame.color_trc in (_PQ, _HLG):
         image = to_ordinary_range(frame.to_ndarray(format="rgb48le"), pq=frame.color_trc == _PQ)
         image = to_grey(image) if grey else image
+    elif any(component.is_alpha for component in frame.format.components):
+        image = on_white(frame.to_ndarray(format="rgba"))
+        image = to_grey(image) if grey else image
     else:
         image = frame.to_ndarray(format="gray" if grey else "rgb24")
-    aspect = float(stream.sample_aspect_ratio or 1)
     if abs(aspect - 1) > 1e-3:
         image = cv2.resize(
             image, (max(1, round(image.shape[1] * aspect)), image.shape[0]), interpolation=cv2.INTER_LINEAR
         )
     return Orientation.of_frame(frame).upright(image)
+
+
+def on_white(image: NDArray[np.uint8]) -> Image:
+    """(h, w, 4) RGBA laid on white, as viewers show it: (h, w, 3). What colours hide under full alpha is nobody's."""
+    alpha = image[..., 3:].astype(np.uint16)
+    return ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def write_image(path: Path, image: Image) -> None:
