@@ -182,7 +182,10 @@ def how_to_crop(reasons: Iterable[str]) -> str:
     if "several faces" in reasons:
         return "; several people in view: --crop LEFT,TOP,WIDTH,HEIGHT around one"
     if "no face" in reasons:
-        return "; a face needs about 60 pixels: --crop LEFT,TOP,WIDTH,HEIGHT around a small one"
+        return (
+            "; a face must be wider than an eighth of the picture to be found: --crop LEFT,TOP,WIDTH,HEIGHT around a "
+            "smaller one"
+        )
     return ""
 
 
