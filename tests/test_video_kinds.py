@@ -416,7 +416,17 @@ def test_whatever_decoders_stumble_over_is_one_line(tmp_path: Path) -> None:
 def test_motion_jpeg_with_exif_is_upright(tmp_path: Path, number: int) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112], exif[0x010F] = number, "a camera's maker"
-    path = tmp_path / "camera.mjpeg"
-    PIL.Image.fromarray(as_stored(corners(), number)).convert("RGB").save(path, "JPEG", exif=exif)
+    picture, path = tmp_path / "camera.jpg", tmp_path / "camera.avi"
+    stored = as_stored(corners(), number)
+    PIL.Image.fromarray(stored).convert("RGB").save(picture, exif=exif)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width = stored.shape
+        stream.pix_fmt = "yuvj420p"
+        for time in range(3):
+            packet = av.Packet(picture.read_bytes())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, time, time, Fraction(1, 25)
+            packet.is_keyframe = True
+            container.mux(packet)
     image = next(iter(read_video(path, grey=True))).image
     assert image.shape == (64, 96) and np.abs(image.astype(int) - corners()).mean() < 4
