@@ -6,6 +6,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,6 +133,28 @@ def test_of_two_people_one_is_chosen_by_a_crop(two_people: Path, tracker: Tracke
         "pixels of the whole frame"
     )
     assert "leaves the frame of 640×240" in fails(dmsynth(*track, "400,0,320,240"))
+
+
+def test_how_small_a_face_is_too_small(portrait: Image, tracker: Tracker, tmp_path: Path) -> None:
+    """As the message says: an eighth of the picture's width is found, a twelfth is not; cut out, it is found again."""
+    head = portrait[30:280, 110:360]
+    (face,) = tracker(head)
+
+    def picture(share: float) -> Image:
+        factor = share * 1280 / (face.box[2] - face.box[0])
+        small = cv2.resize(head, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        image = np.full((720, 1280, 3), 110, np.uint8)
+        image[40 : 40 + len(small), 600 : 600 + small.shape[1]] = small
+        return image
+
+    assert len(tracker(picture(1 / 7))) == 1 and not tracker(picture(1 / 12))
+    path = tmp_path / "cabin.mp4"
+    with VideoWriter(path, 1280, 720, 25) as video:
+        for _ in range(3):
+            video.write(picture(1 / 12))
+    steer = ("steer", "starter", "--trajectory", path, "--out", tmp_path / "out.mp4")
+    assert "a face must be wider than an eighth of the picture to be found: --crop" in fails(dmsynth(*steer))
+    assert dmsynth(*steer, "--crop", "560,0,400,400").returncode == 0
 
 
 def test_outputs_are_looked_at_before_the_work(

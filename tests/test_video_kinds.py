@@ -379,3 +379,54 @@ def test_a_transparent_video_stands_on_white(tmp_path: Path) -> None:
     for grey in (True, False):
         image = next(iter(read_video(path, grey=grey))).image.reshape(64, 96, -1)[..., 0]
         assert np.abs(image[:, :48].astype(int) - corners()[:, :48]).max() <= 1 and (image[:, 48:] == 255).all()
+
+
+def test_whatever_decoders_stumble_over_is_one_line(tmp_path: Path) -> None:
+    """Damaged at random, pictures and videos are read or refused by name, and nothing else."""
+    small = PIL.Image.fromarray(corners()).convert("RGB")
+    for kind in ("GIF", "TIFF", "PNG", "WEBP", "JPEG"):
+        small.save(tmp_path / f"whole.{kind}", kind, save_all=kind == "GIF", append_images=[small.rotate(90)])
+    with av.open(str(tmp_path / "whole.avi"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(corners(), format="gray")))
+        container.mux(stream.encode(None))
+    random = np.random.default_rng(0)
+    for whole in sorted(tmp_path.glob("whole.*")):
+        content = whole.read_bytes()
+        for _ in range(40):
+            damaged = bytearray(content)
+            for place in random.integers(0, min(len(content), 400), 2):
+                damaged[place] = random.integers(0, 256)
+            path = tmp_path / f"damaged{whole.suffix}"
+            path.write_bytes(damaged)
+            with suppress(DmsynthError):
+                read_image(path)
+            with suppress(DmsynthError):
+                read_source(str(path))
+            with suppress(DmsynthError):
+                list(read_video(path))
+    unknown = bytearray((tmp_path / "whole.avi").read_bytes().replace(b"FMP4", b"????"))
+    (tmp_path / "unknown.avi").write_bytes(unknown)
+    with pytest.raises(DmsynthError, match=r"unknown\.avi: holds no video stream that can be decoded"):
+        probe_video(tmp_path / "unknown.avi")
+
+
+@pytest.mark.parametrize("number", [1, 3, 6, 8])
+def test_motion_jpeg_with_exif_is_upright(tmp_path: Path, number: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112], exif[0x010F] = number, "a camera's maker"
+    picture, path = tmp_path / "camera.jpg", tmp_path / "camera.avi"
+    stored = as_stored(corners(), number)
+    PIL.Image.fromarray(stored).convert("RGB").save(picture, exif=exif)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width = stored.shape
+        stream.pix_fmt = "yuvj420p"
+        for time in range(3):
+            packet = av.Packet(picture.read_bytes())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, time, time, Fraction(1, 25)
+            packet.is_keyframe = True
+            container.mux(packet)
+    image = next(iter(read_video(path, grey=True))).image
+    assert image.shape == (64, 96) and np.abs(image.astype(int) - corners()).mean() < 4

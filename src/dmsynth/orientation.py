@@ -32,7 +32,12 @@ class Orientation:
     @staticmethod
     def of_frame(frame: Any) -> Orientation:
         """Of a decoded ``av.VideoFrame``."""
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        try:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+        except (
+            ValueError
+        ):  # something else beside it that PyAV has no name for (EXIF in motion JPEG): the angle is left
+            return _TURNED[round(frame.rotation / 90) % 4]
         return Orientation.of_matrix(bytes(matrix)) if matrix is not None else Orientation()
 
     def upright(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -42,3 +47,7 @@ class Orientation:
         turned = pixels.swapaxes(0, 1) if self.transposed else pixels
         turned = turned[:, ::-1] if self.left_right else turned
         return np.ascontiguousarray(turned[::-1] if self.up_down else turned)
+
+
+_TURNED = (Orientation(), Orientation(True, up_down=True), Orientation(False, True, True), Orientation(True, True))
+"""By how many quarter turns counter-clockwise make upright."""

@@ -26,7 +26,7 @@ def is_picture(path: Path) -> bool:
             return getattr(picture, "n_frames", 1) == 1 or picture.format not in ("GIF", "WEBP", "PNG", "AVIF")
     except PIL.Image.DecompressionBombError:
         return True
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # Pillow's decoders raise whatever they stumble over
         return False
 
 
@@ -44,7 +44,7 @@ def read_image(path: Path, grey: bool = False) -> Image:
             image = _as_rgb(PIL.ImageOps.exif_transpose(picture))
     except PIL.Image.DecompressionBombError:
         raise DmsynthError(f"{path}: has more than {_MOST_PIXELS // 10**6} million pixels; make it smaller") from None
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
         known = is_picture(path)
         raise DmsynthError(
             f"{path}: a damaged picture ({error}); copy it again"

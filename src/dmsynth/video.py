@@ -79,9 +79,12 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
             f"{path}: not a readable video ({reason}); give a video file such as .mp4, .mkv or .avi"
         ) from None
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if not streams:
+    known = [s for s in streams if s.codec_context is not None]
+    if not known:
         container.close()
-        raise DmsynthError(f"{path}: holds no video stream; give a video file such as .mp4, .mkv or .avi")
+        which = "no video stream that can be decoded" if streams else "no video stream"
+        raise DmsynthError(f"{path}: holds {which}; give a video file such as .mp4, .mkv or .avi")
+    streams = known
     stream = streams[0]
     try:
         _check_size(str(path), stream.width, stream.height, float(stream.sample_aspect_ratio or 1))

@@ -183,7 +183,10 @@ def how_to_crop(reasons: Iterable[str]) -> str:
     if "several faces" in reasons:
         return "; several people in view: --crop LEFT,TOP,WIDTH,HEIGHT around one"
     if "no face" in reasons:
-        return "; a face smaller than a twentieth of the picture's height is not found: --crop LEFT,TOP,WIDTH,HEIGHT"
+        return (
+            "; a face is found from a twentieth of the picture's height on, in a small picture from an eighth of its "
+            "width: --crop LEFT,TOP,WIDTH,HEIGHT around a smaller one"
+        )
     return ""
 
 
