@@ -1,4 +1,4 @@
-"""Kills at random moments: python -m torture.kills COUNT [SEED] (``make torture``).
+"""Kills at random moments: python -m torture.kills COUNT [SEED [COMMAND ...]] (``make torture``).
 
 Each command is run undisturbed, then in fresh folders, where it is killed some times, alone or with all that it began,
 and then goes on to its end. Counted are commands that do not go on, results that are not those of the undisturbed run,
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -141,14 +141,14 @@ def _commands(folder: Path) -> list[Command]:
     ]
 
 
-def main(count: int, seed: int = 0) -> int:
-    """Kill ``count`` times; 1 if anything is wrong."""
+def main(count: int, seed: int = 0, names: Sequence[str] = ()) -> int:
+    """Kill ``count`` times, only the commands ``names`` if any are given; 1 if anything is wrong."""
     counts: dict[str, Counter[str]] = {}
     wrong: list[str] = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         folder, random = Path(place), Random(seed)
-        commands = _commands(folder)
+        commands = [each for each in _commands(folder) if not names or each.name in names]
         for command in commands:
             counts[command.name] = Counter()
             out = folder / f"{command.name}-whole"
@@ -158,6 +158,7 @@ def main(count: int, seed: int = 0) -> int:
             assert code == 0, f"{command.name}: {said}"
             command.seconds = time.monotonic() - started
             command.whole, command.files = command.result(out), _files(out)
+            sys.stderr.write(f"{command.name}: {command.seconds:.1f} s undisturbed\n")
         killed, number = 0, 0
         while killed < count:
             command, number = commands[number % len(commands)], number + 1
@@ -173,6 +174,7 @@ def main(count: int, seed: int = 0) -> int:
                     wrong.append(f"{command.name}, run {number}: {said}")
                     tally["does not go on"] += 1
             code, said, _ = _run(command, out, None, False)
+            sys.stderr.write(f"{command.name}, run {number}: {dict(tally)}; {time.monotonic() - begun:.0f} s\n")
             tally["runs"] += 1
             if code != 0:
                 tally["does not go on"] += 1
@@ -191,4 +193,4 @@ def main(count: int, seed: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, sys.argv[3:]))
