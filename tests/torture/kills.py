@@ -127,14 +127,14 @@ def _commands(folder: Path) -> list[Command]:
     tracker, video, data = open_tracker(), folder / "turning.mp4", folder / "posed"
     posed = prepare(default_portrait(), tracker, (320, 240), "astronaut", colour=False)
     with VideoWriter(video, 320, 240, 30) as out:
-        for phase in np.linspace(0, 2 * np.pi, 90, endpoint=False):
+        for phase in np.linspace(0, 2 * np.pi, 60, endpoint=False):
             out.write(posed.pose(pitch=4 * np.cos(2 * phase), yaw=15 * np.sin(phase), roll=0))
     pose_photo(data, None, tracker, 72, (96, 80), PoseRange(10, 20, 10), seed=3)
-    train = ["train", str(data), "--base-channels", "4", "--steps", "400", "--precision", "32-true", "--out", "run"]
+    train = ["train", str(data), "--base-channels", "4", "--steps", "150", "--precision", "32-true", "--out", "run"]
     scenarios = ["addw-30-short-glance", "addw-30-down", "addw-30-side-window"]
     return [
         Command("import", ["dataset", "recording", "data", str(video)], _dataset),
-        Command("photo", ["dataset", "photo", "data", "--frames", "150", "--size", "96x80"], _dataset),
+        Command("photo", ["dataset", "photo", "data", "--frames", "80", "--size", "96x80"], _dataset),
         Command("training", train, _training),
         Command("validate", ["validate", *scenarios, "--face", "starter", "--out", "results"], _validation),
         Command("position", ["reproduce", "position", "--preset", "smoke", "--out", "study"], _position),
