@@ -48,11 +48,13 @@ def killed_leaves_nothing(command: list[str], cwd: Path, begun: Callable[[list[i
         finally:
             process.kill()
             process.wait()
-    try:
-        until(lambda: not any(map(lives, below)), 10)
-    finally:
-        for left in filter(lives, below):
-            os.kill(left, signal.SIGKILL)
+    begun_at = time.monotonic()
+    while any(map(lives, below)) and time.monotonic() - begun_at < 10:
+        time.sleep(0.05)
+    left = {each: Path(f"/proc/{each}/cmdline").read_text().replace("\0", " ")[:200] for each in filter(lives, below)}
+    for each in left:
+        os.kill(each, signal.SIGKILL)
+    assert not left
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,7 @@ def read_labels(folder: Path, manifest: dict[str, Any]) -> pd.DataFrame:
         if sha256_of(file) != manifest["labels_sha256"]:
             raise DmsynthError(f"{file}: damaged: its SHA-256 is not the one in the manifest; {_AGAIN}")
         labels = pd.read_parquet(file)
-    except OSError as error:
-        raise DmsynthError(f"{file}: cannot be read ({error.strerror or error}); {_AGAIN}") from None
-    except (ValueError, TypeError, KeyError, NotImplementedError, ArithmeticError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, ArithmeticError, MemoryError) as error:
         raise DmsynthError(f"{file}: not a readable table ({' '.join(str(error).split())[:200]}); {_AGAIN}") from None
     if len(labels) != manifest["frames"]:
         raise DmsynthError(f"{folder}: {manifest['frames']} frames but {len(labels)} labels; {_AGAIN}")

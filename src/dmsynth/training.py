@@ -402,7 +402,7 @@ def begin_run(out: Path, dataset: Dataset, settings: Settings) -> Iterator[None]
         before = read_record(note, _Run, "choose another folder or remove it").settings
         different = [name for name, value in asdict(settings).items() if before.get(name) != value]
         if different:
-            changes = ", ".join(f"{name} {before.get(name)!r} → {getattr(settings, name)!r}" for name in different)
+            changes = ", ".join(f"{n} {before.get(n)!r:.200} → {getattr(settings, n)!r:.200}" for n in different)
             raise DmsynthError(f"{out}: holds another training ({changes}); choose another folder or remove it")
     elif out.is_dir() and is_begun(out):
         raise DmsynthError(f"{out}: is not empty and holds no training; choose another folder")

@@ -179,6 +179,15 @@ def _dataset(folder: Path) -> object:
     return dataset.sha256, int(dataset.frames.sum())
 
 
+def _made_up(folder: Path) -> object:
+    """A dataset whose hashes were made anew after the damage."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("labels.parquet", "frames.npy"):
+        manifest[f"{Path(name).stem}_sha256"] = sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return _dataset(folder)
+
+
 def _journal(folder: Path) -> object:
     """Go on with an import that was killed, to its end."""
     import numpy as np
@@ -305,11 +314,13 @@ READERS: dict[str, Reader] = {
     "results.json": Reader(("results.json",), _results),
     "job result": Reader(("result.json",), _job_result),
     "dataset": Reader(("manifest.json", "labels.parquet", "frames.npy"), _dataset, pinned=True),
+    "dataset with new hashes": Reader(("labels.parquet", "frames.npy"), _made_up),
     "journal": Reader(
         ("d.partial/job.json", "d.partial/records.jsonl", "d.partial/frames.npy"), _journal, pinned=True, writes=True
     ),
     "job": Reader(("job/job.json", "job/state.json", "job/progress.json", "job/log.txt"), _job),
     "face": Reader(("face.safetensors",), _face),
+    "face without checksum": Reader(("face.safetensors",), _face),
     "face of an autoencoder": Reader(("face.safetensors",), _face),
     "run.json": Reader(("run.json",), _run),
     "table .csv": Reader(("table.csv",), _table),
@@ -353,6 +364,15 @@ def make_inputs(folder: Path) -> None:
     shutil.copy(
         train(dataset, folder / "run", base_channels=4, steps=10, quiet=True), place("face") / "face.safetensors"
     )
+    content = (folder / "face" / "face.safetensors").read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    about = json.loads(header["__metadata__"]["dmsynth"])
+    header["__metadata__"]["dmsynth"] = json.dumps({name: value for name, value in about.items() if name != "sha256"})
+    new = json.dumps(header).encode()
+    old = struct.pack("<Q", len(new)) + new + content[8 + length :]
+    (place("face without checksum") / "face.safetensors").write_bytes(old)
+    shutil.copytree(dataset.path, place("dataset with new hashes"), dirs_exist_ok=True)
     positions = make_position_dataset(folder / "positions", None, tracker, 36, (64, 48))
     auto = train(positions, folder / "run2", "position-spe", base_channels=4, steps=5, quiet=True)
     shutil.copy(auto, place("face of an autoencoder") / "face.safetensors")

@@ -249,6 +249,7 @@ def _begin_worker(parent: int) -> None:
 
 
 def _in_one_thread(work: Work, folder: Path, arguments: dict[str, Any]) -> None:
+    end_with(os.getppid())  # Ray's own process on this machine, which ends with whoever began it
     _single_thread()
     work(folder, arguments)
 

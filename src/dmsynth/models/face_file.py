@@ -212,7 +212,7 @@ def read_face(path: Path) -> TrainedFace:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise DmsynthError(
-            f"{path}: not a readable safetensors file ({error}); give the face.safetensors that training wrote"
+            f"{path}: not a readable safetensors file ({error!s:.200}); give the face.safetensors that training wrote"
         ) from None
     if "dmsynth" not in metadata:
         raise DmsynthError(f"{path}: safetensors, but no dmsynth face; give the face.safetensors that training wrote")
