@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,8 @@ _CHROMIUM = (  # nothing that asks anybody anything
 
 
 @contextmanager
-def browser_page(**context: Any) -> Iterator[Any]:
-    """A page of a real Chromium; the test is skipped where there is none. What goes wrong in it fails the test."""
+def opened_browser() -> Iterator[Any]:
+    """A real Chromium; the test is skipped where there is none."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs Chromium, which is not installed (Debian: apt-get install chromium)")
@@ -99,11 +99,20 @@ def browser_page(**context: Any) -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(_CHROMIUM))
-        page = browser.new_context(**({"viewport": {"width": 1280, "height": 720}} | context)).new_page()
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def browser_page(browser: Any = None, **context: Any) -> Iterator[Any]:
+    """A page of a ``browser``, or of one of its own. What goes wrong in it fails the test."""
+    with nullcontext(browser) if browser else opened_browser() as opened:
+        own = opened.new_context(**({"viewport": {"width": 1280, "height": 720}} | context))
+        page = own.new_page()
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         yield page
-        browser.close()
+        own.close()
     assert wrong == []
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import httpx
@@ -20,7 +22,7 @@ from websockets.exceptions import InvalidStatus
 
 from cockpit_server import Cockpit, running_cockpit
 from commands import dmsynth, fails
-from conftest import browser_page, shared
+from conftest import browser_page, opened_browser
 from dmsynth.jobs import find_jobs
 from dmsynth.steering import load_face
 from dmsynth.trackers import Tracker
@@ -28,13 +30,27 @@ from dmsynth.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_mo
 from dmsynth.validation.scenario_files import read_scenario, write_scenario
 from dmsynth.video import Image, VideoWriter, read_video, write_image
 
+T = TypeVar("T")
 STEER = "window.dmsynthCockpit.steer.steerer"
+
+
+SHORT = ("a-look-left", "a-look-down")  # scenarios of a second, in the cockpit's workspace
 
 
 @pytest.fixture(scope="module")
 def cockpit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cockpit]:
-    with running_cockpit(tmp_path_factory.mktemp("cockpit") / "work", "--dms", "mine=my-dms {video}") as running:
+    work = tmp_path_factory.mktemp("cockpit") / "work"
+    (work / "scenarios").mkdir(parents=True)
+    for name, pose in zip(SHORT, ({"yaw": 20.0}, {"pitch": -8.0}), strict=True):
+        write_scenario(work / "scenarios" / f"{name}.yaml", name, [Motion("move", 1.0, pose)], 20)
+    with running_cockpit(work, "--dms", "mine=my-dms {video}") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with opened_browser() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -44,9 +60,9 @@ def client(cockpit: Cockpit) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def page(cockpit: Cockpit, request: pytest.FixtureRequest) -> Iterator[Any]:
+def page(cockpit: Cockpit, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page, with the starter face on it. No request leaves this machine, and the page's policy hinders nothing."""
-    with browser_page() as page:
+    with browser_page(browser) as page:
         asked: list[str] = []
         hindered: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -60,6 +76,12 @@ def page(cockpit: Cockpit, request: pytest.FixtureRequest) -> Iterator[Any]:
         assert [url for url in asked if not url.startswith(ours)] == []
         if request.function is not test_nothing_in_a_title_is_loaded:
             assert [text for text in hindered if "Security Policy" in text] == []
+
+
+def in_a_loop(work: Coroutine[Any, Any, T]) -> T:
+    """What the work comes to, in a thread of its own: in this one, Playwright has a loop already."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def open_tab(page: Any, name: str) -> None:
@@ -117,13 +139,13 @@ def test_pictures_follow_a_dragging_hand(page: Any) -> None:
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     begun = time.monotonic()
-    while (now := time.monotonic() - begun) < 3:
+    while (now := time.monotonic() - begun) < 2:
         x, y = 0.5 + 0.3 * np.sin(2 * now), 0.5 + 0.25 * np.cos(2 * now)
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
     page.mouse.up()
     latencies = page.evaluate(f"{STEER}.latencies")
-    print(f"{len(latencies) / 3:.0f} pictures a second, median {statistics.median(latencies):.0f} ms")  # noqa: T201
-    assert len(latencies) > 3 * 8 and statistics.median(latencies) < 250, (
+    print(f"{len(latencies) / 2:.0f} pictures a second, median {statistics.median(latencies):.0f} ms")  # noqa: T201
+    assert len(latencies) > 2 * 8 and statistics.median(latencies) < 250, (
         "on a loaded machine; docs/cockpit.md: a quiet one"
     )
 
@@ -225,18 +247,16 @@ def test_what_is_wrong_is_a_sentence(page: Any, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- faces, DMSs
 
 
-@pytest.mark.shared
-def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit) -> None:
-    video = shared("data/videos/d12.mp4")
+def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit, face_video: Path) -> None:
     open_tab(page, "Faces")
-    page.set_input_files("#cockpit-recordings input[type=file]", video)
-    page.wait_for_function("document.querySelector('#cockpit-recordings').innerText.includes('d12')")
+    page.set_input_files("#cockpit-recordings input[type=file]", face_video)
+    page.wait_for_function("document.querySelector('#cockpit-recordings').innerText.includes('turning')")
     page.get_by_label("Name").last.fill("Driver 12")
     page.get_by_role("button", name="Import", exact=True).click()
     page.wait_for_function("document.body.innerText.includes('Left out:')", timeout=180_000)
     text = page.inner_text("body")
-    assert "driver-12: 2" in text and "train" in text and "Consent: none recorded" in text
-    page.get_by_label("Seconds").fill("20")
+    assert re.search(r"driver-12: [56]\d frames of", text) and "train" in text and "Consent: none recorded" in text
+    page.get_by_label("Seconds").fill("5")
     page.locator("#cockpit-train").click()
     page.wait_for_function("document.body.innerText.includes('training, step')", timeout=90_000)
     page.wait_for_function("document.body.innerText.includes('can be steered now')", timeout=240_000)
@@ -253,11 +273,11 @@ def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit) -> None:
 def test_a_dms_is_validated_and_its_report_read(page: Any, cockpit: Cockpit) -> None:
     open_tab(page, "Validate")
     assert page.get_by_label("mine").is_visible(), "named at the start"
-    for scenario in ("nominal-mirror-checks", "addw-80-side-window"):
+    for scenario in SHORT:
         choose(page, "cockpit-scenarios", scenario)
     page.keyboard.press("Escape")
     page.locator("#cockpit-run").click()
-    page.wait_for_function("document.body.innerText.includes('of 2 scenarios ·')", timeout=60_000)
+    page.wait_for_function("document.body.innerText.includes('Validating reference on 2 scenarios')", timeout=60_000)
     page.wait_for_selector("iframe.cockpit-report", timeout=240_000)
     name = page.locator("#cockpit-result input").input_value()
     results = json.loads((cockpit.root / "results" / name / "results.json").read_text())
@@ -342,7 +362,7 @@ def test_nobody_without_the_token_comes_in(cockpit: Cockpit) -> None:
             pass
 
     with pytest.raises(InvalidStatus, match="403"):
-        asyncio.run(steer())
+        in_a_loop(steer())
     let_in = httpx.get(cockpit.way_in)
     cookie = let_in.headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "token" not in let_in.text
@@ -366,7 +386,7 @@ def test_other_sites_and_names_are_refused(cockpit: Cockpit, client: httpx.Clien
             pass
 
     with pytest.raises(InvalidStatus):
-        asyncio.run(from_elsewhere())
+        in_a_loop(from_elsewhere())
 
 
 def test_no_route_leads_outside_the_workspace(cockpit: Cockpit, client: httpx.Client) -> None:
@@ -429,11 +449,14 @@ def test_no_field_leads_outside_the_workspace(cockpit: Cockpit, client: httpx.Cl
         return list(said.values())
 
     places = ("../../outside", str(outside), "../outside/x.yaml", f"{outside}/x.yaml", f"{outside}/face.safetensors")
+    tried = False
     for place in (*places, "/etc/passwd"):
         file = {"path": place, "meta": {"_type": "gradio.FileData"}}
         for several in (False, True):
             fields = {"file": [file] if several else file, "dropdown": place, "textbox": place, "state": place}
-            asked = [each for each in calls if not several or "file" in [kinds[which] for which in each["inputs"]]]
+            told = {"file"} if several else set(fields)  # what is told no place answers alike each time: once is enough
+            asked = [each for each in calls if not tried or told & {kinds[which] for which in each["inputs"]}]
+            tried = True
             wishes = [(each["id"], [fields.get(kinds[which]) for which in each["inputs"]]) for each in asked]
             for each, answer in zip(asked, answers(wishes, f"{place}-{several}"), strict=True):
                 assert "process_completed" in answer, (each["api_name"], place, answer)
@@ -562,7 +585,7 @@ def drag_together(cockpit: Cockpit, hands: int, seconds: float) -> list[int]:
     async def all_of_them() -> list[tuple[int, list[float]]]:
         return await asyncio.gather(*(_drag(cockpit, seconds, seed) for seed in range(hands)))
 
-    done = asyncio.run(all_of_them())
+    done = in_a_loop(all_of_them())
     every = sorted(t for _, times in done for t in times)
     counts = [count for count, _ in done]
     print(f"{sum(counts) / seconds:.0f} pictures a second, median {1000 * every[len(every) // 2]:.0f} ms")  # noqa: T201
@@ -570,8 +593,8 @@ def drag_together(cockpit: Cockpit, hands: int, seconds: float) -> list[int]:
 
 
 def test_many_hands_are_served_alike(cockpit: Cockpit, client: httpx.Client) -> None:
-    counts = drag_together(cockpit, 20, 4)
-    assert min(counts) > 0.5 * max(counts), "nobody starves"
+    counts = drag_together(cockpit, 20, 2)
+    assert min(counts) > 0.5 * max(counts) - 1, "nobody starves"
     assert client.get("/").status_code == 200
 
 
@@ -603,7 +626,7 @@ def test_nonsense_on_the_line_is_answered_with_a_sentence(cockpit: Cockpit) -> N
             assert isinstance(await line.recv(), bytes), "the line still works"
             return [answer["error"] for answer in answers]
 
-    said = asyncio.run(ask())
+    said = in_a_loop(ask())
     assert all(said) and not any("Traceback" in sentence for sentence in said)
 
 
@@ -615,7 +638,7 @@ def test_the_line_draws_what_the_library_draws(cockpit: Cockpit) -> None:
             assert isinstance(answer, bytes)
             return answer
 
-    theirs = np.asarray(cv2.imdecode(np.frombuffer(asyncio.run(ask())[4:], np.uint8), cv2.IMREAD_GRAYSCALE))
+    theirs = np.asarray(cv2.imdecode(np.frombuffer(in_a_loop(ask())[4:], np.uint8), cv2.IMREAD_GRAYSCALE))
     ours = next(load_face(Path("starter")).frames(np.array([[5.0, -12.0, 3.0]])))
     assert np.abs(theirs.astype(int) - ours).mean() < 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -130,6 +131,25 @@ def test_children_that_run_away_are_ended_however_the_run_ends(tmp_path: Path) -
     asking.send_signal(signal.SIGKILL)
     asking.wait()
     assert _until(lambda: all(map(_gone, pids(folder))))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to whoever contains them")
+def test_a_flood_in_half_lines_by_one_that_does_not_end_is_contained(tmp_path: Path) -> None:
+    """A gigabyte, children in sessions of their own, no ear for SIGTERM: what it said before is kept, nothing lives."""
+    flood = """
+os.write(1, b'{"time": 0.5, "ya')
+for _ in range(1024):
+    os.write(1, b"x" * 2**20)
+time.sleep(60)
+"""
+    program = Program("x", [sys.executable, "-c", ESCAPING + flood, str(tmp_path)], 60)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = run_dms(program, VIDEO, 50, 1)
+    assert run.problem is not None and "was stopped after printing more than" in run.problem
+    assert run.answers == [Answer(0)]
+    children = [int(file.read_text()) for file in tmp_path.glob("?")]
+    assert len(children) == 3 and all(map(_gone, children))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024, "kilobytes"
 
 
 @pytest.mark.parametrize(
