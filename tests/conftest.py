@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from dmsynth.dataset import Dataset
 from dmsynth.errors import DmsynthError
@@ -21,6 +22,8 @@ from dmsynth.trackers import Tracker, open_tracker
 from dmsynth.training import train
 from dmsynth.video import Image, VideoWriter
 
+settings.register_profile("any machine", deadline=None)  # no test depends on how fast it is
+settings.load_profile("any machine")
 os.environ["COLUMNS"] = "200"  # the terminal that commands print to
 SHARED = Path(__file__).parents[2] / "shared"
 _marked_shared = False  # whether the running test is marked so

@@ -83,7 +83,7 @@ def test_from_a_video_to_a_judged_steered_one(tmp_path: Path, face_video: Path) 
     assert set(metrics["mae"]) == set(metrics["tracker_floor"]) == {"pitch", "yaw", "roll"}
     report = (tmp_path / "judged" / "report.html").read_text()
     page = re.sub(r"<script.*?</script>", "", report, flags=re.DOTALL)
-    assert "http" not in page  # self-contained
+    assert "http:" not in page and "https:" not in page  # self-contained
     assert report.count("data:image/jpeg") >= 13
 
 
@@ -160,7 +160,7 @@ def test_a_killed_import_goes_on(tmp_path: Path, face_video: Path) -> None:
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = partial_path(broken) / "records.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (journal.is_file() and journal.read_bytes().count(b"\n") > 20) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

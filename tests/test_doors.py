@@ -15,7 +15,7 @@ from dmsynth.cockpit.showing import job_in_html, plain
 from dmsynth.jobs import make_job
 from dmsynth.report.charts import Panel, Series, stacked
 from dmsynth.steering import load_face
-from dmsynth.web import static
+from dmsynth.web import runtime, static
 
 MARKUP = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"
 NASTY = f"form [/x] \x1b]0;title\x07\x1b[2J {MARKUP} ![x](http://192.0.2.1/)"
@@ -87,10 +87,10 @@ def test_the_page_without_a_server(tmp_path: Path, face_file: Path, monkeypatch:
 
     monkeypatch.setattr(static, "export_halves", halves)
     monkeypatch.setattr(static, "consent_of", lambda about: NASTY)
-    runtime = {name: tmp_path / name for name in (static.LOADER, static.WASM, static.SCRIPT)}
-    for file in runtime.values():
+    files = {name: tmp_path / name for name in (runtime.LOADER, runtime.WASM, runtime.SCRIPT)}
+    for file in files.values():
         file.touch()
-    monkeypatch.setattr(static, "runtime_files", lambda: runtime)
+    monkeypatch.setattr(static, "runtime_files", lambda: files)
     out = tmp_path / "page"
     for _ in range(2):
         page_file = static.export_web(load_face(face_file), out, NASTY)

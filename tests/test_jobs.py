@@ -29,7 +29,7 @@ from dmsynth.video import Image, write_image
 from dmsynth.workspace import Workspace, slug
 
 
-def until(true: Callable[[], object], seconds: float = 90) -> None:
+def until(true: Callable[[], object], seconds: float = 300) -> None:
     begun = time.monotonic()
     while not true():
         assert time.monotonic() - begun < seconds, "it takes too long"

@@ -93,9 +93,9 @@ def test_a_job_whose_leader_is_killed_ends(tmp_path: Path, photo_dataset: Datase
     job = make_job(tmp_path / "job", "x", "training", [[*command, "--out", str(tmp_path / "run")]])
     job.start()
     leader = int(read_json(job.folder / "state.json")["leader"])
-    until(lambda: (tmp_path / "run" / "run.json").is_file(), 30)
+    until(lambda: (tmp_path / "run" / "run.json").is_file(), 300)
     os.kill(leader, signal.SIGKILL)
-    until(lambda: job.state == "interrupted", 10)
+    until(lambda: job.state == "interrupted", 120)
 
 
 @pytest.mark.slow

@@ -136,25 +136,25 @@ def test_of_two_people_one_is_chosen_by_a_crop(two_people: Path, tracker: Tracke
 
 
 def test_how_small_a_face_is_too_small(portrait: Image, tracker: Tracker, tmp_path: Path) -> None:
-    """As the message says: an eighth of the picture's width is found, a twelfth is not; cut out, it is found again."""
+    """As the message says of a small picture: an eighth of its width is found, a twelfth is not, but cut out."""
     head = portrait[30:280, 110:360]
     (face,) = tracker(head)
 
     def picture(share: float) -> Image:
-        factor = share * 1280 / (face.box[2] - face.box[0])
+        factor = share * 640 / (face.box[2] - face.box[0])
         small = cv2.resize(head, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        image = np.full((720, 1280, 3), 110, np.uint8)
-        image[40 : 40 + len(small), 600 : 600 + small.shape[1]] = small
+        image = np.full((360, 640, 3), 110, np.uint8)
+        image[20 : 20 + len(small), 300 : 300 + small.shape[1]] = small
         return image
 
     assert len(tracker(picture(1 / 7))) == 1 and not tracker(picture(1 / 12))
     path = tmp_path / "cabin.mp4"
-    with VideoWriter(path, 1280, 720, 25) as video:
+    with VideoWriter(path, 640, 360, 25) as video:
         for _ in range(3):
             video.write(picture(1 / 12))
     steer = ("steer", "starter", "--trajectory", path, "--out", tmp_path / "out.mp4")
-    assert "a face must be wider than an eighth of the picture to be found: --crop" in fails(dmsynth(*steer))
-    assert dmsynth(*steer, "--crop", "560,0,400,400").returncode == 0
+    assert "in a small picture from an eighth of its width: --crop" in fails(dmsynth(*steer))
+    assert dmsynth(*steer, "--crop", "280,0,200,200").returncode == 0
 
 
 def test_outputs_are_looked_at_before_the_work(

@@ -306,7 +306,7 @@ def test_killed_training_ends_with_the_weights_of_an_unbroken_one(
     out = tmp_path / "killed"
     command = [sys.executable, "-c", _TRAIN, str(photo_dataset.path), str(out)]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONWARNINGS": "ignore"})
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (out / "last.ckpt").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

@@ -217,7 +217,7 @@ def test_a_killed_validation_goes_on(good: Path, scenarios: Path, tmp_path: Path
     ]  # fmt: skip
     command = [sys.executable, "-m", "dmsynth.cli", *map(str, arguments)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/jobs/*/result.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
@@ -258,14 +258,14 @@ def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path) -> 
 def test_hostile_dms_end_in_a_verdict(good: Path, scenarios: Path, tmp_path: Path) -> None:
     """In this process, because how programs are started is tested elsewhere (test_dms.py)."""
     scenario = find_scenarios([str(scenarios / "quiet.yaml")])[0]
-    for code, said in (
-        ("import time; time.sleep(60)", "was stopped after the time limit of 0.5 s"),
-        ("print('{\"time\": 99}')", "no such frame"),
-        ("print('{\"time\": 0}'); raise SystemExit(3)", "crashed with exit code 3 (after 1 answers)"),
+    for code, limit, said in (
+        ("import time; time.sleep(600)", 0.5, "was stopped after the time limit of 0.5 s"),
+        ("print('{\"time\": 99}')", 300, "no such frame"),
+        ("print('{\"time\": 0}'); raise SystemExit(3)", 300, "crashed with exit code 3 (after 1 answers)"),
     ):
         program = tmp_path / "dms.py"
         program.write_text(code)
-        spec = DmsSpec(f"{sys.executable} {program} {{video}}", time_limit=0.5)
+        spec = DmsSpec(f"{sys.executable} {program} {{video}}", time_limit=limit)
         arguments = {
             "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec("starter")),
             "videos": str(good.parent / "videos"), "dms": asdict(spec),
