@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo starter test test-slow wheel lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
+.PHONY: install demo starter test test-slow torture-cockpit wheel lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
 
 install: $(VENV)/installed
 
@@ -34,6 +34,9 @@ test: install  ## the fast tests
 
 test-slow: install  ## the tests that take minutes
 	$(PYTEST) -m slow
+
+torture-cockpit: install  ## the cockpit for MINUTES (60): three pages steering, 2,000 odd requests; its memory and its answers
+	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m torture.cockpit $(MINUTES)
 
 wheel: install  ## dist/*.whl, whole: with the browser's runtime and the starter face
 	$(BIN)/hatchling build -t wheel

@@ -40,7 +40,16 @@ def nasty(tmp_path: Path) -> tuple[Path, Path]:
 def test_the_terminal_and_the_report_of_a_validation(nasty: tuple[Path, Path], tmp_path: Path) -> None:
     scenario, program = nasty
     shown = dmsynth("scenario", "show", scenario)
-    command = ("--dms", f"{sys.executable} {program} {{video}}", "--dms-version", NASTY, "--out", tmp_path / "out")
+    command = (
+        "--face",
+        "starter",
+        "--dms",
+        f"{sys.executable} {program} {{video}}",
+        "--dms-version",
+        NASTY,
+        "--out",
+        tmp_path / "out",
+    )
     done = dmsynth("validate", scenario, *command, "--workers", 1)
     said = shown.stdout + shown.stderr + done.stdout + done.stderr
     assert "\x1b" not in said and "\x07" not in said and "Traceback" not in said, said
