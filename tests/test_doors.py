@@ -16,6 +16,7 @@ from dmsynth.jobs import make_job
 from dmsynth.report.charts import Panel, Series, stacked
 from dmsynth.steering import load_face
 from dmsynth.web import static
+from dmsynth.web.runtime import FILES
 
 MARKUP = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"
 NASTY = f"form [/x] \x1b]0;title\x07\x1b[2J {MARKUP} ![x](http://192.0.2.1/)"
@@ -96,7 +97,7 @@ def test_the_page_without_a_server(tmp_path: Path, face_file: Path, monkeypatch:
 
     monkeypatch.setattr(static, "export_halves", halves)
     monkeypatch.setattr(static, "consent_of", lambda about: NASTY)
-    runtime = {name: tmp_path / name for name in (static.LOADER, static.WASM, static.SCRIPT)}
+    runtime = {name: tmp_path / name for name in FILES}
     for file in runtime.values():
         file.touch()
     monkeypatch.setattr(static, "runtime_files", lambda: runtime)
