@@ -6,7 +6,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo starter test test-slow torture wheel lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
+.PHONY: install demo starter test test-slow torture torture-cockpit wheel lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
+.PHONY: install demo starter test test-slow torture-cockpit wheel lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
 
 install: $(VENV)/installed
 
@@ -41,6 +42,9 @@ KILLS := 100
 torture: install  ## N damaged inputs through every reader, and KILLS kills: half an hour; counts of what went wrong
 	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m torture.inputs $(N)
 	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m torture.kills $(KILLS)
+
+torture-cockpit: install  ## the cockpit for MINUTES (60): three pages steering, 2,000 odd requests; its memory and its answers
+	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m torture.cockpit $(MINUTES)
 
 wheel: install  ## dist/*.whl, whole: with the browser's runtime and the starter face
 	$(BIN)/hatchling build -t wheel

@@ -15,7 +15,8 @@ from dmsynth.cockpit.showing import job_in_html, plain
 from dmsynth.jobs import make_job
 from dmsynth.report.charts import Panel, Series, stacked
 from dmsynth.steering import load_face
-from dmsynth.web import runtime, static
+from dmsynth.web import static
+from dmsynth.web.runtime import FILES
 
 MARKUP = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"
 NASTY = f"form [/x] \x1b]0;title\x07\x1b[2J {MARKUP} ![x](http://192.0.2.1/)"
@@ -40,7 +41,16 @@ def nasty(tmp_path: Path) -> tuple[Path, Path]:
 def test_the_terminal_and_the_report_of_a_validation(nasty: tuple[Path, Path], tmp_path: Path) -> None:
     scenario, program = nasty
     shown = dmsynth("scenario", "show", scenario)
-    command = ("--dms", f"{sys.executable} {program} {{video}}", "--dms-version", NASTY, "--out", tmp_path / "out")
+    command = (
+        "--face",
+        "starter",
+        "--dms",
+        f"{sys.executable} {program} {{video}}",
+        "--dms-version",
+        NASTY,
+        "--out",
+        tmp_path / "out",
+    )
     done = dmsynth("validate", scenario, *command, "--workers", 1)
     said = shown.stdout + shown.stderr + done.stdout + done.stderr
     assert "\x1b" not in said and "\x07" not in said and "Traceback" not in said, said
@@ -87,10 +97,10 @@ def test_the_page_without_a_server(tmp_path: Path, face_file: Path, monkeypatch:
 
     monkeypatch.setattr(static, "export_halves", halves)
     monkeypatch.setattr(static, "consent_of", lambda about: NASTY)
-    files = {name: tmp_path / name for name in (runtime.LOADER, runtime.WASM, runtime.SCRIPT)}
-    for file in files.values():
+    runtime = {name: tmp_path / name for name in FILES}
+    for file in runtime.values():
         file.touch()
-    monkeypatch.setattr(static, "runtime_files", lambda: files)
+    monkeypatch.setattr(static, "runtime_files", lambda: runtime)
     out = tmp_path / "page"
     for _ in range(2):
         page_file = static.export_web(load_face(face_file), out, NASTY)
