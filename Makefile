@@ -7,7 +7,6 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: install demo starter test test-slow torture torture-cockpit wheel lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
-.PHONY: install demo starter test test-slow torture-cockpit wheel lint bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
 
 install: $(VENV)/installed
 
