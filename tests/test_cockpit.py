@@ -255,7 +255,7 @@ def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit, face_video: Pat
     page.get_by_role("button", name="Import", exact=True).click()
     page.wait_for_function("document.body.innerText.includes('Left out:')", timeout=180_000)
     text = page.inner_text("body")
-    assert re.search(r"driver-12: [56]\d frames of", text) and "train" in text and "Consent: none recorded" in text
+    assert re.search(r"driver-12: \d+ frames of", text) and "train" in text and "Consent: none recorded" in text
     page.get_by_label("Seconds").fill("5")
     page.locator("#cockpit-train").click()
     page.wait_for_function("document.body.innerText.includes('training, step')", timeout=90_000)
