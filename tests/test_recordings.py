@@ -40,14 +40,14 @@ def test_a_recording_that_is_stored_turned_is_refused(tmp_path: Path, posed: Pos
 @pytest.mark.shared
 def test_a_cut_to_another_person_is_noticed(tracker: Tracker) -> None:
     def some(name: str) -> list[Image]:
-        frames = islice(read_video(shared(f"data/videos/{name}.mp4")), 0, 90, 5)
+        frames = islice(read_video(shared(f"data/videos/{name}.mp4")), 0, 90, 6)
         return [to_grey(frame.image) for frame in frames]
 
     for first, second in (("d3", "d6"), ("d13", "d3")):
         watch, found = Watch(), []
         for number, image in enumerate([*some(first), *some(second)]):
             faces = tracker(image)
-            came = watch.changed(image, faces[0], number / 6) if len(faces) == 1 else None
+            came = watch.changed(image, faces[0], number / 5) if len(faces) == 1 else None
             found += [] if came is None else [came]
         assert found == [pytest.approx(3, abs=0.35)], (first, second)
 

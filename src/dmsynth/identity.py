@@ -71,11 +71,11 @@ class Mesh:
 class Watch:
     """Says when a recording goes on with another person, from frames given to it one by one.
 
-    Means of ``_EACH_SIDE`` faces before and after a moment are compared. Of one person they correlate by 0.68 and more,
-    whatever the face does; of two by 0.64 and less (seven recordings, all pairs).
+    Means of ``_EACH_SIDE`` faces before and after a moment are compared. Of one person they correlate by 0.81 and more,
+    whatever the face does; of two by 0.65 and less (seven recordings, all pairs).
     """
 
-    _EACH_SIDE, _EVERY, _SAME = 5, 0.15, 0.66  # faces; seconds between two; correlation
+    _EACH_SIDE, _EVERY, _SAME = 8, 0.19, 0.72  # faces; seconds between two; correlation
 
     def __init__(self) -> None:
         self.mesh: Mesh | None = None

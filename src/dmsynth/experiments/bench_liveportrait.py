@@ -48,7 +48,7 @@ def bench_liveportrait(folder: Path, tracker: Tracker) -> dict[str, Any]:
             stages[f"{model}, {channels} base channels, float32"] = partial(_ours, face), _AT_ONCE
         for precision, named in (("32-true", "float32"), ("bf16-mixed", "bfloat16")):
             network = Steered(networks, tracker, "astronaut", precision)
-            portrait = torch.from_numpy(default_portrait()).permute(2, 0, 1)[None].float() / 255
+            portrait = torch.tensor(default_portrait()).permute(2, 0, 1)[None].float() / 255
             source = network.encode(portrait)
             code = torch.from_numpy(SPACE.encode(np.zeros((1, 3))))
             stages[f"LivePortrait steered, {named}"] = partial(network.steer, source, code), 1
