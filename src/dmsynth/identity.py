@@ -80,6 +80,7 @@ class Watch:
     def __init__(self) -> None:
         self.mesh: Mesh | None = None
         self.seen: list[tuple[float, NDArray[np.float64]]] = []
+        self.least = (1.0, 0.0)  # correlation, and when
 
     def changed(self, image: Image, face: Face, time: float) -> float | None:
         """The time in seconds at which somebody else came in, as far as this frame shows it; None if nobody did.
@@ -92,15 +93,16 @@ class Watch:
         self.seen = [*self.seen[1 - 2 * self._EACH_SIDE :], (time, self.mesh.lay(image, face))]
         if len(self.seen) < 2 * self._EACH_SIDE:
             return None
-        before, after = (np.mean([pattern for _, pattern in part], axis=0) for part in self._halves())
-        if float(_unit(before) @ _unit(after)) >= self._SAME:
-            return None
-        came = self.seen[self._EACH_SIDE][0]
-        self.mesh, self.seen = None, []
-        return came
-
-    def _halves(self) -> tuple[list[tuple[float, NDArray[np.float64]]], list[tuple[float, NDArray[np.float64]]]]:
-        return self.seen[: self._EACH_SIDE], self.seen[self._EACH_SIDE :]
+        patterns = np.stack([pattern for _, pattern in self.seen])
+        before, after = (_unit(part.mean(axis=0)) for part in np.split(patterns, 2))
+        alike = float(before @ after)
+        if alike < min(self._SAME, self.least[0]):
+            self.least = alike, self.seen[self._EACH_SIDE][0]
+        elif self.least[0] < self._SAME:  # they were least alike where the one came for the other
+            came = self.least[1]
+            self.mesh, self.seen, self.least = None, [], (1.0, 0.0)
+            return came
+        return None
 
 
 @dataclass(frozen=True)
