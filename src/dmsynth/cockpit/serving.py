@@ -11,6 +11,7 @@ import webbrowser
 from pathlib import Path
 
 from dmsynth.errors import DmsynthError
+from dmsynth.machine import keep_memory_small
 from dmsynth.workspace import Workspace
 
 _FIRST, _TRIED = 7860, 40  # ports
@@ -46,6 +47,7 @@ def open_cockpit(
         raise DmsynthError(
             f"the cockpit needs {error.name}; pip install fastapi gradio uvicorn websockets onnx onnxscript"
         ) from None
+    keep_memory_small()
     studio = Studio(Workspace(root, brought or {}), liveportrait)
     for name in ["starter", *studio.workspace.brought]:
         studio.face(name)  # what cannot be opened is said now
