@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -94,10 +95,15 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
     if len(streams) > 1:
         sizes = ", ".join(f"{each.width}×{each.height}" for each in streams)
         how = f"ffmpeg -i {path.name} -map 0:v:1 -c copy second.mkv"
-        note = f"{path}: holds {len(streams)} video streams ({sizes}); the first is read; to read the second: {how}"
-        console.print(note, style="yellow")
+        _say_once(f"{path}: holds {len(streams)} video streams ({sizes}); the first is read; to read the second: {how}")
     stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # a stream may grow on the way
     return container, stream
+
+
+@lru_cache(maxsize=256)
+def _say_once(note: str) -> None:
+    """A video is opened several times on its way."""
+    console.print(note, style="yellow")
 
 
 def as_file(path: Path) -> str:

@@ -25,6 +25,7 @@ from dmsynth.video import Image, check_crop, check_whole, cut_to_shape, fit, pro
 _AUTOMATIC_AREA = 320 * 240
 _TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
 _LYING = 60.0  # degrees of roll, in the median, that no driver has
+_ENOUGH = 24  # frames that tell so
 _FEWEST_FRAMES = 36  # two for each of the 18 blocks of time that splits are made of
 
 
@@ -106,6 +107,9 @@ def import_recordings(
                 }
                 labels = face_labels(faces[0]) | _carried(faces[0])
                 writer.keep(sample.image, where | {"posed": False} | labels)
+                if writer.kept == _ENOUGH and (problem := _lying(videos, writer.records)):
+                    writer.abandon()
+                    raise DmsynthError(problem)  # now, and not after hours
                 came = watches[sample.recording].changed(sample.image, faces[0], sample.time)
                 if came is not None:
                     _warn_of_another(videos[sample.recording], came)
@@ -147,7 +151,7 @@ def _too_few(videos: Sequence[Path], filmed: Sequence[Mapping[str, Any]], left_o
 def _lying(videos: Sequence[Path], kept: Sequence[Mapping[str, Any]]) -> str | None:
     """What to say where a recording's head lies on its side: it was filmed or exported without its note to turn it."""
     for number, video in enumerate(videos):
-        rolls = [record["tracked_roll"] for record in kept if record["recording_index"] == number]
+        rolls = [record["tracked_roll"] for record in kept if record.get("recording_index") == number]
         roll = float(np.median(rolls)) if rolls else 0.0
         if abs(roll) > _LYING:
             turn = "transpose=2" if roll > 0 else "transpose=1"
