@@ -17,6 +17,7 @@ from dmsynth.cockpit.live import Studio
 from dmsynth.errors import DmsynthError
 from dmsynth.workspace import LARGEST
 
+_PAGES = 32  # that are open at once
 _ASSETS = {
     "steerer.js": ("dmsynth.web", "text/javascript"),
     "steerer.css": ("dmsynth.web", "text/css"),
@@ -86,6 +87,8 @@ def build(studio: Studio, dmss: dict[str, str], token: str) -> Gate:
     fonts = ["system-ui", "sans-serif"]
     theme = gradio.themes.Base(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["monospace"])
     blocks = _tabs(studio, dmss)
+    # Gradio remembers 10,000 pages, and below what it had to say to 2,000 of them, long after they are closed.
+    blocks.state_session_capacity = _PAGES
     app = gradio.mount_gradio_app(
         app,
         blocks,
@@ -103,6 +106,7 @@ def build(studio: Studio, dmss: dict[str, str], token: str) -> Gate:
     # Gradio looks at the paths that it is given only after launch(), which a mounted page has none of: whoever can
     # reach the server could name any file of this machine as an "upload" and read it.
     blocks.has_launched = True
+    blocks._queue.pending_messages_per_session.max_size = _PAGES
     return Gate(app, workspace, token)
 
 
