@@ -17,7 +17,7 @@ from dmsynth.cockpit.live import Studio
 from dmsynth.errors import DmsynthError
 from dmsynth.workspace import LARGEST
 
-_PAGES = 32  # that are open at once
+_PAGES = 200  # that are open at once, and then some
 _ASSETS = {
     "steerer.js": ("dmsynth.web", "text/javascript"),
     "steerer.css": ("dmsynth.web", "text/css"),
