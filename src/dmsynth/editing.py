@@ -90,11 +90,13 @@ def edit_video(
         if stream.codec_context.color_range:
             new.codec_context.color_range = stream.codec_context.color_range
         first: float | None = None
+        orientation: Orientation | None = None
         with progress("editing", stream.frames or None) as advance:
             for number, (frame, _) in enumerate(decode(drive, read, stream)):
                 first = float(frame.time or 0) if first is None else first
                 time = float(frame.time or 0) - first
-                frame = _upright(frame)
+                orientation = orientation or Orientation.of_frame(frame)
+                frame = _upright(frame, orientation)
                 step = _step(time, begin, end, motion)
                 row: dict[str, Any] = {"frame": number, "time": time, "edited": step is not None}
                 if step is not None:
@@ -130,9 +132,8 @@ def _opened(drive: Path) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _upright(frame: Any) -> Any:
+def _upright(frame: Any, orientation: Orientation) -> Any:
     """The frame turned as its file says, pixel by pixel, so that the new file needs no such word."""
-    orientation = Orientation.of_frame(frame)
     if orientation == Orientation():
         return frame
     return _from_planes([orientation.upright(plane) for plane in _planes(frame)], frame)

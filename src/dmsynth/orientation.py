@@ -31,7 +31,8 @@ class Orientation:
 
     @staticmethod
     def of_frame(frame: Any) -> Orientation:
-        """Of a decoded ``av.VideoFrame``."""
+        """Of a decoded ``av.VideoFrame``, the first of a stream: whoever asks each keeps each in memory for a while,
+        because PyAV's frame and its side data hold each other."""
         try:
             matrix = frame.side_data.get("DISPLAYMATRIX")
         except (

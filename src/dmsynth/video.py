@@ -128,7 +128,7 @@ def probe_video(path: Path) -> VideoInfo:
         if not seconds and container.duration:
             seconds = container.duration / av.time_base
         first, _ = next(decode(path, container, stream))
-        height, width = _upright(first, stream, True, 0, str(path)).shape[:2]
+        height, width = _upright(first, stream, Orientation.of_frame(first), True, 0, str(path)).shape[:2]
         return VideoInfo(width, height, stream.frames or round(seconds * rate), rate, seconds)
 
 
@@ -152,6 +152,7 @@ def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterato
         start: float | None = None
         before = 0.0
         depth = 0
+        orientation: Orientation | None = None
         for index, (decoded, patched) in enumerate(decode(path, container, stream, damaged)):
             time = decoded.time if decoded.time is not None else float(index / rate)
             start = time if start is None else start
@@ -159,7 +160,9 @@ def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterato
                 start -= before - time + float(1 / rate)
             before = time
             depth = _depth(decoded, depth)
-            yield Frame(index, time - start, _upright(decoded, stream, grey, depth, str(path)), patched)
+            orientation = orientation or Orientation.of_frame(decoded)
+            image = _upright(decoded, stream, orientation, grey, depth, str(path))
+            yield Frame(index, time - start, image, patched)
 
 
 def check_crop(path: Path, info: VideoInfo, crop: tuple[int, int, int, int]) -> None:
@@ -328,7 +331,9 @@ def depth_of(values: NDArray[np.generic]) -> int:
     return next(depth for depth in (8, 10, 12, 14, 16) if depth >= min(needed, 16))
 
 
-def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool, depth: int, where: str) -> Image:
+def _upright(
+    frame: av.VideoFrame, stream: av.VideoStream, orientation: Orientation, grey: bool, depth: int, where: str
+) -> Image:
     """The frame as a person would see it: ordinary brightness, on white, square pixels, upright."""
     aspect = float(stream.sample_aspect_ratio or 1)
     _check_size(where, frame.width, frame.height, aspect)  # it may be larger than the first
@@ -339,7 +344,7 @@ def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool, depth: in
     elif frame.color_trc in (_PQ, _HLG):
         image = to_ordinary_range(frame.to_ndarray(format="rgb48le"), pq=frame.color_trc == _PQ)
         image = to_grey(image) if grey else image
-    elif any(component.is_alpha for component in frame.format.components):
+    elif _has_alpha(frame.format.name):
         image = on_white(frame.to_ndarray(format="rgba"))
         image = to_grey(image) if grey else image
     else:
@@ -348,7 +353,12 @@ def _upright(frame: av.VideoFrame, stream: av.VideoStream, grey: bool, depth: in
         image = cv2.resize(
             image, (max(1, round(image.shape[1] * aspect)), image.shape[0]), interpolation=cv2.INTER_LINEAR
         )
-    return Orientation.of_frame(frame).upright(image)
+    return orientation.upright(image)
+
+
+@lru_cache
+def _has_alpha(pixel_format: str) -> bool:
+    return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
 
 
 def on_white(image: NDArray[np.uint8]) -> Image:
