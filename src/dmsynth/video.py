@@ -34,7 +34,7 @@ _MISSING_SECONDS_ALLOWED = 1.0
 _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,ivf,nut,m4v,h264,hevc,mjpeg,mpjpeg,yuv4mpegpipe,dv,gif"
 )
-MOST_PIXELS = 18_000_000  # of a frame, twice 4K: some kilobytes can unfold into gigabytes
+MOST_PIXELS = 36_000_000  # of a frame, 8K and a little: some kilobytes can unfold into gigabytes
 _NEVER = bytes(8)
 _PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
 
