@@ -63,6 +63,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, face_video: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_chapter_4_by_one_command(study: Path) -> None:
     report = (study / "report.md").read_text()
     for figure in ("4.1", "4.2", "4.3, turning", "4.4, turning"):
@@ -80,6 +81,7 @@ def test_chapter_4_by_one_command(study: Path) -> None:
     assert np.corrcoef(driver, tracks["SwapWarp, own sources: yaw"].fillna(0))[0, 1] > 0.5
 
 
+@pytest.mark.slow
 def test_claims_are_judged_and_what_did_not_run_is_not(study: Path) -> None:
     findings = pd.read_csv(study / "findings.csv").set_index("claim")
     pitch, yaw, _ = str(findings["measured"]["LivePortrait follows the driving rotation closely"]).split(" / ")
@@ -93,6 +95,7 @@ def test_claims_are_judged_and_what_did_not_run_is_not(study: Path) -> None:
     assert "rotation model" in costs and "MiB" in costs
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_one_more_driver_trains_nothing_anew(study: Path, face_video: Path, tmp_path: Path) -> None:
     face = study / "rotation" / "face.safetensors"
