@@ -2,7 +2,7 @@
 # With an NVIDIA GPU:  docker build -t dmsynth --build-arg TORCH=https://download.pytorch.org/whl/cu128 . && docker run --rm --gpus all …
 FROM python:3.12-slim
 
-# MediaPipe's wheel is linked to both (src/dmsynth/system_libraries.py).
+# MediaPipe's wheel is linked to both (src/dmsynth/support/system_libraries.py).
 RUN apt-get update && apt-get install -y --no-install-recommends libegl1 libgles2 && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /dmsynth

@@ -12,7 +12,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: requirements.lock requirements-torch.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "dmsynth needs Python 3.11 or later; install one, or run make PYTHON=/path/to/it"; exit 1; }
-	@$(PYTHON) src/dmsynth/system_libraries.py
+	@$(PYTHON) src/dmsynth/support/system_libraries.py
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --no-deps --require-hashes -r requirements.lock
 	$(PIP) -r requirements-torch.txt

@@ -12,7 +12,7 @@ class BrowserRuntime(BuildHookInterface):
         if self.target_name != "wheel" or version == "editable":
             return
         sys.path.insert(0, str(Path(self.root) / "src"))
-        from dmsynth.errors import DmsynthError
+        from dmsynth.support.errors import DmsynthError
         from dmsynth.web.runtime import fetch
 
         try:

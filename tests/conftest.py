@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.portrait import default_portrait
-from dmsynth.sources.photo import PoseRange, pose_photo, prepare
-from dmsynth.sources.photo_posing import PosedPhoto
+from dmsynth.datasets.dataset import Dataset
+from dmsynth.datasets.photo import PoseRange, pose_photo, prepare
+from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.learning.training import train
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, open_tracker
-from dmsynth.training import train
 from dmsynth.video import Image, VideoWriter
+from dmsynth.video.portrait import default_portrait
 
 settings.register_profile("any machine", deadline=None)  # no test depends on how fast it is
 settings.load_profile("any machine")

@@ -19,11 +19,11 @@ import pytest
 
 from commands import dmsynth, fails
 from dmsynth import __version__
-from dmsynth.dataset import Dataset, partial_path
+from dmsynth.datasets.dataset import Dataset, partial_path
 from dmsynth.experiments.demo import DemoSize, demo
-from dmsynth.pictures import read_image
 from dmsynth.trackers import Tracker
 from dmsynth.video import read_video
+from dmsynth.video.pictures import read_image
 
 
 def test_from_a_video_to_a_judged_steered_one(tmp_path: Path, face_video: Path) -> None:
@@ -120,9 +120,10 @@ def test_training_and_steering_need_no_mediapipe(tmp_path: Path, photo_dataset: 
     code = (
         "import sys; sys.modules['mediapipe'] = None\n"
         "from pathlib import Path\n"
-        "import dmsynth, dmsynth.training, dmsynth.steering\n"
-        "from dmsynth.dataset import open_dataset\n"
-        "face = dmsynth.training.train(open_dataset(Path(sys.argv[1])), Path(sys.argv[2]), base_channels=2, steps=2)\n"
+        "import dmsynth, dmsynth.learning.training, dmsynth.steering\n"
+        "from dmsynth.datasets.dataset import open_dataset\n"
+        "from dmsynth.learning.training import train\n"
+        "face = train(open_dataset(Path(sys.argv[1])), Path(sys.argv[2]), base_channels=2, steps=2)\n"
         "print(dmsynth.load(face).steer(yaw=5).shape)"
     )
     command = [sys.executable, "-c", code, str(photo_dataset.path), str(tmp_path / "run")]

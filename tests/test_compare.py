@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 from dmsynth.validation.compare import Comparison, Difference, compare, read_results
 from dmsynth.validation.dms import Answer, DmsRun
 from dmsynth.validation.reference_dms import Seen, Timers, warn

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
-from dmsynth.coverage import Coverage
-from dmsynth.errors import DmsynthError
+from dmsynth.controls.coverage import Coverage
+from dmsynth.support.errors import DmsynthError
 
 poses = st.lists(st.tuples(*[st.floats(-90, 90)] * 3), min_size=1, max_size=20)
 

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from commands import dmsynth as command
 from commands import fails
-from dmsynth.dataset import Dataset, DatasetWriter, open_dataset, partial_path
-from dmsynth.errors import DmsynthError
+from dmsynth.datasets.cutout import make_position_dataset
+from dmsynth.datasets.dataset import Dataset, DatasetWriter, open_dataset, partial_path
 from dmsynth.evaluation import evaluate
-from dmsynth.files import sha256_of
-from dmsynth.sources.cutout import make_position_dataset
+from dmsynth.learning.training import train
 from dmsynth.steering import load_face, read_source
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import sha256_of
 from dmsynth.trackers import Tracker
-from dmsynth.training import train
 
 _LABELS = {"recording": "a.mp4", "recording_index": 0, "commanded_x": 1.0, "commanded_y": 2.0}
 

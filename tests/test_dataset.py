@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import shared
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.dataset import (
+from dmsynth.datasets.dataset import (
     Dataset,
     DatasetWriter,
     on_scale,
@@ -22,15 +22,15 @@ from dmsynth.dataset import (
     split_at_random,
     split_by_time,
 )
-from dmsynth.errors import DmsynthError
-from dmsynth.pictures import read_image
+from dmsynth.datasets.photo import PoseRange, pose_photo
+from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.datasets.recording import import_recordings
+from dmsynth.datasets.widening import EACH
 from dmsynth.report.figures import contact_sheet, coverage_in_text, coverage_map, marginals
-from dmsynth.sources.photo import PoseRange, pose_photo
-from dmsynth.sources.photo_posing import PosedPhoto
-from dmsynth.sources.recording import import_recordings
-from dmsynth.sources.widening import EACH
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face, Tracker
 from dmsynth.video import Image, VideoWriter, write_image
+from dmsynth.video.pictures import read_image
 
 
 @settings(max_examples=40, deadline=None)
@@ -170,7 +170,7 @@ def test_killed_while_it_finishes_nothing_is_lost(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dmsynth.dataset.sha256_of", die)
+        patch.setattr("dmsynth.datasets.dataset.sha256_of", die)
         with pytest.raises(KeyboardInterrupt):
             import_recordings(tmp_path / "broken", [face_video], tracker)
     counting = _Dies(tracker, 10_000)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 from dmsynth.validation.dms import Answer, DmsSpec, open_dms, read_answers, run_dms
 from dmsynth.validation.programs import Program
 

@@ -11,8 +11,8 @@ import pytest
 
 from commands import dmsynth
 from conftest import browser_page
+from dmsynth.cockpit.jobs import make_job
 from dmsynth.cockpit.showing import job_in_html, plain
-from dmsynth.jobs import make_job
 from dmsynth.report.charts import Panel, Series, stacked
 from dmsynth.steering import load_face
 from dmsynth.web import static

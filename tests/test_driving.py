@@ -12,12 +12,22 @@ from numpy.typing import NDArray
 
 from conftest import shared
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.driving import Driving, as_source, drive, fitted, lag, read_trajectory, smoothed, source_pose, track_video
-from dmsynth.errors import DmsynthError
-from dmsynth.sources.photo_posing import PosedPhoto
+from dmsynth.controls.trajectory import Trajectory, parse_motions
+from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.steering import load_face, steer_to_video
+from dmsynth.steering.driving import (
+    Driving,
+    as_source,
+    drive,
+    fitted,
+    lag,
+    read_trajectory,
+    smoothed,
+    source_pose,
+    track_video,
+)
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
-from dmsynth.trajectory import Trajectory, parse_motions
 from dmsynth.video import Image, VideoWriter
 
 ROTATION = CONTROL_SPACES["rotation"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import dmsynth
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.dataset import Dataset
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import evaluate, sharpness, tracking_errors
 from dmsynth.trackers import Face, Tracker
 from dmsynth.video import Image

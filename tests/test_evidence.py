@@ -20,18 +20,18 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import browser_page
-from dmsynth.baselines.face_spec import FaceSpec
 from dmsynth.cli import app
-from dmsynth.errors import DmsynthError
 from dmsynth.experiments import grid
 from dmsynth.experiments import validate as validation
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
 from dmsynth.experiments.validate import Order, validate
-from dmsynth.files import sha256_of, temporary_beside
-from dmsynth.records import printable
 from dmsynth.report.charts import Panel, Series, side_by_side, stacked
 from dmsynth.report.pdf import find_browser, print_as_pdf
 from dmsynth.report.validation import write_validation_report
+from dmsynth.steering.face_spec import FaceSpec
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import sha256_of, temporary_beside
+from dmsynth.support.records import printable
 from dmsynth.validation.compare import compare, read_results
 from dmsynth.validation.dms import DmsSpec, version_of
 from dmsynth.validation.results import by_requirement, read_job_result

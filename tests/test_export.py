@@ -10,11 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.export import export_onnx
+from dmsynth.datasets.dataset import Dataset
+from dmsynth.learning.training import train
 from dmsynth.steering import load_face
-from dmsynth.training import train
+from dmsynth.steering.export import export_onnx
+from dmsynth.support.errors import DmsynthError
 
 
 @pytest.mark.parametrize("model", ["swapwarp", "rotation"])

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 import dmsynth
 from commands import dmsynth as run
 from commands import fails
-from dmsynth.errors import DmsynthError
-from dmsynth.models.face_file import read_face
+from dmsynth.learning.face_file import read_face
+from dmsynth.support.errors import DmsynthError
 
 Tensors = dict[str, torch.Tensor]
 

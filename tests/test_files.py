@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dmsynth.files import remove_leftovers, replacing, temporary_beside, write_json, write_text
+from dmsynth.support.files import remove_leftovers, replacing, temporary_beside, write_json, write_text
 
 
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_what_is_written_is_on_the_disk_before_it_is_named(tmp_path: Path, monke
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from dmsynth.files import replacing\n"
+        "import os, signal, sys; from pathlib import Path; from dmsynth.support.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dmsynth.cockpit.jobs import Job, find_jobs, make_job
 from dmsynth.cockpit.showing import job_in_html
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.files import read_json
-from dmsynth.jobs import Job, find_jobs, make_job
-from dmsynth.pictures import is_picture
+from dmsynth.cockpit.workspace import Workspace, slug
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.report.figures import loss_curves
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import read_json
 from dmsynth.video import Image, write_image
-from dmsynth.workspace import Workspace, slug
+from dmsynth.video.pictures import is_picture
 
 
 def until(true: Callable[[], object], seconds: float = 300) -> None:
@@ -81,7 +81,7 @@ def test_a_stopped_job_goes_on(tmp_path: Path, photo_dataset: Dataset) -> None:
 
 def test_a_job_outlives_whoever_started_it_and_a_kill_is_seen(tmp_path: Path, photo_dataset: Dataset) -> None:
     job = training(tmp_path, photo_dataset, 30)
-    starter = f"from pathlib import Path; from dmsynth.jobs import Job; Job(Path({str(job.folder)!r})).start()"
+    starter = f"from pathlib import Path; from dmsynth.cockpit.jobs import Job; Job(Path({str(job.folder)!r})).start()"
     process = subprocess.Popen([sys.executable, "-c", f"{starter}; import time; time.sleep(60)"])
     until(lambda: job.progress)
     process.send_signal(signal.SIGKILL)
@@ -255,8 +255,8 @@ def test_of_four_trainings_begun_at_once_in_two_cockpits_one_runs(workspace: Wor
     code = f"""if True:
         from concurrent.futures import ThreadPoolExecutor
         from pathlib import Path
-        from dmsynth.errors import DmsynthError
-        from dmsynth.workspace import Workspace
+        from dmsynth.support.errors import DmsynthError
+        from dmsynth.cockpit.workspace import Workspace
         workspace = Workspace(Path({str(workspace.root)!r}))
         def begin(_):
             try:

@@ -13,13 +13,13 @@ import pytest
 
 from conftest import shared
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
+from dmsynth.controls.pose import rotation_matrix
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import evaluate
-from dmsynth.judges import agreement, with_second_judge
-from dmsynth.pose import rotation_matrix
+from dmsynth.evaluation.judges import agreement, with_second_judge
 from dmsynth.report.html import write_report
 from dmsynth.steering import load_face
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face, Tracker, open_second_tracker, open_tracker
 from dmsynth.video import Image
 
@@ -105,7 +105,7 @@ def test_who_is_the_second_judge(tracker: Tracker, tmp_path: Path, monkeypatch: 
 @pytest.mark.shared
 def test_a_real_second_judge_sees_the_steered_frames_as_it_sees_the_real_ones(tracker: Tracker, tmp_path: Path) -> None:
     """The shipped face, steered to poses that it was trained on: what the first judge says is not its habit alone."""
-    from dmsynth.sources.photo import PoseRange, pose_photo
+    from dmsynth.datasets.photo import PoseRange, pose_photo
 
     second = open_tracker("openpilot", shared("models/openpilot_dmonitoring_0.8.9.onnx"))
     dataset = pose_photo(tmp_path / "poses", None, tracker, 180, poses=PoseRange(pitch=10, yaw=25, roll=10), seed=5)

@@ -23,8 +23,17 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from commands import dmsynth, fails
-from dmsynth.baselines import liveportrait_checkout
-from dmsynth.baselines.liveportrait import (
+from dmsynth.cli.faces import steer
+from dmsynth.cockpit.live import Hand, Studio, Wish
+from dmsynth.cockpit.workspace import Workspace
+from dmsynth.controls.pose import rotation_matrix
+from dmsynth.controls.trajectory import parse_motions, read_table
+from dmsynth.datasets.dataset import Dataset
+from dmsynth.evaluation import evaluate
+from dmsynth.experiments import bench_liveportrait
+from dmsynth.experiments.rotation_drives import Material, draw, read_driver
+from dmsynth.steering import SteerableFace, liveportrait_checkout, load_face, source_consent, steer_to_video
+from dmsynth.steering.liveportrait import (
     SPACE,
     Crop,
     Motion,
@@ -33,25 +42,15 @@ from dmsynth.baselines.liveportrait import (
     steerable,
     to_keypoints,
 )
-from dmsynth.baselines.liveportrait_checkout import Networks, open_networks
-from dmsynth.baselines.liveportrait_driven import Driven
-from dmsynth.cli.faces import steer
-from dmsynth.cockpit.live import Hand, Studio, Wish
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.evaluation import evaluate
-from dmsynth.experiments import bench_liveportrait
-from dmsynth.experiments.rotation_drives import Material, draw, read_driver
-from dmsynth.files import read_json
-from dmsynth.portrait import PORTRAIT_CONSENT
-from dmsynth.pose import rotation_matrix
-from dmsynth.provenance import face_sha256, read_provenance
-from dmsynth.rendering import Recorded, Renderer, open_recorded
-from dmsynth.steering import SteerableFace, load_face, source_consent, steer_to_video
+from dmsynth.steering.liveportrait_checkout import Networks, open_networks
+from dmsynth.steering.liveportrait_driven import Driven
+from dmsynth.steering.provenance import face_sha256, read_provenance
+from dmsynth.steering.recorded import Recorded, Renderer, open_recorded
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import read_json
 from dmsynth.trackers import Tracker
-from dmsynth.trajectory import parse_motions, read_table
 from dmsynth.video import Image, VideoWriter, fit, probe_video, read_video, to_grey, to_rgb, write_image
-from dmsynth.workspace import Workspace
+from dmsynth.video.portrait import PORTRAIT_CONSENT
 
 OFFICIAL = "DMSYNTH_LIVEPORTRAIT"
 
@@ -600,7 +599,7 @@ def test_official_crop_is_ours(official: Networks, tracker: Tracker, person: Ima
     module: Any = _official_module("utils.crop")
     face = tracker(_turned(person, 15))[0]
     points = face.landmarks[:, :2]
-    liveportrait = __import__("dmsynth.baselines.liveportrait", fromlist=["_"])
+    liveportrait = __import__("dmsynth.steering.liveportrait", fromlist=["_"])
     theirs = np.resize(points[list(liveportrait._SPAN)], (203, 2))
     theirs[[0, 6, 12, 18]], theirs[[24, 30, 36, 42]] = points[list(liveportrait._EYES)].reshape(2, 4, 2)
     theirs[[48, 66]] = points[list(liveportrait._MOUTH)]

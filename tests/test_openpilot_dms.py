@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import shared
-from dmsynth.errors import DmsynthError
-from dmsynth.pose import rotation_matrix
+from dmsynth.controls.pose import rotation_matrix
+from dmsynth.controls.trajectory import parse_motions
 from dmsynth.steering import load_face, steer_to_video
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face
-from dmsynth.trajectory import parse_motions
 from dmsynth.validation.dms import DmsSpec, open_dms, run_dms
 from dmsynth.validation.openpilot_dms import LEVELS, POLICIES, Seen, warn
 

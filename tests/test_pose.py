@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dmsynth.pose import angle_difference, angles_from_matrix, rotation_matrix, wrap
-from dmsynth.sources.photo_posing import PosedPhoto
+from dmsynth.controls.pose import angle_difference, angles_from_matrix, rotation_matrix, wrap
+from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.trackers import Tracker
 
 angle = st.floats(-180, 180, allow_nan=False)

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from commands import dmsynth, fails
 from conftest import shared
-from dmsynth.dataset import Dataset, open_dataset
-from dmsynth.errors import DmsynthError
+from dmsynth.datasets.cutout import Cutout, Layout, cut_out, make_position_dataset
+from dmsynth.datasets.dataset import Dataset, open_dataset
+from dmsynth.evaluation.movement import Movement, measure_movement
 from dmsynth.experiments.grid import Engine, Job, run_grid
 from dmsynth.experiments.position import (
     LATENTS,
@@ -33,16 +34,15 @@ from dmsynth.experiments.position import (
 )
 from dmsynth.experiments.position_findings import findings
 from dmsynth.experiments.stable_training import compare
-from dmsynth.movement import Movement, measure_movement
-from dmsynth.pictures import read_image
+from dmsynth.learning.stability import spike_factor
+from dmsynth.learning.training import train
 from dmsynth.report.position_figures import FIGURES, NOTES
-from dmsynth.sources.cutout import Cutout, Layout, cut_out, make_position_dataset
-from dmsynth.stability import spike_factor
 from dmsynth.steering import SteerableFace, load_face
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
 from dmsynth.trackers.template import FaceTemplate
-from dmsynth.training import train
 from dmsynth.video import Image
+from dmsynth.video.pictures import read_image
 
 
 @pytest.fixture(scope="session")

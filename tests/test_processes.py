@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dmsynth.contained import descendants
-from dmsynth.dataset import Dataset
-from dmsynth.files import read_json
-from dmsynth.jobs import make_job
-from dmsynth.processes import run
+from dmsynth.cockpit.jobs import make_job
+from dmsynth.datasets.dataset import Dataset
+from dmsynth.support.contained import descendants
+from dmsynth.support.files import read_json
+from dmsynth.support.processes import run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see who is left")
 
@@ -60,10 +60,11 @@ def killed_leaves_nothing(command: list[str], cwd: Path, begun: Callable[[list[i
 @pytest.mark.parametrize(
     "code",
     [
-        "from dmsynth.parallel import in_own_process; import time; in_own_process(time.sleep, 100)",
-        "from dmsynth.processes import run; import sys; run([sys.executable, '-c', 'import time; time.sleep(100)'])",
+        "from dmsynth.support.parallel import in_own_process; import time; in_own_process(time.sleep, 100)",
+        "from dmsynth.support.processes import run; import sys; "
+        "run([sys.executable, '-c', 'import time; time.sleep(100)'])",
         # a child of the program that begins a session of its own
-        "from dmsynth.processes import run; run(['sh', '-c', 'setsid sleep 100 & sleep 100'])",
+        "from dmsynth.support.processes import run; run(['sh', '-c', 'setsid sleep 100 & sleep 100'])",
     ],
 )
 def test_a_killed_parent_leaves_no_child(tmp_path: Path, code: str) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dmsynth.dataset import open_dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.provenance import consent_of, read_provenance, sidecar_of
-from dmsynth.sources.photo import PoseRange, pose_photo
+from dmsynth.controls.trajectory import parse_motions
+from dmsynth.datasets.dataset import open_dataset
+from dmsynth.datasets.photo import PoseRange, pose_photo
+from dmsynth.learning.training import train
 from dmsynth.steering import load_face, steer_to_video
+from dmsynth.steering.provenance import consent_of, read_provenance, sidecar_of
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
-from dmsynth.training import train
-from dmsynth.trajectory import parse_motions
 from dmsynth.video import Image, VideoWriter, read_video, write_image
 
 CONSENT = "test portrait, public domain; für Tests"

@@ -12,10 +12,10 @@ import pytest
 
 from commands import dmsynth, fails
 from conftest import shared
-from dmsynth.errors import DmsynthError
 from dmsynth.experiments.rotation import LivePortraitGiven, reproduce
-from dmsynth.identity import Likeness
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
+from dmsynth.trackers.identity import Likeness
 from dmsynth.video import Image, VideoWriter, fit, read_video, to_grey
 
 

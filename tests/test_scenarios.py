@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 from dmsynth.validation.scenario_files import find_scenarios, library, parse_scenario, read_scenario
 from dmsynth.validation.scenarios import Scenario
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import dmsynth
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
+from dmsynth.controls.trajectory import parse_motions, read_table
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.steering import keep_inputs, read_source, steer_to_video
-from dmsynth.trajectory import parse_motions, read_table
+from dmsynth.support.errors import DmsynthError
 from dmsynth.video import read_video, write_image
 
 

@@ -14,23 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dmsynth.batches import Batches, to_network
-from dmsynth.carried import Carried
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.coverage import Coverage, typical
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
+from dmsynth.controls.carried import Carried
+from dmsynth.controls.coverage import Coverage, typical
+from dmsynth.controls.trajectory import parse_motions
+from dmsynth.datasets.cutout import make_position_dataset
+from dmsynth.datasets.dataset import Dataset
+from dmsynth.datasets.photo import PoseRange, pose_photo
+from dmsynth.datasets.recording import import_recordings
 from dmsynth.evaluation import evaluate
-from dmsynth.models.swapwarp import SwapWarp, warp
-from dmsynth.parallel import ahead
-from dmsynth.sources.cutout import make_position_dataset
-from dmsynth.sources.photo import PoseRange, pose_photo
-from dmsynth.sources.recording import import_recordings
+from dmsynth.learning.batches import Batches, to_network
+from dmsynth.learning.swapping import OBJECTIVES
+from dmsynth.learning.swapwarp import SwapWarp, warp
+from dmsynth.learning.training import _steer_from, train
 from dmsynth.steering import SteerableFace, blended, choose_sources, load_face
-from dmsynth.swapping import OBJECTIVES
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.parallel import ahead
 from dmsynth.trackers import Tracker
-from dmsynth.training import _steer_from, train
-from dmsynth.trajectory import parse_motions
 
 Codes = NDArray[np.float32]
 codes = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).random((12, 3)).astype(np.float32))

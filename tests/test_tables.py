@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from commands import dmsynth, fails
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.driving import read_trajectory
-from dmsynth.errors import DmsynthError
-from dmsynth.pose import rotation_matrix
-from dmsynth.tables import Columns, read_motion_table
-from dmsynth.trajectory import Trajectory
+from dmsynth.controls.pose import rotation_matrix
+from dmsynth.controls.tables import Columns, read_motion_table
+from dmsynth.controls.trajectory import Trajectory
+from dmsynth.steering.driving import read_trajectory
+from dmsynth.support.errors import DmsynthError
 
 ROTATION = CONTROL_SPACES["rotation"]
 ANGLES = np.array([[0.5, -12.25, 3.0], [1.5, 8.75, -3.5], [2.0, 20.5, 0.0]])  # pitch, yaw, roll

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from commands import dmsynth, fails
 from dmsynth import __version__
 from dmsynth.cli.app import FACES, MAINTAINERS, RESEARCH, VALIDATION
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.machine import device_of
-from dmsynth.terminal import Terminal, printable
+from dmsynth.datasets.dataset import Dataset
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.machine import device_of
+from dmsynth.support.terminal import Terminal, printable
 
 
 @given(st.text())

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dmsynth.errors import DmsynthError
-from dmsynth.sources.photo_posing import PosedPhoto
+from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, open_tracker, tracker_names, why_unusable
 from dmsynth.video import Image
 
@@ -19,7 +19,7 @@ def test_a_tracker_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The example of docs/trackers.md: a package with one class and an entry point."""
     (tmp_path / "cabin.py").write_text(
         "import numpy as np\n"
-        "from dmsynth.pose import rotation_matrix\n"
+        "from dmsynth.controls.pose import rotation_matrix\n"
         "from dmsynth.trackers import Face\n"
         "class Dash:\n"
         "    name = 'dash 2.1'\n"

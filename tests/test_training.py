@@ -21,17 +21,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dmsynth.batches import Batches
-from dmsynth.callbacks import Plateau
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.files import lock, temporary_beside
-from dmsynth.models import RECIPES
-from dmsynth.models.autoencoder import Autoencoder
-from dmsynth.models.face_file import read_face
-from dmsynth.optimization import OPTIMIZATIONS, Optimization
-from dmsynth.swapping import OBJECTIVES, swap, swap_position_encoding
-from dmsynth.training import Training, train
+from dmsynth.datasets.dataset import Dataset
+from dmsynth.learning.autoencoder import Autoencoder
+from dmsynth.learning.batches import Batches
+from dmsynth.learning.callbacks import Plateau
+from dmsynth.learning.face_file import read_face
+from dmsynth.learning.models import RECIPES
+from dmsynth.learning.optimization import OPTIMIZATIONS, Optimization
+from dmsynth.learning.swapping import OBJECTIVES, swap, swap_position_encoding
+from dmsynth.learning.training import Training, train
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import lock, temporary_beside
 
 
 def test_the_swap_exchanges_neighbours() -> None:
@@ -202,7 +202,7 @@ def test_a_training_ends_when_it_gets_no_better(
 ) -> None:
     """Told no length, SwapWarp looks at held-out frames; then the step size falls, and it stops. Killed in between,
     it knows where it was."""
-    monkeypatch.setattr("dmsynth.training._VALIDATE_EVERY", 2)
+    monkeypatch.setattr("dmsynth.learning.training._VALIDATE_EVERY", 2)
     monkeypatch.setitem(RECIPES, "swapwarp", replace(RECIPES["swapwarp"], steps=20))
     monkeypatch.setattr(Plateau, "PATIENCE", 1)
     monkeypatch.setattr(Plateau, "GAIN", 0.9)  # nothing ever gets so much better
@@ -287,11 +287,11 @@ _TRAIN = """
 import sys, time
 from datetime import timedelta
 from pathlib import Path
-import dmsynth.training
-from dmsynth.dataset import open_dataset
-from dmsynth.training import train
+import dmsynth.learning.training
+from dmsynth.datasets.dataset import open_dataset
+from dmsynth.learning.training import train
 dataset, out = map(Path, sys.argv[1:])
-dmsynth.training._VALIDATE_EVERY = 12
+dmsynth.learning.training._VALIDATE_EVERY = 12
 train(open_dataset(dataset), out, base_channels=4, steps=48, seed=7, checkpoint_every=timedelta(seconds=0.2))
 """
 
@@ -300,7 +300,7 @@ def test_killed_training_ends_with_the_weights_of_an_unbroken_one(
     photo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between validations: weights, optimizer state, order of the data and the best so far all survive."""
-    monkeypatch.setattr("dmsynth.training._VALIDATE_EVERY", 12)
+    monkeypatch.setattr("dmsynth.learning.training._VALIDATE_EVERY", 12)
     assert len(photo_dataset.split("validation")) >= 4
     whole = train(photo_dataset, tmp_path / "whole", base_channels=4, steps=48, seed=7)
     out = tmp_path / "killed"

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.errors import DmsynthError
-from dmsynth.trajectory import (
+from dmsynth.controls.trajectory import (
     Motion,
     MotionPath,
     Trajectory,
@@ -23,6 +22,7 @@ from dmsynth.trajectory import (
     parse_motions,
     read_table,
 )
+from dmsynth.support.errors import DmsynthError
 
 NAMES = ("pitch", "yaw", "roll")
 ROTATION = CONTROL_SPACES["rotation"]

@@ -19,18 +19,18 @@ import pytest
 from typer.testing import CliRunner
 
 from commands import dmsynth, fails
-from dmsynth.baselines.face_spec import FaceSpec
 from dmsynth.cli import app
-from dmsynth.errors import DmsynthError
+from dmsynth.controls.trajectory import read_table
 from dmsynth.experiments.validate import validate_one
-from dmsynth.portrait import PORTRAIT_CONSENT
 from dmsynth.report.validation import totals
-from dmsynth.trajectory import read_table
+from dmsynth.steering.face_spec import FaceSpec
+from dmsynth.support.errors import DmsynthError
 from dmsynth.validation.dms import BUILT_IN, Answer, Dms, DmsSpec, open_dms, run_dms
 from dmsynth.validation.junit import write_junit
 from dmsynth.validation.openlabel import openlabel
 from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenario_files import find_scenarios
+from dmsynth.video.portrait import PORTRAIT_CONSENT
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from dmsynth.errors import DmsynthError
-from dmsynth.pictures import read_image
+from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, VideoWriter, check_whole, fit, probe_video, read_video, write_image
+from dmsynth.video.pictures import read_image
 
 
 def gradient(width: int, height: int, level: int = 0) -> Image:

@@ -19,11 +19,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmsynth.errors import DmsynthError
-from dmsynth.orientation import Orientation
-from dmsynth.pictures import is_picture, read_image
 from dmsynth.steering import read_source
+from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, VideoWriter, check_whole, probe_video, read_video
+from dmsynth.video.orientation import Orientation
+from dmsynth.video.pictures import is_picture, read_image
 
 # The display matrix (a, b, c, d) of ISO 14496-12 and EXIF's number of the same orientation.
 ORIENTATIONS = {
@@ -327,7 +327,7 @@ def test_small_files_that_unfold_into_gigabytes_are_refused(tmp_path: Path) -> N
     limit = (
         "import resource, sys; from pathlib import Path\n"
         "import cv2, torch\n"
-        "from dmsynth.steering import read_source; from dmsynth.errors import DmsynthError\n"
+        "from dmsynth.steering import read_source; from dmsynth.support.errors import DmsynthError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for path in sys.argv[1:]:\n"
         "    try: read_source(path); print('read', path)\n"

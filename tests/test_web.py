@@ -16,13 +16,13 @@ import pytest
 
 from commands import dmsynth, fails
 from conftest import browser_page
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.export import export_halves
-from dmsynth.portrait import PORTRAIT_CONSENT
+from dmsynth.datasets.dataset import Dataset
+from dmsynth.learning.training import train
 from dmsynth.steering import load_face
+from dmsynth.steering.export import export_halves
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
-from dmsynth.training import train
+from dmsynth.video.portrait import PORTRAIT_CONSENT
 from dmsynth.web import runtime
 from dmsynth.web.static import export_web
 

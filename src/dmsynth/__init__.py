@@ -8,17 +8,21 @@ picture = face.steer(yaw=20, pitch=-5)          # (height, width) uint8
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+import sys
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from os import PathLike
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.version import __version__
 
 if TYPE_CHECKING:
     from dmsynth.steering import SteerableFace
 
-try:
-    __version__ = version("dmsynth")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+source"
+__all__ = ["DmsynthError", "__version__", "load"]
 
 
 def load(path: str | PathLike[str]) -> SteerableFace:
@@ -33,4 +37,35 @@ def load(path: str | PathLike[str]) -> SteerableFace:
     return load_face(Path(path))
 
 
-__all__ = ["__version__", "load"]
+_FORMERLY = {
+    "dmsynth.baselines": "dmsynth.steering",
+    "dmsynth.errors": "dmsynth.support.errors",
+    "dmsynth.export": "dmsynth.steering.export",
+    "dmsynth.judges": "dmsynth.evaluation.judges",
+    "dmsynth.pose": "dmsynth.controls.pose",
+    "dmsynth.sources": "dmsynth.datasets",
+    "dmsynth.training": "dmsynth.learning.training",
+    "dmsynth.trajectory": "dmsynth.controls.trajectory",
+}
+"""Modules that the documents of version 0.1 named, and where they are now: programs that import them go on working."""
+
+
+class _Formerly(MetaPathFinder, Loader):
+    """Finds a module by its former name: it is the very same module."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        first, second, rest = (*name.split(".", 2), "", "")[:3]
+        now = _FORMERLY.get(f"{first}.{second}")
+        return ModuleSpec(name, self, origin=f"{now}.{rest}" if rest else now) if now else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = import_module(str(spec.origin))
+        spec.loader_state = module.__spec__  # the import system is about to put the former name there
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
+
+
+sys.meta_path.insert(0, _Formerly())

@@ -171,7 +171,7 @@ def _job_result(folder: Path) -> object:
 
 def _dataset(folder: Path) -> object:
     from dmsynth.cli.datasets import dataset_facts
-    from dmsynth.dataset import open_dataset
+    from dmsynth.datasets.dataset import open_dataset
 
     dataset = open_dataset(folder).check_frames()
     space, labels = dataset.about
@@ -192,7 +192,7 @@ def _journal(folder: Path) -> object:
     """Go on with an import that was killed, to its end."""
     import numpy as np
 
-    from dmsynth.dataset import DatasetWriter
+    from dmsynth.datasets.dataset import DatasetWriter
 
     writer = DatasetWriter(folder / "d", {"kind": "torture"}, (8, 8))
     for number in range(writer.done, 30):
@@ -214,7 +214,7 @@ def _record(number: int) -> tuple[Any, dict[str, Any]]:
 
 
 def _job(folder: Path) -> object:
-    from dmsynth.jobs import Job, find_jobs
+    from dmsynth.cockpit.jobs import Job, find_jobs
 
     job = Job(folder / "job")
     found = [(each.about, each.state, each.progress, each.log, each.error) for each in find_jobs(folder)]
@@ -238,8 +238,8 @@ def _face(folder: Path) -> object:
 def _run(folder: Path) -> object:
     import torch  # noqa: F401
 
-    from dmsynth.optimization import OPTIMIZATIONS
-    from dmsynth.training import Settings, begin_run
+    from dmsynth.learning.optimization import OPTIMIZATIONS
+    from dmsynth.learning.training import Settings, begin_run
 
     settings = Settings("swapwarp", "rotation", "tracked", "0" * 64, 0, OPTIMIZATIONS["warp"], None, 4, "32-true")
     with begin_run(folder, None, settings):  # type: ignore[arg-type] # it is there already
@@ -248,7 +248,7 @@ def _run(folder: Path) -> object:
 
 def _table(folder: Path) -> object:
     from dmsynth.controls import CONTROL_SPACES
-    from dmsynth.driving import read_trajectory
+    from dmsynth.steering.driving import read_trajectory
 
     (file,) = (file for file in folder.iterdir() if file.suffix in (".csv", ".parquet"))
     motion = read_trajectory(str(file), CONTROL_SPACES["rotation"], 25, lambda: None)  # type: ignore[arg-type,return-value]
@@ -257,7 +257,7 @@ def _table(folder: Path) -> object:
 
 def _motions(folder: Path) -> object:
     from dmsynth.controls import CONTROL_SPACES
-    from dmsynth.driving import read_trajectory
+    from dmsynth.steering.driving import read_trajectory
 
     text = (folder / "motions.txt").read_text("utf-8", "replace")
     space = CONTROL_SPACES["rotation"]
@@ -290,7 +290,7 @@ def _picture(folder: Path) -> object:
 
 
 def _dms(folder: Path) -> object:
-    from dmsynth.trajectory import read_table
+    from dmsynth.controls.trajectory import read_table
     from dmsynth.validation.dms import run_dms
     from dmsynth.validation.programs import Log
     from dmsynth.validation.scenario_files import find_scenarios
@@ -305,7 +305,7 @@ def _dms(folder: Path) -> object:
 
 
 def _provenance(folder: Path) -> object:
-    from dmsynth.provenance import read_provenance
+    from dmsynth.steering.provenance import read_provenance
 
     return read_provenance(folder / "video.mp4").provenance.in_words()
 
@@ -343,15 +343,15 @@ def make_inputs(folder: Path) -> None:
     import numpy as np
     import pandas as pd
 
-    from dmsynth.baselines.face_spec import FaceSpec
-    from dmsynth.dataset import DatasetWriter
+    from dmsynth.cockpit.jobs import make_job
+    from dmsynth.datasets.cutout import make_position_dataset
+    from dmsynth.datasets.dataset import DatasetWriter
+    from dmsynth.datasets.photo import PoseRange, pose_photo
     from dmsynth.experiments.validate import Order, validate
-    from dmsynth.jobs import make_job
-    from dmsynth.optimization import OPTIMIZATIONS
-    from dmsynth.sources.cutout import make_position_dataset
-    from dmsynth.sources.photo import PoseRange, pose_photo
+    from dmsynth.learning.optimization import OPTIMIZATIONS
+    from dmsynth.learning.training import Settings, begin_run, train
+    from dmsynth.steering.face_spec import FaceSpec
     from dmsynth.trackers import open_tracker
-    from dmsynth.training import Settings, begin_run, train
     from dmsynth.validation.dms import DmsSpec
     from dmsynth.validation.scenario_files import find_scenarios, library
 
@@ -443,8 +443,8 @@ def _work(inputs: Path, connection: Connection) -> None:
     import cv2
     import torch
 
-    from dmsynth.errors import DmsynthError
-    from dmsynth.progress import console
+    from dmsynth.support.errors import DmsynthError
+    from dmsynth.support.progress import console
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

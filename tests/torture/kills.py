@@ -22,7 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 
-from dmsynth.contained import descendants
+from dmsynth.support.contained import descendants
 
 _KILLS_A_RUN = 4
 _PATIENCE = 10.0  # seconds
@@ -45,7 +45,7 @@ def _hash_of(*contents: object) -> str:
 
 
 def _dataset(out: Path) -> str:
-    from dmsynth.dataset import open_dataset
+    from dmsynth.datasets.dataset import open_dataset
 
     return open_dataset(out / "data").check_frames().sha256
 
@@ -119,10 +119,10 @@ def _lives(process: int) -> bool:
 def _commands(folder: Path) -> list[Command]:
     import numpy as np
 
-    from dmsynth.portrait import default_portrait
-    from dmsynth.sources.photo import PoseRange, pose_photo, prepare
+    from dmsynth.datasets.photo import PoseRange, pose_photo, prepare
     from dmsynth.trackers import open_tracker
     from dmsynth.video import VideoWriter
+    from dmsynth.video.portrait import default_portrait
 
     tracker, video, data = open_tracker(), folder / "turning.mp4", folder / "posed"
     posed = prepare(default_portrait(), tracker, (320, 240), "astronaut", colour=False)

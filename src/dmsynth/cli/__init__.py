@@ -9,15 +9,15 @@ import sys
 import traceback
 from typing import NoReturn
 
-import dmsynth
 from dmsynth.cli import cockpit, datasets, experiments, faces, fetch, validation
 from dmsynth.cli.app import app, given_command, output
-from dmsynth.errors import DmsynthError, explain_os_error
-from dmsynth.files import write_text
-from dmsynth.model_files import cache_folder
-from dmsynth.processes import end_with_whoever_says_so
-from dmsynth.system_libraries import KNOWN, how_to_install
-from dmsynth.terminal import make_streams_safe, printable
+from dmsynth.support.errors import DmsynthError, explain_os_error
+from dmsynth.support.files import write_text
+from dmsynth.support.model_files import cache_folder
+from dmsynth.support.processes import end_with_whoever_says_so
+from dmsynth.support.system_libraries import KNOWN, how_to_install
+from dmsynth.support.terminal import make_streams_safe, printable
+from dmsynth.support.version import __version__
 
 __all__ = ["app", "cockpit", "datasets", "experiments", "faces", "fetch", "main", "run", "validation"]
 
@@ -25,7 +25,7 @@ __all__ = ["app", "cockpit", "datasets", "experiments", "faces", "fetch", "main"
 @app.command("version")
 def version_command() -> None:
     """Print the version."""
-    output.print(dmsynth.__version__)
+    output.print(__version__)
 
 
 def main() -> None:

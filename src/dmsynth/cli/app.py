@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import dmsynth
-from dmsynth.errors import DmsynthError
-from dmsynth.progress import console
-from dmsynth.terminal import Terminal
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.progress import console
+from dmsynth.support.terminal import Terminal
+from dmsynth.support.version import __version__
 
 if TYPE_CHECKING:
-    from dmsynth.baselines.face_spec import FaceSpec
+    from dmsynth.steering.face_spec import FaceSpec
 
 # The rooms are imported inside the commands, so that each starts with what it needs and `--help` at once.
 
@@ -36,7 +36,7 @@ FACES, VALIDATION, RESEARCH, MAINTAINERS = "Faces", "Validation", "Research", "F
 
 def _version(wanted: bool) -> None:
     if wanted:
-        output.print(dmsynth.__version__)
+        output.print(__version__)
         raise typer.Exit
 
 
@@ -152,7 +152,7 @@ def face_spec(
     device: str = "auto",
 ) -> FaceSpec:
     """What is steered; ``DmsynthError`` unless there is exactly what the renderer needs."""
-    from dmsynth.baselines.face_spec import FaceSpec
+    from dmsynth.steering.face_spec import FaceSpec
 
     if renderer not in RENDERERS:
         raise DmsynthError(f"--renderer {renderer}: choose {', '.join(RENDERERS[:-1])} or {RENDERERS[-1]}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dmsynth.cli.app import FACES, LivePortraitFolder, app
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 
 
 @app.command("cockpit", rich_help_panel=FACES)

@@ -24,7 +24,7 @@ from dmsynth.cli.app import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from dmsynth.dataset import Dataset
+    from dmsynth.datasets.dataset import Dataset
 
 dataset_app = typer.Typer(help="Make and look at face datasets.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset", rich_help_panel=FACES)
@@ -46,7 +46,7 @@ def dataset_photo(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Pose one portrait photo in 2.5-D: a dataset with known and with tracked head rotations."""
-    from dmsynth.sources.photo import PoseRange, pose_photo
+    from dmsynth.datasets.photo import PoseRange, pose_photo
     from dmsynth.trackers import open_tracker
 
     shape = size_of(size)
@@ -70,7 +70,7 @@ def dataset_recording(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Import real video: frames with the tracker's labels, split by blocks of time."""
-    from dmsynth.sources.recording import import_recordings
+    from dmsynth.datasets.recording import import_recordings
     from dmsynth.trackers import open_tracker
 
     shape, part = size_of(size), crop_of(crop)
@@ -89,7 +89,7 @@ def dataset_position(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Put a cut-out face at random places of a white wall: the thesis's position dataset (3.1.1)."""
-    from dmsynth.sources.cutout import make_position_dataset
+    from dmsynth.datasets.cutout import make_position_dataset
     from dmsynth.trackers import open_tracker
 
     shape = size_of(size)
@@ -107,7 +107,7 @@ def dataset_info(
     """Contact sheet, marginal distributions and coverage map (thesis Figs. 4.1, 4.2), as PNG and in the terminal."""
     import numpy as np
 
-    from dmsynth.dataset import open_dataset
+    from dmsynth.datasets.dataset import open_dataset
     from dmsynth.report import figures
 
     dataset = open_dataset(path).check_frames()
@@ -135,7 +135,7 @@ def dataset_info(
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
     """What ``dataset info`` says, as data."""
-    from dmsynth.provenance import consent_of
+    from dmsynth.steering.provenance import consent_of
 
     space, labels = dataset.about
     values = {control.name: dataset.labels[f"{labels}_{control.name}"] for control in space.controls}
@@ -157,7 +157,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def print_dataset(dataset: Dataset) -> None:
-    from dmsynth.provenance import consent_of
+    from dmsynth.steering.provenance import consent_of
 
     width, height = dataset.size
     manifest = dataset.manifest

@@ -85,7 +85,7 @@ def bench_command(
     """Measure the speed of each stage, and how long learning takes, in one run: a quarter of an hour."""
     from dmsynth.experiments.bench import RACE, bench
     from dmsynth.experiments.bench_liveportrait import bench_liveportrait
-    from dmsynth.files import write_json
+    from dmsynth.support.files import write_json
     from dmsynth.trackers import open_tracker
 
     if liveportrait is not None:

@@ -30,7 +30,7 @@ from dmsynth.cli.app import (
     print_json,
     print_metrics,
 )
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 
 
 @app.command("track", rich_help_panel=FACES)
@@ -42,11 +42,11 @@ def track(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Measure head pose in every frame of a video."""
-    from dmsynth.driving import track_video
-    from dmsynth.files import check_output
+    from dmsynth.controls.trajectory import check_table_name, write_table
     from dmsynth.steering import keep_inputs
+    from dmsynth.steering.driving import track_video
+    from dmsynth.support.files import check_output
     from dmsynth.trackers import open_tracker
-    from dmsynth.trajectory import check_table_name, write_table
 
     check_table_name(out)
     keep_inputs(out, [video])
@@ -90,8 +90,8 @@ def train_command(
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed (default: what is faster here).")] = None,
 ) -> None:
     """Learn to steer a face."""
-    from dmsynth.dataset import open_dataset
-    from dmsynth.training import train
+    from dmsynth.datasets.dataset import open_dataset
+    from dmsynth.learning.training import train
 
     duration = duration_of(max_time)
     face = train(
@@ -152,10 +152,10 @@ def steer(
     device: Device = "auto",
 ) -> None:
     """Render a face along a trajectory."""
-    from dmsynth.driving import Driving, as_source, fitted, read_trajectory
-    from dmsynth.files import check_output
+    from dmsynth.controls.tables import Columns
     from dmsynth.steering import keep_inputs, read_source, steer_to_video
-    from dmsynth.tables import Columns
+    from dmsynth.steering.driving import Driving, as_source, fitted, read_trajectory
+    from dmsynth.support.files import check_output
     from dmsynth.trackers import open_tracker
 
     if strict + clip + fit > 1:
@@ -174,7 +174,7 @@ def steer(
     steerable = spec.open().from_one_source() if one_source else spec.open()
     source = source if face else None  # LivePortrait's is in it now
     if renderer == "liveportrait-driven":
-        from dmsynth.baselines.liveportrait_driven import Driven, drive_to_video
+        from dmsynth.steering.liveportrait_driven import Driven, drive_to_video
 
         table = drive_to_video(Driven(steerable, Path(trajectory), open_tracker(tracker, tracker_model)), out, seconds)
         output.print(f"video: {out}\ntable: {table}")
@@ -222,15 +222,15 @@ def evaluate_command(
     as_json: Json = False,
 ) -> None:
     """Steer to held-out poses, track the result, and say how far it lies from the target."""
-    from dmsynth.dataset import open_dataset
-    from dmsynth.driving import as_source
+    from dmsynth.controls.trajectory import write_table
+    from dmsynth.datasets.dataset import open_dataset
     from dmsynth.evaluation import evaluate
-    from dmsynth.files import check_output, write_json
-    from dmsynth.judges import with_second_judge
+    from dmsynth.evaluation.judges import with_second_judge
     from dmsynth.report.html import write_report
     from dmsynth.steering import read_source
+    from dmsynth.steering.driving import as_source
+    from dmsynth.support.files import check_output, write_json
     from dmsynth.trackers import open_second_tracker, open_tracker
-    from dmsynth.trajectory import write_table
 
     check_output(out / "metrics.json")
     one_of(source, one_source)
@@ -272,8 +272,8 @@ def export_command(
     ] = None,
 ) -> None:
     """Take a face elsewhere: as ONNX, for programs without PyTorch, or as a page that needs no server."""
-    from dmsynth.export import export_onnx
     from dmsynth.steering import face_name, load_face, read_source
+    from dmsynth.steering.export import export_onnx
     from dmsynth.web.static import export_web
 
     if (out is None) == (web is None):

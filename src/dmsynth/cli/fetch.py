@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from dmsynth.cli.app import FACES, app, output
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 
 
 @app.command("fetch", rich_help_panel=FACES)
@@ -13,7 +13,7 @@ def fetch_command() -> None:
     """Fetch what dmsynth uses and does not contain, so that later work needs no network: the tracker's model, the
     network that cuts out people, the browser's runtime. Each is fetched at its first use otherwise.
     """
-    from dmsynth.sources.matting import SEGMENTER
+    from dmsynth.datasets.matting import SEGMENTER
     from dmsynth.trackers.face_model import MODEL
     from dmsynth.web.runtime import runtime_files
 

@@ -23,7 +23,7 @@ from dmsynth.cli.app import (
     output,
     print_json,
 )
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 
 scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
 app.add_typer(scenario_app, name="scenario", rich_help_panel=VALIDATION)
@@ -93,8 +93,8 @@ def scenario_render(
     device: Device = "auto",
 ) -> None:
     """Render scenarios as videos of a face."""
-    from dmsynth.progress import progress
     from dmsynth.steering import load_face
+    from dmsynth.support.progress import progress
     from dmsynth.validation.rendering import render
     from dmsynth.validation.scenario_files import find_scenarios
 
@@ -221,7 +221,7 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Is version B of a DMS better than version A? Paired on the same videos, with 95 % intervals."""
-    from dmsynth.files import check_output, write_json
+    from dmsynth.support.files import check_output, write_json
     from dmsynth.validation.compare import compare, read_results
 
     inputs = [path / "results.json" if path.is_dir() else path for path in (a, b)]
@@ -264,9 +264,9 @@ def edit_command(
     device: Device = "auto",
 ) -> None:
     """Make the driver of a recording look away inside a window of time; frames outside it stay bit-identical."""
-    from dmsynth.editing import edit_video
-    from dmsynth.files import check_output
     from dmsynth.steering import keep_inputs, load_face
+    from dmsynth.steering.editing import edit_video
+    from dmsynth.support.files import check_output
     from dmsynth.trackers import open_tracker
     from dmsynth.validation.scenario_files import find_scenarios
 
@@ -291,7 +291,7 @@ def provenance_command(
     as_json: Json = False,
 ) -> None:
     """Where a synthetic video comes from, as it says itself."""
-    from dmsynth.provenance import read_provenance
+    from dmsynth.steering.provenance import read_provenance
 
     found = read_provenance(video)
     if as_json:

@@ -9,14 +9,14 @@ from typing import Any
 
 import gradio
 
+from dmsynth.cockpit.jobs import make_job
 from dmsynth.cockpit.showing import TICK, buttons, job_in_html, picture_in_html, plain, sentences, stop_and_go_on
-from dmsynth.dataset import open_dataset
-from dmsynth.errors import DmsynthError
-from dmsynth.jobs import make_job
-from dmsynth.pictures import is_picture
-from dmsynth.provenance import consent_of
+from dmsynth.cockpit.workspace import Workspace, outs_of
+from dmsynth.datasets.dataset import open_dataset
 from dmsynth.report.figures import loss_curves
-from dmsynth.workspace import Workspace, outs_of
+from dmsynth.steering.provenance import consent_of
+from dmsynth.support.errors import DmsynthError
+from dmsynth.video.pictures import is_picture
 
 _PICTURES = {"contact-sheet.png": "frames", "coverage.png": "coverage", "marginals.png": "distributions"}
 _SIZES = {"about 320×240": "", "256×256": "256x256", "320×240": "320x240", "240×320": "240x320", "480×368": "480x368"}

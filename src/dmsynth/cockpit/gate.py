@@ -14,9 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dmsynth.errors import DmsynthError
-from dmsynth.records import Count, Record, checked, json_of
-from dmsynth.workspace import Workspace
+from dmsynth.cockpit.workspace import Workspace
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.records import Count, Record, checked, json_of
 
 _HERE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 # What the page asks for. Gradio has some fifty routes more, which run functions beside the queue, fetch from other

@@ -19,16 +19,16 @@ import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import Field
 
-from dmsynth.driving import as_source
-from dmsynth.errors import DmsynthError
-from dmsynth.live import LiveFace
-from dmsynth.pictures import read_image
-from dmsynth.records import Number, Record, checked, json_of
+from dmsynth.cockpit.workspace import Workspace
 from dmsynth.steering import SteerableFace, load_face
+from dmsynth.steering.driving import as_source
+from dmsynth.steering.live import LiveFace
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.records import Number, Record, checked, json_of
 from dmsynth.trackers import Tracker, why_unusable
 from dmsynth.video import Image, read_video, to_rgb
+from dmsynth.video.pictures import read_image
 from dmsynth.web.description import description
-from dmsynth.workspace import Workspace
 
 _QUALITY = 90  # of the JPEGs that are sent
 _OPEN_FACES, _SOURCES = 4, 12  # kept in memory
@@ -165,8 +165,8 @@ class Studio:
             image = self._sources[source]
         if (name, source) not in self._appearances:
             if name == PORTRAIT:
-                from dmsynth.baselines.liveportrait import steerable
-                from dmsynth.baselines.liveportrait_checkout import open_networks
+                from dmsynth.steering.liveportrait import steerable
+                from dmsynth.steering.liveportrait_checkout import open_networks
 
                 assert self.liveportrait is not None
                 networks = open_networks(self.liveportrait)

@@ -14,8 +14,8 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.gate import Gate
 from dmsynth.cockpit.live import Studio
-from dmsynth.errors import DmsynthError
-from dmsynth.workspace import LARGEST
+from dmsynth.cockpit.workspace import LARGEST
+from dmsynth.support.errors import DmsynthError
 
 _PAGES = 200  # that are open at once, and then some
 _ASSETS = {

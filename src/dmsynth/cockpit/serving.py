@@ -10,9 +10,9 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from dmsynth.errors import DmsynthError
-from dmsynth.machine import keep_memory_small
-from dmsynth.workspace import Workspace
+from dmsynth.cockpit.workspace import Workspace
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.machine import keep_memory_small
 
 _FIRST, _TRIED = 7860, 40  # ports
 

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import gradio
 
-from dmsynth.errors import DmsynthError, explain_os_error
-from dmsynth.jobs import Job
-from dmsynth.workspace import Workspace
+from dmsynth.cockpit.jobs import Job
+from dmsynth.cockpit.workspace import Workspace
+from dmsynth.support.errors import DmsynthError, explain_os_error
 
 R = TypeVar("R")
 TICK = 1.5  # seconds between two looks at what runs

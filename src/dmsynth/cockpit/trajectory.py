@@ -11,16 +11,16 @@ import gradio
 import numpy as np
 import pandas as pd
 
+from dmsynth.cockpit.jobs import Job, make_job
 from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
+from dmsynth.cockpit.workspace import Workspace, outs_of, slug
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
-from dmsynth.errors import DmsynthError
-from dmsynth.jobs import Job, make_job
-from dmsynth.records import json_of
+from dmsynth.controls.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
 from dmsynth.report.figures import motion_curves
 from dmsynth.steering import SteerableFace, load_face
-from dmsynth.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.records import json_of
 from dmsynth.validation.scenario_files import read_scenario, write_scenario
-from dmsynth.workspace import Workspace, outs_of, slug
 
 RATE = 25.0
 _BEGIN = [["move", None, 25, None, 1.0], ["hold", None, None, None, 0.5], ["move", -8, -25, None, 1.5],

@@ -11,12 +11,12 @@ from urllib.parse import quote
 import gradio
 import pandas as pd
 
+from dmsynth.cockpit.jobs import make_job
 from dmsynth.cockpit.showing import TICK, buttons, job_in_html, plain, sentences, stop_and_go_on
-from dmsynth.errors import DmsynthError
-from dmsynth.jobs import make_job
+from dmsynth.cockpit.workspace import Workspace, outs_of
+from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers.openpilot import is_at_hand
 from dmsynth.validation.compare import compare, read_results
-from dmsynth.workspace import Workspace, outs_of
 
 
 def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -> None:

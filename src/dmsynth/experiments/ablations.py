@@ -15,19 +15,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmsynth.dataset import open_dataset
+from dmsynth.datasets.dataset import open_dataset
+from dmsynth.datasets.photo import PoseRange, pose_photo
 from dmsynth.evaluation import evaluate
 from dmsynth.experiments.grid import Engine, Job, run_grid
-from dmsynth.files import read_json, write_json
-from dmsynth.machine import describe_machine
-from dmsynth.models import RECIPES
-from dmsynth.models.swapwarp import SwapWarp
+from dmsynth.learning.models import RECIPES
+from dmsynth.learning.swapping import OBJECTIVES
+from dmsynth.learning.swapwarp import SwapWarp
+from dmsynth.learning.training import train
 from dmsynth.report.study import Picture, StudyReport, write_study_report
-from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.steering import load_face
-from dmsynth.swapping import OBJECTIVES
+from dmsynth.support.files import read_json, write_json
+from dmsynth.support.machine import describe_machine
 from dmsynth.trackers import open_tracker
-from dmsynth.training import train
 from dmsynth.video import write_image
 
 FRAMES, SIZE, STEPS = 1200, (160, 128), 1000
@@ -58,7 +58,8 @@ class Variant:
 VARIANTS: dict[str, Variant] = {
     "everything": Variant("SwapWarp as it is"),
     "no-swap": Variant(
-        "without the swap: each frame is decoded at its own controls", {"dmsynth.swapping.swap": lambda batch: batch}
+        "without the swap: each frame is decoded at its own controls",
+        {"dmsynth.learning.swapping.swap": lambda batch: batch},
     ),
     "vector": Variant(
         "a vector instead of a spatial code: the thesis's network and its swap",
@@ -66,9 +67,11 @@ VARIANTS: dict[str, Variant] = {
     ),
     "no-warp": Variant(
         "without warping: frames and features stay where they are, the last layers paint",
-        {"dmsynth.models.swapwarp.warp": lambda images, flow: images},
+        {"dmsynth.learning.swapwarp.warp": lambda images, flow: images},
     ),
-    "no-mask": Variant("without the mask: every pixel is the source's, moved", {"dmsynth.models.swapwarp._OPEN": 30.0}),
+    "no-mask": Variant(
+        "without the mask: every pixel is the source's, moved", {"dmsynth.learning.swapwarp._OPEN": 30.0}
+    ),
     "no-common-face": Variant("without a learned common face to fill in from", network=_WithoutCommonFace),
     "no-warp-loss": Variant("without the loss of the warped source alone", left_out=("warp",)),
     "no-detail": Variant("without the loss of fine detail", left_out=("detail",)),

@@ -14,22 +14,22 @@ import numpy as np
 import torch
 from rich.progress import track as show
 
-from dmsynth.carried import Carried
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.coverage import Coverage
+from dmsynth.controls.carried import Carried
+from dmsynth.controls.coverage import Coverage
+from dmsynth.datasets.photo import PoseRange, pose_photo, prepare
 from dmsynth.experiments.race import race
-from dmsynth.machine import best_precision, describe_machine
-from dmsynth.models import RECIPES
-from dmsynth.models.autoencoder import channels_last
-from dmsynth.models.face_file import TrainedFace, save_face
-from dmsynth.parallel import ahead, cores, map_ordered
-from dmsynth.portrait import default_portrait
-from dmsynth.progress import console
-from dmsynth.sources.photo import PoseRange, pose_photo, prepare
+from dmsynth.learning.autoencoder import channels_last
+from dmsynth.learning.face_file import TrainedFace, save_face
+from dmsynth.learning.models import RECIPES
+from dmsynth.learning.swapping import OBJECTIVES
 from dmsynth.steering import SteerableFace
-from dmsynth.swapping import OBJECTIVES
+from dmsynth.support.machine import best_precision, describe_machine
+from dmsynth.support.parallel import ahead, cores, map_ordered
+from dmsynth.support.progress import console
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image, VideoWriter, fit, read_video
+from dmsynth.video.portrait import default_portrait
 
 SIZE, LARGE = (320, 240), (640, 480)
 SECONDS = 3.0  # each stage is repeated for this long

@@ -15,15 +15,15 @@ import torch
 from rich.progress import track as show
 from torch import Tensor
 
-from dmsynth.baselines.liveportrait import CROP, SPACE, Appearance, Steered
-from dmsynth.baselines.liveportrait_checkout import open_networks, weights_of
 from dmsynth.experiments.bench import SECONDS, untrained
-from dmsynth.machine import describe_machine
-from dmsynth.portrait import default_portrait
-from dmsynth.progress import console
 from dmsynth.steering import SteerableFace
+from dmsynth.steering.liveportrait import CROP, SPACE, Appearance, Steered
+from dmsynth.steering.liveportrait_checkout import open_networks, weights_of
+from dmsynth.support.machine import describe_machine
+from dmsynth.support.progress import console
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image
+from dmsynth.video.portrait import default_portrait
 
 _SIZE = (CROP, CROP)  # what LivePortrait draws
 _REPEATS = 3  # at least

@@ -8,15 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from dmsynth.controls.trajectory import parse_motions, write_table
+from dmsynth.datasets.photo import PoseRange, pose_photo
 from dmsynth.evaluation import evaluate, follow, tracking_errors
-from dmsynth.files import write_json
-from dmsynth.judges import with_second_judge
+from dmsynth.evaluation.judges import with_second_judge
+from dmsynth.learning.training import train
 from dmsynth.report.html import SteeredRun, write_report
-from dmsynth.sources.photo import PoseRange, pose_photo
 from dmsynth.steering import load_face, steer_to_video
+from dmsynth.support.files import write_json
 from dmsynth.trackers import Tracker
-from dmsynth.training import train
-from dmsynth.trajectory import parse_motions, write_table
 
 MOTIONS = (
     "hold 0.4; move yaw=-30 1; sweep yaw=-30:30 3; move yaw=0 1; "  # a yaw sweep

@@ -22,10 +22,10 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dmsynth.errors import DmsynthError, explain_os_error
-from dmsynth.parallel import cores
-from dmsynth.processes import end_with
-from dmsynth.progress import ENVIRONMENT, console, report
+from dmsynth.support.errors import DmsynthError, explain_os_error
+from dmsynth.support.parallel import cores
+from dmsynth.support.processes import end_with
+from dmsynth.support.progress import ENVIRONMENT, console, report
 
 Work = Callable[[Path, dict[str, Any]], None]
 _ON_A_GPU = 8  # trainings at once on a GPU

@@ -18,21 +18,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmsynth.dataset import Dataset, open_dataset
-from dmsynth.errors import DmsynthError
+from dmsynth.datasets.cutout import WALL, Layout, make_position_dataset, position_recipe
+from dmsynth.datasets.dataset import Dataset, open_dataset
+from dmsynth.evaluation.movement import measure_movement
 from dmsynth.experiments.grid import Engine, Job, run_grid
 from dmsynth.experiments.position_findings import findings
-from dmsynth.files import read_json, replacing, write_json
-from dmsynth.machine import describe_machine
-from dmsynth.movement import measure_movement
+from dmsynth.learning.stability import WINDOW, spike_factor
+from dmsynth.learning.training import train
 from dmsynth.report.position_figures import NOTES, StudyResults, draw_all
 from dmsynth.report.study import Picture, StudyReport, write_study_report
-from dmsynth.sources.cutout import WALL, Layout, make_position_dataset, position_recipe
-from dmsynth.stability import WINDOW, spike_factor
 from dmsynth.steering import SteerableFace, load_face
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import read_json, replacing, write_json
+from dmsynth.support.machine import describe_machine
 from dmsynth.trackers import Tracker
 from dmsynth.trackers.template import FaceTemplate
-from dmsynth.training import train
 
 LATENTS = (2, 4, 8, 16, 32, 64, 128, 256)  # 3.1.2
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from dmsynth.learning.stability import WINDOW, relapses
 from dmsynth.report.study import Finding
-from dmsynth.stability import WINDOW, relapses
 
 LARGE_SPIKE = 2.0  # a loss twice that of the epochs before it
 STEERS = 0.1  # movement gain within 1 ± this

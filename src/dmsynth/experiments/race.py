@@ -6,15 +6,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dmsynth.dataset import Dataset
-from dmsynth.errors import DmsynthError
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import evaluate
-from dmsynth.files import read_json, write_json
-from dmsynth.models import RECIPES
-from dmsynth.optimization import OPTIMIZATIONS
+from dmsynth.learning.models import RECIPES
+from dmsynth.learning.optimization import OPTIMIZATIONS
+from dmsynth.learning.training import train
 from dmsynth.steering import load_face
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import read_json, write_json
 from dmsynth.trackers import Tracker
-from dmsynth.training import train
 
 GOAL = 3.0  # degrees, on every axis: the time to get there is compared
 LONGER = 2.5  # times the longest race: how long the thesis's model may go on to get there

@@ -17,28 +17,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmsynth.dataset import Dataset, nearest_to_neutral, open_dataset
-from dmsynth.driving import lag
-from dmsynth.errors import DmsynthError
+from dmsynth.controls.trajectory import write_table
+from dmsynth.datasets.dataset import Dataset, nearest_to_neutral, open_dataset
+from dmsynth.datasets.photo import PoseRange, pose_photo
+from dmsynth.datasets.recording import import_recordings
 from dmsynth.experiments.rotation_drives import FRAME_RATE, SPACE, Material, draw, read_driver
 from dmsynth.experiments.rotation_findings import findings
 from dmsynth.experiments.rotation_judging import Judged, against_command, judge, reference
-from dmsynth.files import read_json, sha256_of, write_json
-from dmsynth.identity import Likeness
-from dmsynth.machine import describe_machine
-from dmsynth.parallel import in_own_process
-from dmsynth.progress import console
-from dmsynth.provenance import Provenance
-from dmsynth.rendering import open_recorded
+from dmsynth.learning.training import train
 from dmsynth.report import rotation_figures as figures
 from dmsynth.report.figures import contact_sheet, marginals
 from dmsynth.report.study import Picture, StudyReport, write_study_report
-from dmsynth.sources.photo import PoseRange, pose_photo
-from dmsynth.sources.recording import import_recordings
 from dmsynth.steering import SteerableFace, load_face
+from dmsynth.steering.driving import lag
+from dmsynth.steering.provenance import Provenance
+from dmsynth.steering.recorded import open_recorded
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import read_json, sha256_of, write_json
+from dmsynth.support.machine import describe_machine
+from dmsynth.support.parallel import in_own_process
+from dmsynth.support.progress import console
 from dmsynth.trackers import Tracker, open_second_tracker, open_tracker
-from dmsynth.training import train
-from dmsynth.trajectory import write_table
+from dmsynth.trackers.identity import Likeness
 
 DRIVING_FRAMES = 250  # 4.2
 _REAL = 120  # real frames of each person that identities are learned from
@@ -165,7 +165,7 @@ def _check(drivings: Sequence[Path], given: LivePortraitGiven) -> None:
         if len(drivings) > 1:
             raise DmsynthError("--liveportrait-video was made with one driving video: give that one --driving alone")
     if given.folder is not None:
-        from dmsynth.baselines.liveportrait_checkout import open_networks
+        from dmsynth.steering.liveportrait_checkout import open_networks
 
         open_networks(given.folder)
 

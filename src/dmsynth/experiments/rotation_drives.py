@@ -15,14 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.dataset import Dataset
-from dmsynth.driving import drive
-from dmsynth.files import read_json, replacing, sha256_of, write_json
-from dmsynth.parallel import in_own_process
-from dmsynth.progress import console, progress
-from dmsynth.provenance import Provenance
-from dmsynth.rendering import open_recorded
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.steering import SteerableFace, load_face, read_source
+from dmsynth.steering.driving import drive
+from dmsynth.steering.provenance import Provenance
+from dmsynth.steering.recorded import open_recorded
+from dmsynth.support.files import read_json, replacing, sha256_of, write_json
+from dmsynth.support.parallel import in_own_process
+from dmsynth.support.progress import console, progress
 from dmsynth.trackers import Tracker, open_tracker, track_to_table
 from dmsynth.video import Frame, Image, VideoWriter, fit, probe_video, read_video
 
@@ -212,8 +212,8 @@ def _open(arguments: dict[str, Any]) -> tuple[Callable[[NDArray[np.float64]], It
             return face.frames, parameters
         source, at = read_source(arguments["source"]), np.array(arguments["source_pose"])
         return partial(face.frames, source=source, at=at), parameters
-    from dmsynth.baselines.liveportrait import open_liveportrait
-    from dmsynth.baselines.liveportrait_driven import Driven
+    from dmsynth.steering.liveportrait import open_liveportrait
+    from dmsynth.steering.liveportrait_driven import Driven
 
     model = arguments["tracker_model"]
     tracker = open_tracker(arguments["tracker"], Path(model) if model else None)

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.dataset import Dataset
+from dmsynth.controls.pose import angle_difference
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import evaluate, sharpness
+from dmsynth.evaluation.judges import agreement, with_second_judge
 from dmsynth.experiments.rotation_drives import FRAME_RATE, SPACE, Drawn, Driver, Material
-from dmsynth.identity import Likeness
-from dmsynth.judges import agreement, with_second_judge
-from dmsynth.pose import angle_difference
-from dmsynth.progress import progress
+from dmsynth.support.progress import progress
 from dmsynth.trackers import Tracker, track_to_table
+from dmsynth.trackers.identity import Likeness
 from dmsynth.video import Frame, Image, to_grey
 
 SAME_POSE = 2.0  # degrees on every axis: as alike as real frames are looked for

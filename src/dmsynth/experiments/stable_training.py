@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dmsynth.datasets.cutout import Layout
 from dmsynth.experiments.grid import Engine
 from dmsynth.experiments.position import STUDIES, Study, facts, read_curves, run_study
 from dmsynth.report.figures import save
 from dmsynth.report.position_figures import STABILITY_COLOURS, stability
 from dmsynth.report.study import Picture, StudyReport, write_study_report
-from dmsynth.sources.cutout import Layout
 from dmsynth.trackers import Tracker
 
 # Where the thesis's recipe does spike: SPE at the size from which on more dimensions help no more (3.2.3).

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dmsynth.sources.photo import PoseRange, pose_photo
+from dmsynth.datasets.photo import PoseRange, pose_photo
+from dmsynth.learning.training import train
 from dmsynth.trackers import Tracker
-from dmsynth.training import train
 
 FRAMES = 1200
 SIZE = (320, 240)

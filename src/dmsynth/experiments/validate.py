@@ -25,18 +25,18 @@ from typing import Any
 
 import pandas as pd
 
-import dmsynth
-from dmsynth.baselines.face_spec import FaceSpec, opened
-from dmsynth.errors import DmsynthError
+from dmsynth.controls.trajectory import read_table, write_table
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
-from dmsynth.files import remove_leftovers, sha256_of, write_json
-from dmsynth.machine import describe_machine
-from dmsynth.progress import console
-from dmsynth.provenance import consent_of, face_sha256
-from dmsynth.records import all_printable
 from dmsynth.report.validation import ShownScenario, write_validation_report
 from dmsynth.steering import SteerableFace
-from dmsynth.trajectory import read_table, write_table
+from dmsynth.steering.face_spec import FaceSpec, opened
+from dmsynth.steering.provenance import consent_of, face_sha256
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import remove_leftovers, sha256_of, write_json
+from dmsynth.support.machine import describe_machine
+from dmsynth.support.progress import console
+from dmsynth.support.records import all_printable
+from dmsynth.support.version import __version__
 from dmsynth.validation.dms import DmsRun, DmsSpec, open_dms, run_dms, version_of
 from dmsynth.validation.junit import write_junit
 from dmsynth.validation.openlabel import write_openlabel
@@ -195,7 +195,7 @@ def _job(
 ) -> Job:
     """A scenario's job; its name changes with everything that the verdict rests on."""
     content = scenario.model_dump(mode="json", exclude_none=True)
-    rests_on = json.dumps([dmsynth.__version__, content, sha256, fingerprint], sort_keys=True)
+    rests_on = json.dumps([__version__, content, sha256, fingerprint], sort_keys=True)
     key = hashlib.sha256(rests_on.encode()).hexdigest()[:12]
     arguments = {
         "scenario": content,
@@ -238,7 +238,7 @@ def _collect(
     about = face.trained.about
     return {
         "format": FORMAT,
-        "made_by": f"dmsynth {dmsynth.__version__}",
+        "made_by": f"dmsynth {__version__}",
         "run": {"id": str(uuid.uuid4()), "date": _now()},
         "command": order.command,
         "summary": {outcome: counts[outcome] for outcome in ("pass", "fail", "inconclusive")},

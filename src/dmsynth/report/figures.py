@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.controls import ControlSpace
-from dmsynth.dataset import Dataset
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import Evaluation
-from dmsynth.files import replacing
+from dmsynth.support.files import replacing
 from dmsynth.video import to_rgb
 
 matplotlib.use("Agg")

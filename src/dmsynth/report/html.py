@@ -15,10 +15,10 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from dmsynth.evaluation import Evaluation
-from dmsynth.files import write_text
 from dmsynth.report import figures
 from dmsynth.report.charts import Panel, Series, policy, script, side_by_side, stacked
 from dmsynth.steering import SteerableFace
+from dmsynth.support.files import write_text
 from dmsynth.video import Image, to_rgb
 
 _COMMAND, _TRACKED, _LOST = "#1f4e79", "#e4572e", "#c9c9c9"

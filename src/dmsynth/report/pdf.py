@@ -8,9 +8,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from dmsynth.errors import DmsynthError
-from dmsynth.files import replacing
-from dmsynth.processes import run
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import replacing
+from dmsynth.support.processes import run
 
 _BROWSERS = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge", "msedge",

@@ -15,9 +15,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from dmsynth.dataset import Dataset
+from dmsynth.datasets.cutout import Layout
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.report.figures import STYLE, save
-from dmsynth.sources.cutout import Layout
 from dmsynth.steering import SteerableFace
 
 matplotlib.use("Agg")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from dmsynth.files import write_text
+from dmsynth.support.files import write_text
 
 
 @dataclass(frozen=True)

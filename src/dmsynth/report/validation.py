@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from dmsynth.files import write_text
 from dmsynth.report import charts
 from dmsynth.report.validation_figures import draw_answers, draw_coverage, still
 from dmsynth.steering import SteerableFace
+from dmsynth.support.files import write_text
 from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenarios import Scenario
 

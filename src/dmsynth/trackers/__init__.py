@@ -7,7 +7,7 @@ A tracker is any callable object with a ``name`` that takes an image and returns
         def __call__(self, image): ...   # → list[Face]
 
 Register it under the entry point group ``dmsynth.trackers`` of your package and it is there for every command as
-``--tracker NAME`` (``docs/trackers.md``). Angles follow ``dmsynth.pose``; converting to it is the adapter's work.
+``--tracker NAME`` (``docs/trackers.md``). Angles follow ``controls.pose``; converting to it is the adapter's work.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.errors import DmsynthError
-from dmsynth.parallel import map_ordered
-from dmsynth.pose import angles_from_matrix
+from dmsynth.controls.pose import angles_from_matrix
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.parallel import map_ordered
 from dmsynth.video import Frame, Image
 
 ENTRY_POINTS = "dmsynth.trackers"
@@ -44,7 +44,7 @@ class Face:
     """One face found in an image.
 
     Attributes:
-        rotation: (3, 3) float, the head's rotation in the frame of ``dmsynth.pose``.
+        rotation: (3, 3) float, the head's rotation in the frame of ``dmsynth.controls.pose``.
         box: left, top, right, bottom of the landmarks in pixels; may reach outside the image.
         landmarks: (n, 3) float32 in pixels: x right, y down, z negative towards the camera, in the scale of x.
             Empty for trackers that have none.

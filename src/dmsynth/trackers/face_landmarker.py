@@ -36,7 +36,7 @@ class FaceLandmarker:
     """Face Landmarker on single images (no memory between frames).
 
     Its transformation matrix maps the canonical face to a metric camera frame with x right, y up, z towards the
-    camera, which is the frame of ``dmsynth.pose``.
+    camera, which is the frame of ``dmsynth.controls.pose``.
     """
 
     def __init__(self, model: Path | None = None) -> None:

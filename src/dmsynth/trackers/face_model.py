@@ -1,6 +1,6 @@
 """The model file of the thesis's tracker, which holds the face detector, too."""
 
-from dmsynth.model_files import ModelFile, Wheel
+from dmsynth.support.model_files import ModelFile, Wheel
 
 MODEL = ModelFile(
     title="Face Landmarker's model",

@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.errors import DmsynthError
-from dmsynth.files import sha256_of
-from dmsynth.model_files import cache_folder
-from dmsynth.pose import rotation_matrix
-from dmsynth.progress import console
+from dmsynth.controls.pose import rotation_matrix
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import sha256_of
+from dmsynth.support.model_files import cache_folder
+from dmsynth.support.progress import console
 from dmsynth.trackers import Face
 from dmsynth.trackers.finder import Box, FaceFinder, same_face
 from dmsynth.video import Image, to_rgb

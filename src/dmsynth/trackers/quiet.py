@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.errors import DmsynthError
-from dmsynth.portrait import default_portrait
-from dmsynth.system_libraries import how_to_install, missing_libraries
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.system_libraries import how_to_install, missing_libraries
+from dmsynth.video.portrait import default_portrait
 
 _one_at_a_time = threading.RLock()
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 from dmsynth.validation.results import read_results
 from dmsynth.validation.statistics import (
     LEVEL,

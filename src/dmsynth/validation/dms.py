@@ -8,7 +8,7 @@ A DMS is any callable object with a ``name`` that takes a video and the vehicle'
 
 It is named by one word: one of ``BUILT_IN``, or an entry point of the group ``dmsynth.dms`` of your package, which is
 run in a process of its own; or it is a command line with ``{video}`` in it; or a log of what it answered elsewhere
-(``docs/validate-a-dms.md``). Angles follow ``dmsynth.pose``; converting to it is the adapter's work.
+(``docs/validate-a-dms.md``). Angles follow ``dmsynth.controls.pose``; converting to it is the adapter's work.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-import dmsynth
-from dmsynth.errors import DmsynthError
-from dmsynth.files import sha256_of
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import sha256_of
+from dmsynth.support.version import __version__
 from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTestedError, impossible, read_answers
 
 __all__ = [
@@ -172,7 +172,7 @@ def version_of(spec: DmsSpec) -> str | None:
     if spec.log is not None or "{video}" in spec.dms:
         return None
     if spec.dms in BUILT_IN:
-        return dmsynth.__version__
+        return __version__
     packages = (entry.dist for entry in entry_points(group=ENTRY_POINTS) if entry.name == spec.dms)
     return next((package.version for package in packages if package is not None), None)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import dmsynth
-from dmsynth.files import write_json
-from dmsynth.pose import rotation_matrix
+from dmsynth.controls.pose import rotation_matrix
+from dmsynth.support.files import write_json
+from dmsynth.support.version import __version__
 from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenarios import Scenario
 
@@ -20,7 +20,7 @@ _AWAY = 12.0  # degrees of yaw or pitch off the road, from which the action "loo
 def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
     """Head pose frame by frame, and as actions the looks away and the windows in which a warning has to begin.
 
-    The angles are those of ``dmsynth.pose``, in degrees, as numbers of the object "driver"; the same rotation stands
+    The angles are those of ``controls.pose``, in degrees, as numbers of the object "driver"; the same rotation stands
     beside them as a 3×3 matrix. ``covered`` says whether the face's training covers the pose.
     """
     table = rendered.table
@@ -55,7 +55,7 @@ def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
         "metadata": {
             "schema_version": "1.0.0",
             "tagged_file": rendered.video.name,
-            "annotator": f"dmsynth {dmsynth.__version__}",
+            "annotator": f"dmsynth {__version__}",
             "name": scenario.name,
             "comment": f"Synthetic video. {scenario.title}. Source: {scenario.source}",
         },

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmsynth.errors import DmsynthError
-from dmsynth.parallel import map_ordered
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.parallel import map_ordered
 from dmsynth.trackers import Face, Tracker, open_tracker
 from dmsynth.trackers.openpilot import find_model, release_of
 from dmsynth.validation.dms import Answer, Dms

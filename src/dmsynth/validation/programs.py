@@ -15,8 +15,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO
 
-from dmsynth.errors import DmsynthError
-from dmsynth.processes import run_contained
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.processes import run_contained
 from dmsynth.validation.dms import ENTRY_POINTS
 from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTestedError, lines_of, read_answers
 

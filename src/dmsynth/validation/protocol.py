@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
-from dmsynth.errors import DmsynthError
+from dmsynth.support.errors import DmsynthError
 
 ANGLES = ("pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw")
 WIDEST = 360.0  # degrees; what lies beyond is no angle
@@ -37,7 +37,7 @@ class Answer:
 
     Attributes:
         time: seconds after the video's first frame.
-        pitch, yaw, roll: the head's rotation in degrees (``dmsynth.pose``); None where it does not say.
+        pitch, yaw, roll: the head's rotation in degrees (``dmsynth.controls.pose``); None where it does not say.
         gaze_pitch, gaze_yaw: the gaze, likewise.
         warning: whether the driver is being warned at this moment. A warning begins where it turns true.
     """

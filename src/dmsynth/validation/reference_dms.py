@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-import dmsynth
-from dmsynth.errors import DmsynthError
-from dmsynth.parallel import map_ordered
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.parallel import map_ordered
+from dmsynth.support.version import __version__
 from dmsynth.trackers import Tracker, open_tracker, why_unusable
 from dmsynth.validation.dms import Answer, Dms
 from dmsynth.video import Frame, read_video
@@ -126,7 +126,7 @@ class ReferenceDms:
         self.tracker = tracker
         self.timers = timers or Timers()
         self.noise = noise
-        self.name = f"reference DMS {dmsynth.__version__}, {tracker.name}"
+        self.name = f"reference DMS {__version__}, {tracker.name}"
         if self.timers.delay:
             self.name += f", {self.timers.delay:g} s slower"
         if noise:

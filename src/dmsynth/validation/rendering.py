@@ -16,13 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import dmsynth
-from dmsynth.errors import DmsynthError
-from dmsynth.files import read_json, sha256_of, write_json
-from dmsynth.progress import console
-from dmsynth.provenance import face_sha256, sidecar_of
+from dmsynth.controls.trajectory import read_table
 from dmsynth.steering import SteerableFace, steer_to_video
-from dmsynth.trajectory import read_table
+from dmsynth.steering.provenance import face_sha256, sidecar_of
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import read_json, sha256_of, write_json
+from dmsynth.support.progress import console
+from dmsynth.support.version import __version__
 from dmsynth.validation.scenarios import Scenario
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -64,7 +64,7 @@ def video_key(scenario: Scenario, face_sha256: str) -> str:
     What is expected of a DMS is no part of it, so correcting a window renders nothing anew.
     """
     motion = scenario.trajectory()
-    parts = [dmsynth.__version__, face_sha256, list(motion.names), scenario.frame_rate, motion.values.round(6).tolist()]
+    parts = [__version__, face_sha256, list(motion.names), scenario.frame_rate, motion.values.round(6).tolist()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dmsynth.errors import DmsynthError
-from dmsynth.records import Record, Sha256, Text, checked, content_of, printable, read_record
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.records import Record, Sha256, Text, checked, content_of, printable, read_record
 
 FORMAT = 1
 MOST_SCENARIOS = 5000

@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from dmsynth.errors import DmsynthError
-from dmsynth.files import write_text
-from dmsynth.trajectory import Motion
+from dmsynth.controls.trajectory import Motion
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import write_text
 from dmsynth.validation.scenarios import Scenario
 
 _LARGEST_FILE = 100_000  # bytes

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.pose import angle_difference
+from dmsynth.controls.pose import angle_difference
 from dmsynth.validation.dms import Answer, DmsRun
 from dmsynth.validation.scenarios import Scenario, Window
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dmsynth.provenance import consent_of
 from dmsynth.steering import SteerableFace
+from dmsynth.steering.provenance import consent_of
 
 
 def description(face: SteerableFace, name: str) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from dmsynth.errors import DmsynthError
-from dmsynth.files import replacing
-from dmsynth.processes import run
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import replacing
+from dmsynth.support.processes import run
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"  # Microsoft, MIT licence
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # sha512

@@ -14,11 +14,11 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
-import dmsynth
-from dmsynth.errors import DmsynthError
-from dmsynth.export import export_halves
-from dmsynth.provenance import consent_of
 from dmsynth.steering import SteerableFace
+from dmsynth.steering.export import export_halves
+from dmsynth.steering.provenance import consent_of
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.version import __version__
 from dmsynth.web.description import description
 from dmsynth.web.runtime import LOADER, PACKAGE, SCRIPT, VERSION, WASM, runtime_files
 
@@ -81,9 +81,9 @@ def _write(face: SteerableFace, folder: Path, name: str, runtime: dict[str, Path
     for asset in _ASSETS:
         (folder / asset).write_text(_asset(asset), "utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(_asset("static.html"))
-    made = f"Made by dmsynth {dmsynth.__version__} with the model {trained.model}."
+    made = f"Made by dmsynth {__version__} with the model {trained.model}."
     (folder / "index.html").write_text(page.render(name=name, consent=consent_of(trained.about), about=made), "utf-8")
-    (folder / _MARK).write_text(json.dumps({"name": name, "version": dmsynth.__version__}) + "\n", "utf-8")
+    (folder / _MARK).write_text(json.dumps({"name": name, "version": __version__}) + "\n", "utf-8")
 
 
 def _asset(name: str) -> str:

@@ -144,7 +144,7 @@ class Steerer {
     this.canvas.setAttribute("aria-label", `${this.face.name}, synthetic, at ${pose}`);
   }
 
-  // As dmsynth.coverage.Coverage says it: distance of the code to the nearest training frame's, in tolerances.
+  // As dmsynth.controls.coverage.Coverage says it: distance of the code to the nearest training frame's, in tolerances.
   distance() {
     const code = this.values.map((value, i) => {
       const { low, high } = this.face.controls[i];

@@ -1,1 +1,0 @@
-"""What dmsynth is compared with."""

@@ -1,0 +1,219 @@
+"""One folder in which faces are made: what people bring, what is learned, what is rendered and judged.
+
+uploads/      recordings, portraits and scenarios that were brought, under names of our own
+datasets/     made from them
+trainings/    run folders; a finished one is a face
+videos/       steered
+scenarios/    written here
+results/      validations
+jobs/         long work (``dmsynth.cockpit.jobs``)
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dmsynth.cockpit.jobs import Job, find_jobs, make_job
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import replacing, sha256_of, wait_for_lock
+from dmsynth.validation.scenario_files import library, parse_scenario, read_scenario
+from dmsynth.video import check_whole, probe_video, write_image
+from dmsynth.video.pictures import read_image
+
+LARGEST = {"recording": 150 * 2**20, "portrait": 20 * 2**20, "scenario": 100_000}  # bytes
+KINDS = ("uploads", "datasets", "trainings", "videos", "scenarios", "results", "jobs")
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder, and what is in it by the names that people see.
+
+    Attributes:
+        root: everything is read from and written to this folder only.
+        brought: faces from elsewhere that whoever opened it named, by name.
+    """
+
+    root: Path
+    brought: dict[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # jobs remember paths, and go on from wherever the workspace is opened next
+        object.__setattr__(self, "root", self.root.expanduser().resolve())
+        object.__setattr__(self, "brought", {name: path.resolve() for name, path in self.brought.items()})
+        for kind in KINDS:
+            (self.root / kind).mkdir(parents=True, exist_ok=True)
+
+    def faces(self) -> dict[str, Path]:
+        """Faces that were brought, ``starter``, and every finished training."""
+        trained = self._with("trainings", "face.safetensors")
+        faces = {name: folder / "face.safetensors" for name, folder in trained.items()}
+        return {**self.brought, "starter": Path("starter"), **faces}
+
+    def face(self, name: str) -> Path:
+        """The file of a face by its name; ``DmsynthError`` if there is no such face."""
+        faces = self.faces()
+        if name not in faces:
+            raise DmsynthError(f"{name}: no such face; there is {', '.join(faces)}")
+        return faces[name]
+
+    def datasets(self) -> dict[str, Path]:
+        return self._with("datasets", "manifest.json")
+
+    def results(self) -> dict[str, Path]:
+        """Folders of validations that are done."""
+        return self._with("results", "results.json")
+
+    def scenarios(self) -> dict[str, Path]:
+        """Those that come along, and those written here."""
+        own = {path.stem: path for path in sorted((self.root / "scenarios").glob("*.yaml"))}
+        return own | {path.stem: path for path in library()}
+
+    def scenario_file(self, name: str) -> Path:
+        """Where a scenario of this name is kept. ``DmsynthError`` for a name that would hide one that comes along."""
+        if name in {path.stem for path in library()}:
+            raise DmsynthError(f"{name}: a scenario of this name comes along; give yours another")
+        return self.root / "scenarios" / f"{name}.yaml"
+
+    def groups(self) -> dict[str, list[str]]:
+        """Names of scenarios by their group; one that cannot be read any more is in none."""
+        groups: dict[str, list[str]] = {}
+        for name, path in self.scenarios().items():
+            with suppress(DmsynthError, OSError):
+                groups.setdefault(read_scenario(path).group, []).append(name)
+        return dict(sorted(groups.items()))
+
+    def job(self, name: str | None) -> Job | None:
+        """A job by its folder's name; None if there is none."""
+        return next((job for job in self._jobs() if job.folder.name == name), None)
+
+    def jobs(self, kind: str) -> list[Job]:
+        """The jobs of a kind, the newest first."""
+        return [job for job in self._jobs() if job.about["kind"] == kind]
+
+    def _jobs(self) -> list[Job]:
+        """Those that can be read, and make something in this workspace."""
+        return [job for job in find_jobs(self.root / "jobs") if (outs := outs_of(job)) and all(map(self._has, outs))]
+
+    def _has(self, path: str) -> bool:
+        with suppress(DmsynthError):
+            return self.inside(path) != self.root
+        return False
+
+    def _with(self, kind: str, file: str) -> dict[str, Path]:
+        """Folders of a kind that hold ``file``, by name."""
+        folders = sorted((self.root / kind).iterdir(), key=lambda folder: folder.name)
+        return {folder.name: folder for folder in folders if not folder.is_symlink() and (folder / file).is_file()}
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Give names and begin jobs alone: whoever else has this workspace open, in this process or in another, waits.
+        The lock goes with its process, however that ends."""
+        with (self.root / "jobs" / ".lock").open("ab") as file:
+            wait_for_lock(file)
+            yield
+
+    def begin_training(self, dataset: str | None, model: str, seconds: float | None = None) -> Job:
+        """Learn a face from a dataset in the background, until it gets no better or ``seconds`` are over. Of two who
+        ask for the same at once, in two pages, or by a double click, one is served.
+
+        Raises:
+            DmsynthError: no such dataset; the same training is running.
+        """
+        known = self.datasets()
+        if dataset not in known:
+            raise DmsynthError("choose a dataset to learn from; import one if there is none")
+        command = ["train", str(known[dataset]), "--model", model]
+        command += ["--max-time", f"{seconds:g}s"] if seconds else []
+        with self.alone():
+            begun = (job for job in self.jobs("training") if job.about["commands"][0][:-1] == [*command, "--out"])
+            if any(job.is_alive() for job in begun):
+                raise DmsynthError(f"{dataset}: this training is running already; stop it first, or let it end")
+            out = self.new("trainings", dataset)
+            commands = [[*command, "--out", str(out)]]
+            job = make_job(
+                self.new("jobs", "training"), f"Training {out.name}", "training", commands, {"out": str(out)}
+            )
+            job.start()
+            return job
+
+    def new(self, kind: str, name: str = "", suffix: str = "") -> Path:
+        """A path in the folder ``kind`` that is not taken, nor about to be by a job; ``name`` is a wish. Whoever takes
+        it holds the workspace ``alone``."""
+        wish = slug(name) or kind.rstrip("s")
+        taken = {re.sub(r"\.partial$", "", path.name) for path in (self.root / kind).iterdir()}
+        for job in self._jobs():
+            taken |= {Path(out).name for out in outs_of(job) if Path(out).parent.name == kind}
+        number, path = 1, f"{wish}{suffix}"
+        while path in taken or Path(path).stem in self._reserved(kind):
+            number += 1
+            path = f"{wish}-{number}{suffix}"
+        return self.root / kind / path
+
+    def _reserved(self, kind: str) -> set[str]:
+        return {"starter", *self.brought} if kind == "trainings" else set()
+
+    def inside(self, path: Path | str) -> Path:
+        """``path``, resolved; ``DmsynthError`` unless it lies in the workspace, links followed."""
+        try:
+            resolved = (self.root / path).resolve()
+        except (ValueError, OSError):  # a NUL in it, or longer than a path may be
+            raise DmsynthError("this is no path; check it") from None
+        if not resolved.is_relative_to(self.root.resolve()):
+            raise DmsynthError(f"{Path(path).name}: lies outside the workspace")
+        return resolved
+
+    def take(self, brought: Path, kind: str) -> Path:
+        """Keep a file that somebody brought, if it is a ``recording``, a ``portrait`` or a ``scenario``, judged by what
+        is in it; returns where. ``DmsynthError`` for anything else, or one too large."""
+        name, largest = brought.name, LARGEST[kind]
+        if brought.stat().st_size > largest:
+            size = f"{largest / 2**20:.0f} MB" if largest >= 2**20 else f"{largest // 1000} kB"
+            raise DmsynthError(f"{name}: is too large; a {kind} has at most {size}")
+        if kind == "recording":
+            with _called(brought):
+                probe_video(brought)
+                check_whole(brought)
+            kept = self.root / "uploads" / f"{slug(brought.stem) or 'recording'}-{sha256_of(brought)[:8]}.mp4"
+            with replacing(kept) as temporary:
+                shutil.copyfile(brought, temporary)
+        elif kind == "portrait":
+            with _called(brought):
+                picture = read_image(brought)
+            kept = self.root / "uploads" / f"{slug(brought.stem) or 'portrait'}-{sha256_of(brought)[:8]}.png"
+            with replacing(kept) as temporary:
+                write_image(temporary, picture)
+        else:
+            try:
+                text = brought.read_text("utf-8")
+            except UnicodeDecodeError:
+                raise DmsynthError(f"{name}: is no text; a scenario is a YAML file") from None
+            kept = self.scenario_file(parse_scenario(text, name).name)
+            with replacing(kept) as temporary:
+                temporary.write_text(text, "utf-8")
+        return kept
+
+
+def outs_of(job: Job) -> list[str]:
+    """Paths of what a job makes."""
+    about = job.about
+    return [out for out in (about["out"], *about["outs"]) if out]
+
+
+@contextmanager
+def _called(brought: Path) -> Iterator[None]:
+    """What is wrong with a file, by the name that whoever brought it knows."""
+    try:
+        yield
+    except DmsynthError as error:
+        raise DmsynthError(str(error).replace(str(brought), brought.name)) from None
+
+
+def slug(text: str) -> str:
+    """Letters, digits and dashes of ``text``: a name that is safe on every disk."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST_NAME].strip("-")

@@ -1,0 +1,135 @@
+"""What can be steered: control spaces, as data.
+
+A control space is an ordered list of named quantities. Its order is the order of the first entries of a latent
+vector, its range maps to the network's [0, 1] (thesis 3.1.2: "all pixel values and positional coordinates are
+normalized to values between 0 and 1").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dmsynth.support.errors import DmsynthError
+
+
+@dataclass(frozen=True)
+class Control:
+    """One steered quantity. ``low`` maps to 0 and ``high`` to 1 in the network's code.
+
+    ``rest`` is its value where nobody says otherwise; None is the middle of its range.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    rest: float | None = 0.0
+
+    @property
+    def at_rest(self) -> float:
+        return (self.low + self.high) / 2 if self.rest is None else self.rest
+
+
+@dataclass(frozen=True)
+class ControlSpace:
+    """An ordered list of controls."""
+
+    name: str
+    controls: tuple[Control, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(control.name for control in self.controls)
+
+    @property
+    def size(self) -> int:
+        return len(self.controls)
+
+    @property
+    def low(self) -> NDArray[np.float64]:
+        return np.array([control.low for control in self.controls])
+
+    @property
+    def high(self) -> NDArray[np.float64]:
+        return np.array([control.high for control in self.controls])
+
+    def encode(self, values: ArrayLike) -> NDArray[np.float32]:
+        """Values (..., size) in each control's unit → code (..., size); the range maps to [0, 1], linearly."""
+        return ((np.asarray(values, dtype=float) - self.low) / (self.high - self.low)).astype(np.float32)
+
+    def decode(self, code: ArrayLike) -> NDArray[np.float64]:
+        """Code (..., size) → values (..., size) in each control's unit. The inverse of ``encode``."""
+        return np.asarray(np.asarray(code, dtype=float) * (self.high - self.low) + self.low)
+
+    def comparable(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Codes (n, size or more) whose distances count a unit of every control alike, whatever its range; what stands
+        behind the controls stays as it is."""
+        ranges = (self.high - self.low) / (self.high - self.low).max()
+        scale = np.concatenate([ranges, np.ones(codes.shape[1] - self.size)])
+        return (codes * scale).astype(np.float32)
+
+    def fitted(self, values: NDArray[np.float64]) -> ControlSpace:
+        """The same space with its range fitted to ``values`` (n, size), so that the code fills [0, 1].
+
+        A control that does not move gets a range of 1 unit around its value, never a division by zero.
+        """
+        low, high = values.min(axis=0), values.max(axis=0)
+        still = high - low < 1e-2  # less than the rounding below leaves room for
+        low, high = np.where(still, low - 0.5, low), np.where(still, high + 0.5, high)
+        return replace(
+            self,
+            controls=tuple(
+                replace(control, low=round(float(a), 4), high=round(float(b), 4))
+                for control, a, b in zip(self.controls, low, high, strict=True)
+            ),
+        )
+
+    def row(self, pose: Mapping[str, float]) -> list[float]:
+        """``pose`` as a list in this space's order; a control that is not named is at rest (a rotation at 0).
+
+        Raises ``DmsynthError`` for a name that is not a control of this space.
+        """
+        unknown = set(pose) - set(self.names)
+        if unknown:
+            raise DmsynthError(f"no control named {', '.join(sorted(unknown))}; this face has {', '.join(self.names)}")
+        return [float(pose.get(control.name, control.at_rest)) for control in self.controls]
+
+    def check(self, values: NDArray[np.float64]) -> None:
+        """Raise ``DmsynthError`` naming the first row of ``values`` (n, size) that is not a number or out of range."""
+        bad = ~(np.isfinite(values) & (values >= self.low) & (values <= self.high))
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            control = self.controls[column]
+            raise DmsynthError(
+                f"{control.name} is {values[row, column]:g} {control.unit} at frame {row}; "
+                f"it must lie between {control.low:g} and {control.high:g} {control.unit}"
+            )
+
+    def to_dict(self) -> dict[str, object]:
+        return {"name": self.name, "controls": [vars(control) for control in self.controls]}
+
+    @staticmethod
+    def from_dict(content: Mapping[str, object]) -> ControlSpace:
+        controls = content["controls"]
+        assert isinstance(controls, list)
+        return ControlSpace(str(content["name"]), tuple(Control(**control) for control in controls))
+
+
+CONTROL_SPACES: dict[str, ControlSpace] = {
+    space.name: space
+    for space in (
+        ControlSpace("position", (Control("x", "px", 0, 640, rest=None), Control("y", "px", 0, 480, rest=None))),
+        ControlSpace(
+            "rotation",
+            (
+                Control("pitch", "°", -90, 90),
+                Control("yaw", "°", -90, 90),
+                Control("roll", "°", -90, 90),
+            ),
+        ),
+    )
+}

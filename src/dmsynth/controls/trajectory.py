@@ -1,0 +1,324 @@
+"""Controls over time: sweeps, holds, minimum-jerk moves, tables, and the tracked poses of a driving video.
+
+On the command line a trajectory is a file (``.csv``, ``.parquet``, or a video of anybody) or a line of motions:
+
+    hold 0.5; move yaw=-30 1; sweep yaw=-30:30 4; move yaw=0 pitch=10 1.5
+
+``move`` goes to a pose as a head does (minimum jerk), ``sweep`` runs at constant speed, ``hold`` stays. The last
+number is the duration in seconds; a control that is not named keeps its value; rotations start at 0, positions in
+the middle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.controls import ControlSpace
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import replacing
+
+_MOST_FRAMES = 1_000_000
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Controls over time.
+
+    Attributes:
+        names: the controls, in the order of the columns of ``values``.
+        times: (n,) seconds, increasing, starting anywhere.
+        values: (n, len(names)) in each control's unit.
+    """
+
+    names: tuple[str, ...]
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def seconds(self) -> float:
+        return float(self.times[-1] - self.times[0]) if len(self) else 0.0
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        return self.values[:, self.names.index(name)]
+
+    def resampled(self, frame_rate: float) -> Trajectory:
+        """The same motion at ``frame_rate`` frames a second, from its first to its last time (linear between)."""
+        count = _frames(self.seconds, frame_rate, "check that times are in seconds")
+        times = self.times[0] + np.arange(count) / frame_rate
+        columns = [np.interp(times, self.times, column) for column in self.values.T]
+        return Trajectory(self.names, times - times[0], np.stack(columns, axis=1))
+
+    def first(self, seconds: float, where: str) -> Trajectory:
+        """Its first ``seconds``. ``DmsynthError`` naming ``where`` it comes from if it is shorter."""
+        if self.seconds < seconds - 1e-6:
+            raise DmsynthError(
+                f"{where}: lasts {self.seconds:.2f} s, but {seconds:g} s were asked for; "
+                "give a longer one or ask for less"
+            )
+        inside = self.times <= self.times[0] + seconds + 1e-6
+        return Trajectory(self.names, self.times[inside], self.values[inside])
+
+    def in_space(self, space: ControlSpace) -> Trajectory:
+        """The columns of ``space`` in its order; a control the trajectory does not have is held at rest."""
+        columns = [self[c.name] if c.name in self.names else np.full(len(self), c.at_rest) for c in space.controls]
+        if not set(self.names) & set(space.names):
+            raise DmsynthError(
+                f"the trajectory steers {', '.join(self.names)}, but this face has {', '.join(space.names)}"
+            )
+        return Trajectory(space.names, self.times, np.stack(columns, axis=1))
+
+    def table(self) -> pd.DataFrame:
+        """Columns ``frame``, ``time`` and one a control."""
+        frame = pd.DataFrame({"frame": np.arange(len(self)), "time": self.times})
+        for name in self.names:
+            frame[name] = self[name]
+        return frame
+
+    def save(self, path: Path) -> None:
+        """Write the table as .csv or .parquet."""
+        write_table(path, self.table())
+
+
+def _frames(seconds: float, frame_rate: float, mend: str) -> int:
+    """How many frames that is. ``DmsynthError``, before any is made, for more than are steered at once."""
+    if not seconds * frame_rate < _MOST_FRAMES:
+        raise DmsynthError(
+            f"trajectory: {seconds:g} s at {frame_rate:g} frames a second are more frames than are steered at once "
+            f"({_MOST_FRAMES}): {mend}"
+        )
+    return int(np.floor(seconds * frame_rate + 1e-6)) + 1
+
+
+def minimum_jerk(
+    start: NDArray[np.float64], end: NDArray[np.float64], phase: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Positions (n, k) on the minimum-jerk path from ``start`` (k,) to ``end`` (k,) at ``phase`` (n,) in [0, 1].
+
+    10 p³ − 15 p⁴ + 6 p⁵ (Flash and Hogan 1985): rest to rest, the smoothest way between two poses.
+    """
+    share = phase**3 * (10 - 15 * phase + 6 * phase**2)
+    return start + share[:, None] * (end - start)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One part of a trajectory in words: ``kind`` is hold, move or sweep, ``pose`` where it leads, in each control's
+    unit; a control that is not named keeps its value."""
+
+    kind: str
+    seconds: float
+    pose: dict[str, float]
+
+    def __str__(self) -> str:
+        return " ".join([self.kind, *(f"{name}={value:g}" for name, value in self.pose.items()), f"{self.seconds:g}"])
+
+
+def in_words(motions: Sequence[Motion]) -> str:
+    """Motions as ``parse_motions`` reads them."""
+    return "; ".join(map(str, motions))
+
+
+def as_sweeps(motion: Trajectory, tolerance: float = 0.5) -> list[Motion]:
+    """A recorded motion as few sweeps from one pose to the next, none of whose controls leaves what was recorded by
+    more than ``tolerance`` (in its unit; Ramer 1972, Douglas and Peucker 1973). Its first pose becomes a sweep of
+    a fifth of a second from wherever the trajectory begins."""
+    kept = {0, len(motion) - 1}
+    stretches = [(0, len(motion) - 1)]
+    while stretches:
+        first, last = stretches.pop()
+        if last - first < 2:
+            continue
+        share = (motion.times[first : last + 1] - motion.times[first]) / (motion.times[last] - motion.times[first])
+        straight = motion.values[first] + share[:, None] * (motion.values[last] - motion.values[first])
+        off = np.abs(motion.values[first : last + 1] - straight).max(axis=1)
+        if off.max() > tolerance:
+            middle = first + int(off.argmax())
+            kept.add(middle)
+            stretches += [(first, middle), (middle, last)]
+    corners = sorted(kept)
+    lengths = [0.2, *np.diff(motion.times[corners])]
+    return [
+        Motion("sweep", round(float(s), 3), {n: round(float(motion[n][corner]), 1) for n in motion.names})
+        for corner, s in zip(corners, lengths, strict=True)
+        if s > 0
+    ]
+
+
+class MotionPath:
+    """Builds a trajectory from motions, one after the other, at a frame rate."""
+
+    def __init__(self, names: Sequence[str], frame_rate: float, rest: Mapping[str, float]) -> None:
+        self.names = tuple(names)
+        self.frame_rate = frame_rate
+        self.end = np.array([rest.get(name, 0.0) for name in self.names])
+        self.seconds = 0.0
+        self.parts: list[tuple[float, float, str, NDArray[np.float64], NDArray[np.float64]]] = []
+
+    def add(self, kind: str, seconds: float, start: Mapping[str, float], end: Mapping[str, float]) -> None:
+        begin = np.array([start.get(name, value) for name, value in zip(self.names, self.end, strict=True)])
+        finish = np.array([end.get(name, value) for name, value in zip(self.names, begin, strict=True)])
+        self.parts.append((self.seconds, seconds, kind, begin, finish))
+        self.seconds += seconds
+        self.end = finish
+
+    @property
+    def motions(self) -> list[Motion]:
+        """What was added, in words: the controls that change."""
+        return [
+            Motion(
+                kind,
+                seconds,
+                {n: float(b) for n, a, b in zip(self.names, start, end, strict=True) if kind != "hold" and a != b}
+                or ({} if kind == "hold" else {self.names[0]: float(end[0])}),
+            )
+            for _, seconds, kind, start, end in self.parts
+        ]
+
+    def trajectory(self) -> Trajectory:
+        count = _frames(self.seconds, self.frame_rate, "make it shorter")
+        times = np.arange(count) / self.frame_rate
+        values = np.empty((count, len(self.names)))
+        begins = [part[0] - 1e-9 for part in self.parts]  # each part owns what lies before the next
+        owns = [*np.searchsorted(times, begins), count]
+        for number, (begin, seconds, kind, start, end) in enumerate(self.parts):
+            within = slice(owns[number], owns[number + 1])
+            phase = np.clip((times[within] - begin) / seconds, 0, 1)
+            straight = start + phase[:, None] * (end - start)
+            values[within] = minimum_jerk(start, end, phase) if kind == "move" else straight
+        return Trajectory(self.names, times, values)
+
+
+_MOTION = re.compile(r"^(?P<kind>hold|move|sweep)\b(?P<middle>.*?)\s(?P<seconds>[-+.\deE]+)\s*s?$")
+_SHOWN = 60  # characters of a wrong motion
+_LARGEST = 1e6  # of a value, in any control's unit
+_WORDS = re.compile(r"^\s*(hold|move|sweep)\b")
+_HOW = "write motions such as 'hold 0.5; move yaw=-30 1; sweep yaw=-30:30 4' (the last number is seconds)"
+
+
+def is_motions(text: str) -> bool:
+    """Whether a text begins as motions do."""
+    return _WORDS.match(text) is not None
+
+
+def parse_motions(
+    text: str, names: Sequence[str], frame_rate: float, rest: Mapping[str, float] | None = None
+) -> Trajectory:
+    """A trajectory from a line of motions (see the module's first lines), for controls ``names``.
+
+    Motions start at ``rest``, by default 0.
+    Raises ``DmsynthError`` naming the motion that cannot be read.
+    """
+    path = MotionPath(names, frame_rate, rest or {})
+    for whole in (part.strip() for part in re.split(r"[;\n]", text)):
+        if not whole:
+            continue
+        match, motion = _MOTION.match(whole), whole if len(whole) <= _SHOWN else f"{whole[:_SHOWN]}…"
+        if match is None:
+            raise DmsynthError(f"trajectory: cannot read {motion!r}; {_HOW}")
+        kind, seconds = match["kind"], _number(match["seconds"], motion)
+        if not 0 < seconds <= 3600:
+            raise DmsynthError(f"trajectory: {motion!r} lasts {seconds:g} s; a motion lasts up to 3600 s; {_HOW}")
+        start: dict[str, float] = {}
+        end: dict[str, float] = {}
+        for setting in match["middle"].split():
+            name, _, value = setting.partition("=")
+            if name not in names:
+                raise DmsynthError(
+                    f"trajectory: no control {name[:_SHOWN]!r} in {motion!r}; there is {', '.join(names)}"
+                )
+            first, colon, last = value.partition(":")
+            if kind == "sweep" and colon:
+                start[name], end[name] = _number(first, motion), _number(last, motion)
+            else:
+                end[name] = _number(value, motion)
+        if (kind == "hold") == bool(end):
+            raise DmsynthError(f"trajectory: cannot read {motion!r}; {_HOW}")
+        path.add(kind, seconds, start, end)
+    if not path.parts:
+        raise DmsynthError(f"trajectory: no motion given; {_HOW}")
+    return path.trajectory()
+
+
+def _number(text: str, motion: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not abs(value) <= 1e12:
+        raise DmsynthError(f"trajectory: {text[:_SHOWN]!r} is no number, or too large, in {motion!r}; {_HOW}")
+    return value
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A .csv or .parquet table. ``DmsynthError`` if it is missing or unreadable."""
+    if not path.is_file():
+        raise DmsynthError(f"{path}: no such table; check the path")
+    try:
+        return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+    except (ValueError, OSError, TypeError, KeyError, NotImplementedError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DmsynthError(f"{path}: not a readable table ({reason}); give a .csv or .parquet file") from None
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a .csv or .parquet table (by the suffix), whole or not at all."""
+    check_table_name(path)
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".csv":
+            table.to_csv(temporary, index=False, float_format="%.6g")
+        else:
+            table.to_parquet(temporary, index=False)
+
+
+def check_table_name(path: Path) -> None:
+    """Raise ``DmsynthError`` if ``path`` cannot become a table: better before long work than after it."""
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        raise DmsynthError(f"{path}: a table is written as .csv or .parquet; change the name's ending")
+
+
+def from_table(table: pd.DataFrame, names: Sequence[str], where: str) -> Trajectory:
+    """A trajectory from a table with a ``time`` column (seconds, increasing) and one column a control.
+
+    Columns that are no controls are ignored, so the table written beside a steered video, or one written by
+    ``dmsynth track``, can be read back. In a tracked table (with a ``found`` column) frames without a face are
+    bridged. Raises ``DmsynthError`` naming the table (``where``), row and column otherwise.
+    """
+    present = [name for name in names if name in table.columns]
+    for column in ("time", *(present or names)):
+        if column not in table.columns:
+            raise DmsynthError(
+                f"{where}: has no column {column!r}; a trajectory needs 'time' (seconds) and at least one of "
+                f"{', '.join(names)}"
+            )
+    if "found" in table.columns:
+        table = table[table["found"].astype(bool)]
+    if table.empty:
+        raise DmsynthError(f"{where}: holds no usable row; a trajectory needs at least one")
+    columns = {}
+    for column in ("time", *present):
+        numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
+        most = 1e12 if column == "time" else _LARGEST  # seconds since 1970, too
+        bad = np.flatnonzero(~(np.abs(numbers) <= most))
+        if bad.size:
+            held = table[column].tolist()[bad[0]]
+            raise DmsynthError(
+                f"{where}: row {bad[0]}, column {column!r} holds {held!r}; "
+                "every value must be a number: fill or remove that row"
+            )
+        columns[column] = numbers
+    times = columns.pop("time")
+    late = np.flatnonzero(np.diff(times) <= 0)
+    if late.size:
+        raise DmsynthError(f"{where}: time does not increase at row {late[0] + 1}; sort the rows by time")
+    return Trajectory(tuple(present), times, np.stack(list(columns.values()), axis=1))

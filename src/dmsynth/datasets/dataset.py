@@ -1,0 +1,471 @@
+"""The face dataset on disk: frames, labels, splits, coverage.
+
+    DIR/frames.npy      (n, height, width) or (n, height, width, 3) uint8, memory-mapped when read
+    DIR/labels.parquet  one row a frame: where it comes from, its controls, its split
+    DIR/manifest.json   sizes, hashes, what was left out and why, and how to make it again
+
+A dataset is built in ``DIR.partial`` beside it, journalled frame by frame, and renamed when it is whole: killed at
+any moment, the same command goes on where it was, and the result is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.controls import CONTROL_SPACES, ControlSpace
+from dmsynth.datasets.dataset_files import (
+    FORMAT,
+    NPY_HEADER,
+    SPLITS,
+    check_frames,
+    npy_header,
+    open_frames,
+    read_labels,
+    read_manifest,
+)
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import lock, put_in_place, read_json, remove_leftovers, sha256_of, sync, write_json
+from dmsynth.support.progress import console
+from dmsynth.support.records import all_printable
+from dmsynth.video import Image
+
+_LONGEST_LINE = 2**20  # bytes of the journal
+_SYNC_EVERY = 3.0  # seconds of work that a loss of power may cost
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A face dataset opened for reading. ``frames`` is a memory map: reading one frame reads one frame."""
+
+    path: Path
+    manifest: dict[str, Any]
+    labels: pd.DataFrame
+    frames: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def check_frames(self) -> Dataset:
+        """The same, once every byte of the frames is what was written; else ``DmsynthError``.
+
+        Reads all of them (a second for 1.4 GB): before work that rests on them, not on opening.
+        """
+        check_frames(self.path, self.manifest)
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int(self.frames.shape[2]), int(self.frames.shape[1])
+
+    @property
+    def sha256(self) -> str:
+        """One hash for the content: of the frames' and the labels' hashes."""
+        both = self.manifest["frames_sha256"] + self.manifest["labels_sha256"]
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    @property
+    def about(self) -> tuple[ControlSpace, str]:
+        """What the frames show in many states, and which labels say so: tracked rotations, or commanded positions."""
+        if "tracked_yaw" in self.labels.columns:
+            return CONTROL_SPACES["rotation"], "tracked"
+        return CONTROL_SPACES["position"], "commanded"
+
+    @property
+    def most_exact_labels(self) -> str:
+        """Which labels say best what the frames show: the tracker's, where it can be without the tracker's noise."""
+        shown_by = self.about[1]
+        return "calibrated" if shown_by == "tracked" else shown_by
+
+    @property
+    def frames_are(self) -> str:
+        """What its frames are, for captions: ``real``, that is filmed, or ``posed``: made from a photo."""
+        return "real" if self.manifest["recipe"]["kind"] == "recording" else "posed"
+
+    def split(self, name: str) -> NDArray[np.int64]:
+        """Indices of the frames in split ``name``: train, validation or test."""
+        return np.flatnonzero(self.labels["split"].to_numpy() == name)
+
+    def controls(self, space: ControlSpace, labels: str = "tracked") -> NDArray[np.float64]:
+        """(n, space.size): the ``labels`` of every frame, in the space's order and units.
+
+        ``tracked`` is the tracker's answer and ``commanded`` the pose that a frame was made with. ``calibrated`` is the
+        commanded pose on the tracker's scale, free of its noise; for frames that nobody commanded the same as tracked.
+        Raises ``DmsynthError`` if this dataset has no such labels.
+        """
+        if labels == "calibrated":
+            tracked = np.array(self.controls(space, "tracked"))
+            commanded = self.labels.reindex(columns=[f"commanded_{name}" for name in space.names]).to_numpy(dtype=float)
+            posed = np.isfinite(commanded).all(axis=1)
+            if posed.any():
+                training = posed & (self.labels["split"] == "train").to_numpy()
+                fitted = training if training.any() else posed
+                tracked[posed] = on_scale(commanded, tracked, fitted)[posed]
+            return tracked
+        columns = [f"{labels}_{name}" for name in space.names]
+        missing = [column for column in columns if column not in self.labels.columns]
+        if missing:
+            raise DmsynthError(
+                f"{self.path}: has no {labels} labels for {space.name} (no column {missing[0]!r}); "
+                "use another kind of label or another dataset"
+            )
+        return self.labels[columns].to_numpy(dtype=float)
+
+    @property
+    def posed(self) -> NDArray[np.bool_]:
+        """(n,): which frames of a recording were posed, not filmed (``sources.widening``)."""
+        if "posed" not in self.labels.columns:
+            return np.zeros(len(self), dtype=bool)
+        return self.labels["posed"].to_numpy(dtype=bool)
+
+    def carried(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Names (c) and values (n, c) of what the tracker measured besides the controls: where the head is, what the
+        face does. Nothing for posed photos, which only turn."""
+        names = tuple(name.removeprefix("carried_") for name in self.labels.columns if name.startswith("carried_"))
+        return names, self.labels[[f"carried_{name}" for name in names]].to_numpy(dtype=float)
+
+    def landmarks(self) -> NDArray[np.float32] | None:
+        """(n, points, 2): x and y of the same points of the face in every frame, in shares of the frame's width and
+        height; None if the dataset's tracker has none."""
+        if "landmarks" not in self.labels.columns:
+            return None
+        points = np.stack(self.labels["landmarks"].to_list()).reshape(len(self), -1, 2)
+        return np.asarray(points / self.size, dtype=np.float32)
+
+
+def open_dataset(path: Path) -> Dataset:
+    """Open a dataset folder. ``DmsynthError`` if it is missing, unfinished, damaged or of another format.
+
+    Labels are checked whole, of the frames only how many there are: ``Dataset.check_frames`` reads them.
+    """
+    if not (path / "manifest.json").is_file():
+        if path.name and partial_path(path).is_dir():
+            raise DmsynthError(f"{path}: the dataset is unfinished; run the command that makes it again to go on")
+        raise DmsynthError(f"{path}: not a dataset (no manifest.json); make one with `dmsynth dataset`")
+    manifest = read_manifest(path)
+    return Dataset(path, manifest, read_labels(path, manifest), open_frames(path, manifest))
+
+
+def finished_dataset(path: Path, recipe: Mapping[str, Any], consent: str | None) -> Dataset | None:
+    """The dataset at ``path`` if it was made by this very recipe, all of it checked; None if nothing is there.
+
+    Raises:
+        DmsynthError: something else is there, or it is damaged; or ``path`` is no name that a folder can get.
+    """
+    if not path.name:
+        raise DmsynthError(f"{path}: has no name that a folder can get; give another, such as {path / 'dataset'}")
+    if not path.exists():
+        return None
+    if not path.is_dir():
+        raise DmsynthError(f"{path}: is a file; the first name is that of the dataset's folder, which is made")
+    wanted = {"recipe": _as_kept(recipe), "consent": _as_kept(consent)}
+    there = read_manifest(path) if (path / "manifest.json").is_file() else {}
+    if {name: there.get(name) for name in wanted} != wanted:
+        raise DmsynthError(f"{path}: exists already, and is not what was asked for; give another name")
+    for stray in ("job.json", "records.jsonl"):  # of a process that was killed at its very end
+        (path / stray).unlink(missing_ok=True)
+    console.print(f"{path}: is made already")
+    return open_dataset(path).check_frames()
+
+
+def _as_kept(content: Any) -> Any:
+    """As the manifest gives it back."""
+    return json.loads(json.dumps(all_printable(content)))
+
+
+def partial_path(path: Path) -> Path:
+    """Where a dataset stands while it is being built."""
+    return path.with_name(path.name + ".partial")
+
+
+class DatasetWriter:
+    """Builds a dataset record by record; made again with the same recipe it goes on where an earlier one stopped.
+
+    ``recipe`` says exactly how the dataset is made (inputs by hash, sizes, seeds); it decides whether a partial
+    dataset on disk is the same one. A record is a kept frame's labels, or the reason why a frame is left out.
+    ``done`` is how many records are there already: skip that many inputs. ``consent`` says who may be shown, and on
+    what consent.
+
+    The journal has a line a record, with a checksum over it and its frame: what a kill cut in two, or a disk damaged,
+    is made again, with all that comes after it.
+    """
+
+    def __init__(
+        self, path: Path, recipe: Mapping[str, Any], frame_shape: tuple[int, ...], consent: str | None = None
+    ) -> None:
+        self.path, self.frame_shape, self.consent = path, frame_shape, all_printable(consent)
+        self.recipe = _as_kept(recipe)
+        begun_as = {"format": FORMAT, **self.recipe}
+        if path.exists():
+            raise DmsynthError(f"{path}: exists already; give another name")
+        self._partial = partial_path(path)
+        self.records: list[dict[str, Any]] = []
+        job = self._partial / "job.json"
+        if not _is_ours(self._partial):
+            raise DmsynthError(f"{self._partial}: is in the way and no dataset of ours; rename or remove it")
+        self._partial.mkdir(parents=True, exist_ok=True)
+        self._journal = (self._partial / "records.jsonl").open("a+b")
+        lock(self._journal, self.path)  # before anything in the folder is touched
+        self._frames = (self._partial / "frames.npy").open("a+b")
+        self._synced = time.monotonic()
+        remove_leftovers(self._partial)
+        if job.is_file() and _begun_as(job) != begun_as:
+            console.print(f"{self._partial}: was begun from other input or settings and is begun anew", style="yellow")
+            self._begin_anew()
+        write_json(job, begun_as)
+        self._read_back()
+
+    def _begin_anew(self) -> None:
+        for name in ("labels.parquet", "manifest.json"):
+            (self._partial / name).unlink(missing_ok=True)
+        self._journal.truncate(0)
+        self._frames.truncate(0)
+
+    def _read_back(self) -> None:
+        """Keep the journal's whole lines whose frames are there."""
+        self._journal.seek(0)
+        lines, whole, kept, frame_bytes = 0, 0, 0, int(np.prod(self.frame_shape))
+        self._frames.seek(NPY_HEADER)
+        for line in iter(lambda: self._journal.readline(_LONGEST_LINE), b""):
+            lines += 1
+            record = _record_of(line)
+            if record is None:
+                break
+            frame = b"" if "left_out" in record else self._frames.read(frame_bytes)
+            if (not frame and "left_out" not in record) or _line_of(record, frame) != line:
+                break
+            self.records.append(record)
+            whole, kept = whole + len(line), kept + bool(frame)
+        lost = lines - len(self.records) + sum(1 for _ in iter(lambda: self._journal.readline(_LONGEST_LINE), b""))
+        if lost > 1:  # one line that is not whole is what a kill leaves
+            console.print(f"{self._partial}: {lost} records are damaged and made again", style="yellow")
+        self._journal.truncate(whole)
+        self._frames.truncate(NPY_HEADER + kept * frame_bytes)
+
+    @property
+    def done(self) -> int:
+        return len(self.records)
+
+    @property
+    def kept(self) -> int:
+        return sum("left_out" not in record for record in self.records)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many frames were left out, by reason."""
+        return dict(Counter(r["left_out"] for r in self.records if "left_out" in r).most_common())
+
+    def keep(self, frame: Image, labels: Mapping[str, Any]) -> None:
+        """Append a frame, then its labels: a label in the journal always has its frame on disk."""
+        if frame.shape != self.frame_shape:
+            raise ValueError(f"frame {frame.shape}, expected {self.frame_shape}")
+        content = frame.tobytes()
+        self._append(self._frames, content)
+        self._note(all_printable(dict(labels)), content)
+
+    def leave_out(self, reason: str, posed: bool = False) -> None:
+        """Count a frame that is not used; ``posed`` if it was made from another one."""
+        self._note({"left_out": f"{reason}, posed" if posed else reason} | ({"posed": True} if posed else {}), b"")
+
+    def frame(self, number: int) -> Image:
+        """Kept frame ``number``, from disk."""
+        size = int(np.prod(self.frame_shape))
+        content = np.fromfile(self._partial / "frames.npy", np.uint8, size, offset=NPY_HEADER + number * size)
+        return content.reshape(self.frame_shape)
+
+    def _note(self, record: dict[str, Any], frame: bytes) -> None:
+        self._append(self._journal, _line_of(record, frame))
+        self.records.append(record)
+        if time.monotonic() - self._synced > _SYNC_EVERY:
+            for file in (self._frames, self._journal):
+                os.fsync(file.fileno())
+            self._synced = time.monotonic()
+
+    def _append(self, file: BinaryIO, content: bytes) -> None:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError as error:  # name the dataset: an error from an open file names nothing
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+
+    def abandon(self) -> None:
+        """Remove what was built: for input that can never become a dataset."""
+        self._begin_anew()  # killed from here on, it is known as ours
+        self._journal.close()
+        self._frames.close()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def finish(self, splits: NDArray[np.str_]) -> Dataset:
+        """Write labels and manifest, rename the folder to its name, and open it.
+
+        ``splits`` names the split of every kept frame: train, validation, test, or guard (unused).
+        """
+        from dmsynth.support.version import __version__
+
+        self._frames.close()
+        with (self._partial / "frames.npy").open("r+b") as frames:
+            frames.write(npy_header((self.kept, *self.frame_shape)))
+        labels = pd.DataFrame([record for record in self.records if "left_out" not in record])
+        labels["split"] = splits
+        labels.to_parquet(self._partial / "labels.parquet", index=False)
+        write_json(
+            self._partial / "manifest.json",
+            {
+                "format": FORMAT,
+                "made_by": f"dmsynth {__version__}",
+                "recipe": self.recipe,
+                "consent": self.consent,
+                "frames": self.kept,
+                "shape": list(self.frame_shape),
+                "splits": {name: int((splits == name).sum()) for name in (*SPLITS, "guard")},
+                "left_out": self.left_out,
+                "frames_sha256": sha256_of(self._partial / "frames.npy"),
+                "labels_sha256": sha256_of(self._partial / "labels.parquet"),
+            },
+        )
+        for file in self._partial.iterdir():
+            if file.name in _PARTS:
+                sync(file)
+            else:  # what a killed process left
+                file.unlink()
+        put_in_place(self._partial, self.path)
+        for leftover in ("job.json", "records.jsonl"):
+            (self.path / leftover).unlink()
+        self._journal.close()  # and with it the lock
+        return open_dataset(self.path)
+
+
+_PARTS = ("frames.npy", "labels.parquet", "manifest.json", "job.json", "records.jsonl")
+
+
+def _is_ours(partial: Path) -> bool:
+    """Whether a folder in which a dataset would be built is ours: absent, empty, begun, or just about to be."""
+    if not partial.exists():
+        return True
+    if not partial.is_dir():
+        return False
+    if (partial / "job.json").is_file():
+        return True
+    return all(
+        (name := file.name).startswith(".job.") or (name in ("records.jsonl", "frames.npy") and not file.stat().st_size)
+        for file in partial.iterdir()
+    )
+
+
+def _begun_as(job: Path) -> Any:
+    """What a partial dataset was begun as; None if nobody can tell."""
+    try:
+        return read_json(job)
+    except DmsynthError:
+        return None
+
+
+def _line_of(record: dict[str, Any], frame: bytes) -> bytes:
+    """A line of the journal: a checksum over the record and its frame, then the record."""
+    content = json.dumps(record).encode()
+    return f"{zlib.crc32(content, zlib.crc32(frame)):08x} ".encode() + content + b"\n"
+
+
+def _record_of(line: bytes) -> dict[str, Any] | None:
+    """What a line of the journal says; None if it is damaged."""
+    try:
+        record = json.loads(line[9:])
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def split_by_time(recordings: NDArray[np.str_], times: NDArray[np.float64], blocks: int = 18) -> NDArray[np.str_]:
+    """Split recordings by blocks of time, so that neighbouring frames never sit on both sides.
+
+    Each recording is cut into ``blocks`` equal stretches of time; every sixth is test, every ninth validation, the
+    rest training. At 30 frames a second the next frame shows nearly the same face, so frames close to another
+    split (a quarter of a block, at most 0.25 s) are set aside as "guard": training steps back from both, and
+    validation from test.
+
+    Args:
+        recordings: (n,) name of each frame's recording.
+        times: (n,) seconds within it, increasing.
+
+    Returns:
+        (n,) names of splits.
+    """
+    result = np.full(len(times), "train", dtype="<U10")
+    for recording in np.unique(recordings):
+        inside = np.flatnonzero(recordings == recording)
+        seconds = times[inside]
+        edges = np.linspace(seconds[0], seconds[-1] + 1e-6, blocks + 1)
+        block = np.searchsorted(edges, seconds, side="right") - 1
+        guard = min(0.25, (edges[1] - edges[0]) / 4)
+        names = np.full(len(seconds), "train", dtype="<U10")
+        names[block % 6 == 5] = "test"
+        names[block % 9 == 0] = "validation"
+        for name, others in (("validation", ["test"]), ("train", ["test", "validation"])):
+            distance = _distance_to_nearest(seconds, seconds[np.isin(names, others)])
+            names[(names == name) & (distance < guard)] = "guard"
+        result[inside] = names
+    return result
+
+
+def _distance_to_nearest(values: NDArray[np.float64], marks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each of ``values``, how far the nearest of the increasing ``marks`` is; infinite if there are none."""
+    padded = np.concatenate([[-np.inf], marks, [np.inf]])
+    after = np.searchsorted(padded, values)
+    return np.minimum(padded[after] - values, values - padded[after - 1])
+
+
+def split_at_random(count: int, seed: int) -> NDArray[np.str_]:
+    """Split independent frames: one in six test, one in eighteen validation, the rest training. (count,) names."""
+    order = np.random.default_rng(seed).permutation(count)
+    result = np.full(count, "train", dtype="<U10")
+    result[order[: round(count / 6)]] = "test"
+    result[order[round(count / 6) : round(count / 6) + max(1, round(count / 18))]] = "validation"
+    return result
+
+
+def on_scale(
+    commanded: NDArray[np.float64], measured: NDArray[np.float64], fitted: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """``commanded`` (n, k) as a tracker with the scale of ``measured`` (n, k), but without noise, would answer: (n, k).
+
+    A tracker's answer has gains, offsets and bends of its own, all smooth in the pose, and noise that is not. A
+    polynomial of all the controls, least squares over the rows ``fitted`` (n,), keeps the former and drops the latter.
+    It is of the highest degree up to four for which there are ten rows a coefficient.
+    """
+    middle, half = np.mean(commanded[fitted], axis=0), np.maximum(np.ptp(commanded[fitted], axis=0) / 2, 1e-9)
+    unit = (commanded - middle) / half
+    terms = [np.ones(len(unit))]
+    for degree in range(1, 5):
+        chosen = combinations_with_replacement(range(unit.shape[1]), degree)
+        more = [np.prod(unit[:, list(which)], axis=1) for which in chosen]
+        if degree > 1 and 10 * (len(terms) + len(more)) > fitted.sum():
+            break
+        terms += more
+    basis = np.stack(terms, axis=1)
+    weights = np.linalg.lstsq(basis[fitted], measured[fitted], rcond=None)[0]
+    return np.asarray(basis @ weights)
+
+
+def nearest_to_neutral(values: NDArray[np.float64], frames: NDArray[np.int64]) -> int:
+    """Which of ``frames`` (rows of the control ``values`` (n, k)) lies closest to their medians: the natural source.
+
+    Each control's distance counts in shares of its range.
+    """
+    inside = values[frames]
+    ranges = np.maximum(np.ptp(inside, axis=0), 1e-9)
+    return int(frames[np.argmin(np.abs((inside - np.median(inside, axis=0)) / ranges).sum(axis=1))])

@@ -1,0 +1,169 @@
+"""One portrait photo, posed: a dataset of a head in known rotations from a single picture."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmsynth.datasets.dataset import Dataset, DatasetWriter, finished_dataset, split_at_random
+from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.parallel import map_ordered
+from dmsynth.support.progress import progress
+from dmsynth.trackers import Face, Tracker, check_landmarks, face_labels, why_unusable
+from dmsynth.video import Image, fit
+from dmsynth.video.pictures import read_image
+from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
+
+_FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
+_POSED_WIDTH = 224  # pixels, at least
+_FACE_LEVEL = 0.52  # of the frame's height, from the top: where the face's centre lies
+
+
+@dataclass(frozen=True)
+class PoseRange:
+    """Poses are drawn uniformly from ± these angles in degrees."""
+
+    pitch: float = 20
+    yaw: float = 35
+    roll: float = 20
+
+    def __post_init__(self) -> None:
+        for name, most in (("pitch", 30), ("yaw", 45), ("roll", 45)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise DmsynthError(f"--{name} {value:g}: a photo can be posed from 0 up to ±{most}°")
+
+    def draw(self, seed: int, number: int) -> dict[str, float]:
+        """Pose ``number`` of a seed, whatever other poses are drawn."""
+        turns = np.random.default_rng((seed, number)).uniform(-1, 1, size=3)
+        limits = {"pitch": self.pitch, "yaw": self.yaw, "roll": self.roll}
+        return {name: round(float(t) * limit, 4) for (name, limit), t in zip(limits.items(), turns, strict=True)}
+
+
+def identity(photo: Path | None) -> dict[str, str]:
+    """Which portrait it is, whatever its path: name and hash of its pixels."""
+    picture = read_image(photo) if photo else default_portrait()
+    return {"name": photo.name if photo else "astronaut", "sha256": hashlib.sha256(picture.tobytes()).hexdigest()}
+
+
+def pose_photo(
+    out: Path,
+    photo: Path | None,
+    tracker: Tracker,
+    frames: int = 1000,
+    size: tuple[int, int] = (320, 240),
+    poses: PoseRange | None = None,
+    seed: int = 0,
+    colour: bool = False,
+    consent: str | None = None,
+) -> Dataset:
+    """Make a dataset of one portrait in random poses.
+
+    Labels hold both the commanded pose (``commanded_pitch`` …, the geometry's truth) and what the tracker answers
+    (``tracked_pitch`` …); they differ, because no tracker is a protractor. Interrupted, the same call goes on.
+
+    Args:
+        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
+        photo: a portrait of one person; by default ``default_portrait``.
+        tracker: finds the face and measures the posed frames; thread-safe (``TrackerPool``).
+        frames: how many poses to draw.
+        size: width, height of the frames, each divisible by 16.
+        poses: the range they are drawn from; by default ``PoseRange()``.
+        colour: store RGB instead of grey.
+        consent: who may be shown, and on what consent; the default portrait is in the public domain.
+
+    Raises:
+        DmsynthError: a picture that cannot be read or does not show exactly one whole face.
+    """
+    poses = poses or PoseRange()
+    name = photo.name if photo else "astronaut"
+    recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
+    consent = consent or (None if photo else PORTRAIT_CONSENT)
+    made = finished_dataset(out, recipe, consent)
+    if made is not None:
+        return made
+    picture = read_image(photo) if photo else default_portrait()
+    # Posed and tracked large, stored small: a smaller frame would only make the tracker's labels noisier.
+    large = max(1, math.ceil(_POSED_WIDTH / size[0]))
+    posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
+    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
+
+    def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
+        pose = poses.draw(seed, number)
+        image = posed.pose(**pose)
+        faces = [face.scaled(1 / large) for face in tracker(image)]
+        return pose, fit(image, *size), faces
+
+    with progress(f"posing {name}", frames, writer.done) as advance:
+        for number, (pose, image, faces) in enumerate(map_ordered(draw, range(writer.done, frames)), writer.done):
+            reason = why_unusable(faces, image)
+            if reason:
+                writer.leave_out(reason)
+            else:
+                where: dict[str, Any] = {"recording": name, "recording_index": 0, "frame": number}
+                commanded = {f"commanded_{control}": value for control, value in pose.items()}
+                writer.keep(image, where | commanded | face_labels(faces[0]))
+            advance()
+    if writer.kept < frames / 2:
+        kept, why = writer.kept, writer.left_out
+        writer.abandon()
+        raise DmsynthError(
+            f"{name}: the face was found in only {kept} of {frames} posed frames ({why}); use another photo"
+        )
+    return writer.finish(split_at_random(writer.kept, seed))
+
+
+def photo_recipe(
+    photo: Path | None,
+    tracker: Tracker,
+    frames: int,
+    size: tuple[int, int],
+    poses: PoseRange,
+    seed: int,
+    colour: bool = False,
+) -> dict[str, Any]:
+    """What decides a posed dataset's content, as its manifest holds it. Arguments as for ``pose_photo``."""
+    return {
+        "kind": "photo",
+        "photo": identity(photo),
+        "frames": frames,
+        "size": list(size),
+        "poses": vars(poses),
+        "seed": seed,
+        "colour": colour,
+        "tracker": tracker.name,
+    }
+
+
+def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, colour: bool = True) -> PosedPhoto:
+    """Frame the one face of a picture and make it ready to be posed at ``size`` (width, height).
+
+    Raises ``DmsynthError`` naming the picture if it does not show exactly one whole face.
+    """
+    reason = why_unusable(tracker(picture), picture)
+    if reason is None:
+        framed = _frame(picture, tracker(picture)[0], size)
+        faces = tracker(framed)
+        reason = why_unusable(faces, framed)
+    if reason:
+        raise DmsynthError(f"{name}: {reason}; give a portrait of one person looking at the camera, the head in full")
+    check_landmarks(tracker, faces[0])
+    return PosedPhoto(framed, faces[0].landmarks, faces[0].rotation, grey=not colour)
+
+
+def _frame(picture: Image, face: Face, size: tuple[int, int]) -> Image:
+    """Cut head and shoulders out of the picture, in the shape of ``size``, and scale to it."""
+    height, width = picture.shape[:2]
+    aspect = size[0] / size[1]
+    cut_height = min((face.box[3] - face.box[1]) / _FACE_SHARE, height, width / aspect)
+    cut_width = cut_height * aspect
+    x, y = face.centre
+    left = round(float(np.clip(x - cut_width / 2, 0, width - cut_width)))
+    top = round(float(np.clip(y - cut_height * _FACE_LEVEL, 0, height - cut_height)))
+    return fit(picture[top : top + round(cut_height), left : left + round(cut_width)], *size)

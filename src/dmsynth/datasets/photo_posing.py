@@ -1,0 +1,462 @@
+"""Pose one portrait photo in 2.5-D: turn the head, keep background and shoulders where they are.
+
+Two layers: a plate, which is the photo with the head filled in by background and neck, and over it the head,
+a surface with hair and the top of the neck that is turned in space, seen in perspective and hidden by itself.
+
+Image pixels are x right, y down.  Geometry is in centimetres, x right, y up, z towards the camera, with its
+origin between the ears, so that anatomical lengths can be written down as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import RBFInterpolator
+from scipy.ndimage import distance_transform_edt
+from scipy.sparse import coo_matrix
+from scipy.sparse.linalg import spsolve
+
+from dmsynth.controls.pose import rotation_matrix
+from dmsynth.datasets.matting import guided_filter, person_mask
+
+Float = NDArray[np.float32]
+Double = NDArray[np.float64]
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+GEOMETRY_WIDTH = 320  # shape is smooth: it is worked out in an image of this width at any render size
+RIGHT_EAR, LEFT_EAR, CHIN, NOSE_TIP, EYE_CORNERS = 234, 454, 152, 1, [33, 263]  # indices into the face mesh
+FACE_POINTS = 468  # the remaining ten are irises, which do not lie on the skin
+
+# Lengths in centimetres, adult means.
+EAR_TO_EAR = 14.5
+EAR_TO_EYE = 7.0  # from tragus to outer eye corner, along the line of sight of a frontal face
+EYE_TO_NOSE_TIP = 4.2  # likewise
+CAMERA_DISTANCE = 40.0  # of a driver monitoring camera on the steering column
+PIVOT = np.array([0.0, -6.0, -2.0])  # about the middle of the neck's spine, below and behind the ears
+NECK_RADIUS, NECK_AXIS_DEPTH = 6.0, -5.0
+NECK_LENGTH = 7.0  # below the chin, at most; a collar hides the rest
+SKULL_CURVATURE = 4.0 / 9.0  # Laplacian of a sphere of 9 cm radius, half way from its front to its rim
+OVERSAMPLING = 1.5  # samples of the surface per geometry pixel and axis
+SOURCE_JUMP = 8.0  # geometry pixels between output neighbours that only an occluding edge can bring about
+HAIR_SLOPE = 1.5  # depth lost per width between face and hairline's end: more would smear hair and ears
+STEEPEST = 3.0  # the same limit for the whole surface; cheeks in front of the ears are about as steep
+
+
+class PosedPhoto:
+    """A portrait whose head can be turned.
+
+    image: (H, W, 3) or (H, W) uint8.
+    landmarks: (478, 3) float32 face mesh in pixels, x right, y down, z negative towards the camera.
+    rotation: (3, 3) the head's rotation in the photo, frame x right, y up, z towards the camera.
+    grey: give grey frames of a colour photo, whose colours still help to tell skin from clothes.
+    """
+
+    def __init__(self, image: Bytes, landmarks: Float, rotation: NDArray[np.floating[Any]], grey: bool = False) -> None:
+        """Cut the photo into layers and find the head's shape, which takes about a second."""
+        self._is_grey = grey or image.ndim == 2
+        colour = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+        height, width = colour.shape[:2]
+        # A moving head uncovers what lies just beyond the frame: hair above, neck and clothes below.
+        above, below = height // 8, height // 4
+        colour = cv2.copyMakeBorder(colour, above, below, 0, 0, cv2.BORDER_REPLICATE)
+        colour[above + height :] = cv2.blur(colour[above + height :], (width // 16, 1))  # no stripes
+        self._ratio = min(1.0, GEOMETRY_WIDTH / width)
+        size = (round(width * self._ratio), round(colour.shape[0] * self._ratio))
+        self._photo_rotation = np.asarray(rotation, np.float64)
+        shifted = (np.asarray(landmarks, np.float64) + np.array([0.0, above, 0.0])) * self._ratio
+        shape = _HeadShape(shifted, self._photo_rotation, size)
+
+        small = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
+        matte = _refine_matte(_head_mask(small, shape), colour)
+        small_matte = cv2.resize(matte, size, interpolation=cv2.INTER_AREA)
+        shape.fit_neck(small_matte > 0.5)
+        in_frame = np.zeros(matte.shape, np.bool_)
+        in_frame[above : above + height] = True
+        plate = _fill_behind(colour, matte, in_frame, shape)
+        self._plate = np.ascontiguousarray(plate[above : above + height])
+        self._layer = _layer_with_matte(colour, matte, plate)
+        self._above = above
+
+        depth = shape.depth(small_matte > 0.5)
+        weight = shape.head_weight()
+        left, top, wide, high = cv2.boundingRect((small_matte > 0.02).astype(np.uint8))
+        box = np.s_[top : top + high, left : left + wide]
+        self._corner = (left, top)
+        self._origin, self._cm, self._size = shape.origin, shape.cm, size
+        # What is nearer looks larger: undone for width and height, and alike for depth in their scale.
+        depth = CAMERA_DISTANCE * (1.0 - np.exp(-depth / CAMERA_DISTANCE))
+        shrink = 1.0 - depth / CAMERA_DISTANCE
+        self._points = np.dstack([shape.x * shrink, shape.y * shrink, depth])[box].astype(np.float32)
+        self._weight = weight[box][..., None].astype(np.float32)
+        self._dense = (round(OVERSAMPLING * wide), round(OVERSAMPLING * high))
+        self._inside = cv2.resize(small_matte[box], self._dense, interpolation=cv2.INTER_LINEAR) > 0.02
+        # Where each sample of the dense grid lies in the geometry image.
+        rows, columns = np.indices(self._inside.shape)
+        source_x = (columns + 0.5) * wide / self._dense[0] - 0.5 + left
+        source_y = (rows + 0.5) * high / self._dense[1] - 0.5 + top
+        self._sample_source = np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2)
+
+    def pose(self, pitch: float, yaw: float, roll: float) -> Bytes:
+        """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera).
+
+        Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25.  Returns (H, W, 3) uint8, or (H, W) if grey.
+        """
+        relative = rotation_matrix(pitch, yaw, roll) @ self._photo_rotation.T
+        posed = self._plate.copy()
+        forward = self._forward(relative.astype(np.float32))
+        guess = self._visible_sources(forward)
+        seen = (guess[..., 2] > 0.0).astype(np.float32)
+        left, top, wide, high = cv2.boundingRect(seen.astype(np.uint8))
+        # The same rectangle in output pixels, whose rows start below the border added above.
+        columns = np.arange(*_span(left, wide, self._ratio, 0, posed.shape[1]), dtype=np.float32)
+        rows = np.arange(*_span(top, high, self._ratio, self._above, posed.shape[0]), dtype=np.float32)
+        target_x, target_y = np.meshgrid(
+            (columns + 0.5) * self._ratio - 0.5, (rows + self._above + 0.5) * self._ratio - 0.5
+        )
+        source_x, source_y = self._refine(forward, guess, target_x, target_y)
+        region = posed[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+        cover = np.clip(2.0 * cv2.GaussianBlur(seen, (5, 5), 1.0) - 1.0, 0.0, 1.0)
+        cover = cv2.remap(cover, target_x, target_y, cv2.INTER_LINEAR)
+        region[:] = self._composite(source_x, source_y, cover, region)
+        _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio))
+        return cv2.cvtColor(posed, cv2.COLOR_RGB2GRAY) if self._is_grey else posed
+
+    def _forward(self, relative: Float) -> Float:
+        """Where each geometry pixel of the head's box goes: (h, w, 4) float32 of x, y, depth and facing."""
+        pivot = PIVOT.astype(np.float32)
+        points = self._points
+        change = relative - np.eye(3, dtype=np.float32)
+        moved = points + self._weight * cv2.transform(points, np.column_stack([change, -change @ pivot]))
+        magnify = self._cm / (1.0 - moved[..., 2] / CAMERA_DISTANCE)
+        x = self._origin[0] + moved[..., 0] * magnify
+        y = self._origin[1] - moved[..., 1] * magnify
+        facing = _slope(x, 1) * _slope(y, 0) - _slope(x, 0) * _slope(y, 1)
+        return np.dstack([x, y, moved[..., 2], facing]).astype(np.float32)
+
+    def _visible_sources(self, forward: Float) -> Float:
+        """What is seen at each geometry pixel, found by splatting samples back to front.
+
+        Returns (h, w, 3) float32: source x and y, to about a pixel, and how near it is in centimetres,
+        counted from 100 cm behind the ears; 0 where the head is not seen.
+        """
+        width, height = self._size
+        x, y, depth, facing = cv2.split(cv2.resize(forward, self._dense, interpolation=cv2.INTER_LINEAR))
+        keep = np.flatnonzero(
+            self._inside & (facing > 0.02) & (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        )
+        x, y, near = x.ravel()[keep], y.ravel()[keep], depth.ravel()[keep] + 100.0
+        pixel = (y + 0.5).astype(np.int32) * width + (x + 0.5).astype(np.int32)
+        order = np.argsort((near * 100.0).astype(np.uint16), kind="stable")  # 16 bits: a radix sort
+        first = np.full(height * width, -1, np.int32)
+        first[pixel[order]] = order  # the nearest is written last and stays
+        seen = np.flatnonzero(first >= 0)
+        guess = np.zeros((height * width, 3), np.float32)
+        guess[seen, :2] = self._sample_source[keep[first[seen]]]
+        guess[seen, 2] = near[first[seen]]
+        return _without_pinholes(guess.reshape(height, width, 3))
+
+    def _refine(self, forward: Float, guess: Float, target_x: Float, target_y: Float) -> tuple[Float, Float]:
+        """Newton's step to the exact source of each output pixel, so that texture does not wobble."""
+        start = cv2.remap(guess, target_x, target_y, cv2.INTER_NEAREST)
+        x, y = start[..., 0] - self._corner[0], start[..., 1] - self._corner[1]
+        position = np.ascontiguousarray(forward[..., :2])
+        across, down = _slope(position, 1), _slope(position, 0)
+        # No steps where the surface turns edge-on: there the guess is as good as it gets.
+        gain = (1.0 / np.where(forward[..., 3] > 0.25, forward[..., 3], np.inf))[..., None]
+        inverse = np.dstack([down[..., 1:], -down[..., :1], -across[..., 1:], across[..., :1]]) * gain
+        landed = cv2.remap(position, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        step = cv2.remap(inverse, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        off_x, off_y = target_x - landed[..., 0], target_y - landed[..., 1]
+        x = x + np.clip(step[..., 0] * off_x + step[..., 1] * off_y, -1.5, 1.5)
+        y = y + np.clip(step[..., 2] * off_x + step[..., 3] * off_y, -1.5, 1.5)
+        return x + self._corner[0], y + self._corner[1]
+
+    def _composite(self, x: Float, y: Float, cover: Float, plate: Bytes) -> Bytes:
+        """Head layer over plate, softened where the head ends at its own turning edge."""
+        offset = 0.5 / self._ratio - 0.5
+        x, y = x / self._ratio + offset, y / self._ratio + offset
+        layer = cv2.remap(self._layer, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        alpha = layer[..., 3] * (cover / 255.0)
+        return np.asarray(cv2.blendLinear(np.ascontiguousarray(layer[..., :3]), plate, alpha, 1.0 - alpha))
+
+
+def _without_pinholes(guess: Float) -> Float:
+    """Holes of a pixel or two, where the surface is stretched, filled with their nearest neighbour's source.
+
+    Through a hole one sees nothing or a farther part of the head.  One neighbour's source and not the mean of
+    several: between near and far surface a mean points at neither.
+    """
+    guess = cv2.copyMakeBorder(guess, 3, 3, 3, 3, cv2.BORDER_CONSTANT)
+    closed = cv2.morphologyEx(guess[..., 2], cv2.MORPH_CLOSE, np.ones((5, 5)))
+    for _ in range(2):
+        rows, columns = np.nonzero(closed[1:-1, 1:-1] > guess[1:-1, 1:-1, 2] + 1.0)
+        rows, columns = rows + 1, columns + 1
+        around = ((rows + 1, columns), (rows - 1, columns), (rows, columns + 1), (rows, columns - 1))
+        sides = np.stack([guess[place] for place in around])
+        guess[rows, columns] = sides[sides[..., 2].argmax(0), np.arange(len(rows))]
+    return guess[3:-3, 3:-3]
+
+
+def _soften_jumps(region: Bytes, x: Float, y: Float, radius: int) -> None:
+    """Blur, in place, the line where the source jumps: a near part hides a far one there."""
+    spread = [cv2.morphologyEx(part, cv2.MORPH_GRADIENT, np.ones((3, 3))) for part in (x, y)]
+    line = (np.maximum(*spread) > SOURCE_JUMP).astype(np.uint8)
+    size = 2 * radius + 1
+    rows, columns = np.nonzero(cv2.dilate(line, np.ones((size, size))))
+    region[rows, columns] = cv2.GaussianBlur(region, (size, size), 0)[rows, columns]
+
+
+class _HeadShape:
+    """The head's surface over the geometry image, from face mesh and anatomy."""
+
+    def __init__(self, landmarks: Double, rotation: Double, size: tuple[int, int]) -> None:
+        """From the mesh in pixels of a geometry image of that (width, height)."""
+        ears = landmarks[[RIGHT_EAR, LEFT_EAR]]
+        self.size = size
+        self.cm = float(np.linalg.norm(ears[1] - ears[0])) / EAR_TO_EAR
+        self.origin = ears.mean(0)
+        self.rotation = rotation
+        mesh = (landmarks[:FACE_POINTS] - self.origin) * [1.0, -1.0, -1.0] / self.cm
+        self.mesh = _with_adult_depth(mesh, rotation)
+        rows, columns = np.mgrid[0 : size[1], 0 : size[0]]
+        self.x = (columns - self.origin[0]) / self.cm
+        self.y = (self.origin[1] - rows) / self.cm
+        # Height along the head's own up direction, at the depth of the ears.
+        tilt = np.hypot(rotation[1, 1], rotation[0, 1])
+        self.up = (rotation[0, 1] * self.x + rotation[1, 1] * self.y) / tilt
+        self.side = (rotation[1, 1] * self.x - rotation[0, 1] * self.y) / tilt
+        self.chin_up = float(rotation[0, 1] * mesh[CHIN, 0] + rotation[1, 1] * mesh[CHIN, 1]) / tilt
+        hull = cv2.convexHull(landmarks[:FACE_POINTS, :2].astype(np.float32))
+        face = np.zeros((size[1], size[0]), np.uint8)
+        cv2.fillConvexPoly(face, np.rint(hull).astype(np.int32), 1)
+        self.face: Mask = face > 0
+
+    def fit_neck(self, head: Mask) -> None:
+        """Find how far below the chin the neck shows, so that collar and clothes stay where they are."""
+        column = head & (np.abs(self.side) < 3.0) & (self.up < self.chin_up)
+        lowest = float(np.quantile(self.chin_up - self.up[column], 0.95)) if column.any() else NECK_LENGTH
+        self.neck_length = min(max(lowest - 0.5, 1.5), NECK_LENGTH)
+
+    def head_weight(self) -> Float:
+        """How much of the head's motion each place shares: 1 on the head, fading to 0 down the neck."""
+        fade = np.clip(1.0 - (self.chin_up - 0.3 - self.up) / self.neck_length, 0.0, 1.0)
+        fade = fade * fade * (3.0 - 2.0 * fade)
+        return np.asarray(np.maximum(fade, self.face), np.float32)
+
+    def skin_colour(self, image: Bytes) -> Double:
+        """Median colour (3,) of the lower face in a geometry-size image."""
+        return np.asarray(np.median(image[self.face & (self.up < 0.0)], axis=0))
+
+    def neck_column(self) -> tuple[Float, Float]:
+        """Where the neck stands behind the head (soft edge), and its part below the chin, float32 0..1."""
+        off_axis = np.abs(self.side - self.rotation[0, 2] * NECK_AXIS_DEPTH)
+        half_width = 2.6 + 0.22 * np.clip(-2.0 - self.up, 0.0, 10.0)  # wider towards the shoulders
+        column = np.clip(0.5 + (half_width - off_axis) / 0.8, 0.0, 1.0)
+        below_chin = self.chin_up - self.up
+        shown = (off_axis < 0.6 * NECK_RADIUS) & (below_chin > 1.0) & (below_chin < 3.5) & ~self.face
+        column *= np.clip(1.0 - self.up, 0.0, 1.0)
+        return column.astype(np.float32), shown.astype(np.float32)
+
+    def neck_shade(self) -> Float:
+        """Brightness of the neck, falling off to its sides and upwards into the shadow of jaw and hair."""
+        shadow = np.clip((self.up - self.chin_up + 1.0) / 6.0, 0.0, 1.0)
+        across = np.clip(np.abs(self.side) / NECK_RADIUS, 0.0, 1.0)
+        return np.asarray((1.0 - 0.3 * shadow) * (1.0 - 0.3 * across**2), np.float32)
+
+    def _rim_depth(self) -> Double:
+        """Depth where hair ends: behind the ears at the sides, most so above them, nearer at the crown."""
+        crown = np.clip((self.up - 4.0) / 8.0, 0.0, 1.0)
+        high = np.clip((self.up - 2.0) / 4.0, 0.0, 1.0)
+        own = -1.5 - 1.0 * high + 3.0 * crown
+        tilted = (own - self.rotation[0, 2] * self.x - self.rotation[1, 2] * self.y) / self.rotation[2, 2]
+        return np.asarray(tilted)
+
+    def depth(self, head: Mask) -> Double:
+        """Depth in centimetres over the geometry image for a head mask of that size."""
+        face = self.face
+        known = np.zeros(face.shape)
+        # Smoothing, because where the cheek bends out of sight the mesh folds over itself.
+        surface = RBFInterpolator(self.mesh[:, :2], self.mesh[:, 2], smoothing=0.3)
+        known[face] = surface(np.column_stack([self.x[face], self.y[face]]))
+        gap, nearest = distance_transform_edt(~face, return_indices=True)
+        edge = np.where(face, known, 0.0)[tuple(nearest)]
+        rim = np.maximum(self._rim_depth(), edge - HAIR_SLOPE * gap / self.cm)
+        neck = NECK_AXIS_DEPTH + np.sqrt(np.maximum(NECK_RADIUS**2 - self.side**2, 4.0))
+        below = np.clip((self.chin_up - self.up) / 1.5, 0.0, 1.0)
+        outside = np.minimum(rim + below * (neck - rim), edge)
+        free = head & ~face & (self.up > self.chin_up - 1.5)
+        outside[face] = known[face]
+        solved = self._gentle(_solve_poisson(outside, free, -SKULL_CURVATURE / self.cm**2))
+        soft = cv2.GaussianBlur(solved, (0, 0), 0.35 * self.cm)
+        core = cv2.GaussianBlur(cv2.erode(face.astype(np.float64), np.ones((3, 3))), (0, 0), 0.25 * self.cm)
+        return np.asarray(soft + core * (solved - soft))
+
+    def _gentle(self, depth: Double) -> Double:
+        """Depth raised where it falls off more steeply than STEEPEST."""
+        drop = STEEPEST / self.cm
+        cross, corner = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), np.ones((3, 3), np.uint8)
+        for step in range(round(3.0 * self.cm)):  # cross and square in turn make the cone an octagon
+            near = cv2.dilate(depth, cross if step % 2 else corner)
+            depth = np.maximum(depth, near - drop * (1.0 if step % 2 else 1.4))
+        return depth
+
+
+def _with_adult_depth(mesh: Double, rotation: Double) -> Double:
+    """Mesh (n, 3) with an adult's depth along the head's own axis.
+
+    The tracker's mesh is too shallow between ears and eyes, and an open smile makes its nose too long.
+    """
+    own = mesh @ rotation
+    eyes, nose = own[EYE_CORNERS, 2].mean(), own[NOSE_TIP, 2]
+    own[:, 2] = np.where(
+        own[:, 2] < eyes,
+        own[:, 2] * EAR_TO_EYE / eyes,
+        EAR_TO_EYE + (own[:, 2] - eyes) * EYE_TO_NOSE_TIP / (nose - eyes),
+    )
+    return np.column_stack([mesh[:, :2], (own @ rotation.T)[:, 2]])
+
+
+def _span(start: int, length: int, ratio: float, offset: int, limit: int) -> tuple[int, int]:
+    """First and past-last output pixel of a stretch of geometry pixels, inside 0..limit, never empty."""
+    first = min(max(int(start / ratio) - offset, 0), limit - 1)
+    return first, min(max(int((start + length) / ratio) + 1 - offset, first + 1), limit)
+
+
+def _solve_poisson(values: Double, free: Mask, source: float) -> Double:
+    """Values with the free pixels replaced by the solution of Laplacian = source, the others held."""
+    free = free.copy()
+    free[[0, -1]] = False
+    free[:, [0, -1]] = False
+    number = np.full(free.shape, -1)
+    number[free] = np.arange(free.sum())
+    rows, columns = np.nonzero(free)
+    unknown = number[free]
+    right = np.full(len(unknown), -source)
+    entries = [(unknown, unknown, np.full(len(unknown), 4.0))]
+    for row, column in ((rows - 1, columns), (rows + 1, columns), (rows, columns - 1), (rows, columns + 1)):
+        other, inner = number[row, column], free[row, column]
+        entries.append((unknown[inner], other[inner], np.full(int(inner.sum()), -1.0)))
+        right[~inner] += values[row, column][~inner]
+    i, j, v = (np.concatenate(part) for part in zip(*entries, strict=True))
+    result = values.copy()
+    if len(unknown):
+        result[free] = spsolve(coo_matrix((v, (i, j))).tocsc(), right)
+    return result
+
+
+def _head_mask(image: Bytes, shape: _HeadShape) -> Float:
+    """Face, hair, ears and neck of a geometry-size image as (h, w) float32 0 or 1."""
+    gap = distance_transform_edt(~shape.face) / shape.cm
+    labels = np.full(shape.face.shape, cv2.GC_PR_BGD, np.uint8)
+    skull = (shape.side / 9.5) ** 2 + ((shape.up - 2.5) / 12.0) ** 2 < 1.0
+    labels[skull] = cv2.GC_PR_FGD
+    neck = (np.abs(shape.side) < 4.5) & (shape.up < shape.chin_up) & (shape.up > shape.chin_up - 3.0)
+    labels[neck] = cv2.GC_PR_FGD
+    collar = (np.abs(shape.side) < 4.5) & (shape.up < shape.chin_up - 0.5) & ~shape.face
+    is_skin = _is_like(cv2.blur(image, (3, 3)).astype(np.float32), shape.skin_colour(image))
+    labels[collar & ~is_skin] = cv2.GC_BGD
+    labels[(gap > 16.0) | (shape.up < shape.chin_up - NECK_LENGTH)] = cv2.GC_BGD
+    person = person_mask(image)
+    if person is not None:
+        labels[person < 0.2] = cv2.GC_BGD
+        labels[(person > 0.7) & (shape.up > shape.chin_up + 4.0) & (gap < 14.0)] = cv2.GC_FGD
+    scalp = (shape.side / 6.5) ** 2 + ((shape.up - 3.0) / 8.5) ** 2 < 1.0
+    labels[shape.face | (scalp & (shape.up > 3.0))] = cv2.GC_FGD
+    cv2.setRNGSeed(0)
+    cv2.grabCut(image, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
+    mask = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3)))
+    _, parts = cv2.connectedComponents(mask)
+    mask = (parts == np.bincount(parts[shape.face]).argmax()).astype(np.uint8)
+    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5))), np.float32)
+
+
+def _refine_matte(mask: Float, image: Bytes) -> Float:
+    """Soft matte (H, W) float32 0..1 whose edge follows the image's."""
+    large = _enlarge(mask, image)
+    radius = max(2, image.shape[1] // 80)
+    matte = guided_filter(image.astype(np.float32), large, radius, (0.02 * 255) ** 2)
+    return np.asarray(np.clip((matte - 0.1) / 0.8, 0.0, 1.0), np.float32)
+
+
+def _enlarge(small: Float, image: Bytes) -> Float:
+    """A geometry-size map at the size of the image."""
+    return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+
+
+def _fill_behind(image: Bytes, matte: Float, in_frame: Mask, shape: _HeadShape) -> Bytes:
+    """Image (H, W, 3) uint8 without the head: background and, up to the ears, the neck."""
+    reach = 2 * (image.shape[1] // 100) + 1
+    above_neck = _enlarge((shape.up > shape.chin_up - 0.6 * shape.neck_length).astype(np.float32), image)
+    hole = cv2.dilate(above_neck * matte, np.ones((reach, reach))) * above_neck
+    column, seen = shape.neck_column()
+    over_collar = _enlarge((shape.up > shape.chin_up + 1.0).astype(np.float32), image)
+    neck = _enlarge(column, image) * np.maximum(over_collar, matte)
+    plain = image.astype(np.float32)
+    cheek = shape.skin_colour(cv2.resize(image, shape.size, interpolation=cv2.INTER_AREA))
+    seen_neck = (_enlarge(seen, image) > 0.5) & (matte > 0.95) & _is_like(plain, cheek)
+    if seen_neck.mean() < 3e-4:  # hidden by a collar, a beard or the frame
+        plain_skin = np.broadcast_to(0.8 * cheek, image.shape).astype(np.float32)
+        seen_neck = np.ones_like(seen_neck)
+    else:
+        plain_skin = plain
+    skin = _push_pull(plain_skin, seen_neck.astype(np.float32))
+    skin *= _enlarge(shape.neck_shade(), image)[..., None]
+    behind = _with_grain(plain, (np.maximum(hole, neck * matte) < 0.05) & in_frame)
+    behind = behind + neck[..., None] * (skin - behind)
+    soft = cv2.blur(np.clip(hole * 4.0, 0.0, 1.0), (5, 5))[..., None]
+    return np.asarray(np.clip(np.rint(plain + soft * (behind - plain)), 0, 255), np.uint8)
+
+
+def _is_like(image: Float, colour: Double) -> Mask:
+    """Pixels of a colour's hue that are not much darker or brighter."""
+    brightness = image.sum(2) / colour.sum()
+    hue_gap = np.abs(image / np.maximum(image.sum(2, keepdims=True), 1.0) - colour / colour.sum()).max(2)
+    return np.asarray((brightness > 0.4) & (brightness < 1.4) & (hue_gap < 0.06))
+
+
+def _with_grain(image: Float, valid: Mask) -> Float:
+    """Invalid pixels filled smoothly, plus the fine detail found mirrored across the hole's edge."""
+    smooth = _push_pull(image, valid.astype(np.float32))
+    detail = np.clip(image - cv2.GaussianBlur(smooth, (0, 0), image.shape[1] / 200), -6.0, 6.0)
+    detail[~valid] = 0.0
+    rows, columns = np.indices(valid.shape)
+    edge_rows, edge_columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    mirror_x = (2 * edge_columns - columns).astype(np.float32)
+    mirror_y = (2 * edge_rows - rows).astype(np.float32)
+    mirrored = cv2.remap(detail, mirror_x, mirror_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.where(valid[..., None], image, smooth + mirrored)
+
+
+def _push_pull(image: Float, valid: Float) -> Float:
+    """Fill where valid is 0: averages of ever coarser neighbourhoods."""
+    if min(valid.shape) <= 2:
+        total = max(float(valid.sum()), 1e-6)
+        return np.where(valid[..., None] > 0, image, (image * valid[..., None]).sum((0, 1)) / total)
+    weighted = cv2.pyrDown(np.dstack([image * valid[..., None], valid]))
+    cover = weighted[..., 3:]
+    known = (cover[..., 0] > 0.01).astype(np.float32)
+    coarse = _push_pull(weighted[..., :3] / np.maximum(cover, 1e-6), known)
+    up = cv2.pyrUp(coarse, dstsize=valid.shape[::-1])
+    return np.asarray(image * valid[..., None] + up * (1.0 - valid[..., None]))
+
+
+def _layer_with_matte(image: Bytes, matte: Float, plate: Bytes) -> Bytes:
+    """Head layer (H, W, 4) uint8: colours without the old background's share at the edge, and the matte."""
+    alpha = matte[..., None]
+    size = (image.shape[1] // 21, image.shape[1] // 21)
+    own = cv2.blur(image * alpha, size) / np.maximum(cv2.blur(matte, size)[..., None], 1e-3)
+    own = own + alpha * (image - alpha * own - (1.0 - alpha) * plate)
+    own = np.where(alpha > 0.98, image, own)
+    return np.asarray(np.clip(np.rint(np.dstack([own, matte * 255.0])), 0, 255), np.uint8)
+
+
+def _slope(values: Float, axis: int) -> Float:
+    """Derivative per pixel along an axis of (h, w) or (h, w, c), the same size."""
+    kernel = np.array([[-0.5, 0.0, 0.5]], np.float32)
+    kernel = kernel if axis == 1 else kernel.T
+    return np.asarray(cv2.filter2D(values, -1, kernel, borderType=cv2.BORDER_REPLICATE))

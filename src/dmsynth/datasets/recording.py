@@ -1,0 +1,231 @@
+"""The thesis's rotation dataset (4.1) from real video: frames with the tracker's labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dmsynth.datasets.dataset import Dataset, DatasetWriter, finished_dataset, split_by_time
+from dmsynth.datasets.widening import EACH, MOST, SHARE, posed_frames
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import sha256_of
+from dmsynth.support.parallel import map_ordered
+from dmsynth.support.progress import console, progress
+from dmsynth.trackers import Face, Tracker, face_labels, how_to_crop, why_unusable
+from dmsynth.trackers.identity import Watch
+from dmsynth.video import Image, check_crop, check_whole, cut_to_shape, fit, probe_video, read_video
+
+_AUTOMATIC_AREA = 320 * 240
+_TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
+_LYING = 60.0  # degrees of roll, in the median, that no driver has
+_ENOUGH = 24  # frames that tell so
+_FEWEST_FRAMES = 36  # two for each of the 18 blocks of time that splits are made of
+
+
+@dataclass(frozen=True)
+class _Sample:
+    recording: int
+    frame: int
+    time: float
+    image: Image
+    damaged: bool
+
+
+def import_recordings(
+    out: Path,
+    videos: Sequence[Path],
+    tracker: Tracker,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    colour: bool = False,
+    consent: str | None = None,
+    widened: bool = True,
+) -> Dataset:
+    """Make a dataset from recordings of one person.
+
+    Every frame is cropped, scaled and measured; frames without exactly one usable face are left out and counted by
+    reason, also those that the decoder had to patch. Labels are the tracker's (``tracked_pitch`` … in degrees,
+    ``tracked_x``, ``tracked_y`` in pixels of the stored frame), with the recording's name and the time in it. Splits go
+    by blocks of time. Interrupted, the same call goes on where it was.
+
+    Args:
+        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
+        videos: the recordings.
+        tracker: who measures; thread-safe (``TrackerPool``).
+        size: width, height of the frames, each divisible by 16; by default the first video's shape at the area
+            of 320×240. Frames are scaled to cover it and the overhang is cut equally on both sides.
+        crop: left, top, width, height in pixels of the upright video: use only this part.
+        colour: store RGB instead of grey.
+        consent: who may be shown, and on what consent.
+        widened: add frames of the recording, posed (``sources.widening``), to learn from.
+
+    Raises:
+        DmsynthError: a video that cannot be read, too few usable frames, a head that lies on its side.
+    """
+    for video in videos:
+        check_whole(video)  # before hours of work, not after
+    given = [video.name.encode("utf-8", "replace").decode() for video in videos]  # a name need not be text
+    infos = [probe_video(video) for video in videos]
+    if crop is not None:
+        for video, info in zip(videos, infos, strict=True):
+            check_crop(video, info, crop)
+    size = size or _automatic_size(*(crop[2:] if crop else (infos[0].width, infos[0].height)))
+    recipe = {
+        "kind": "recording",
+        "videos": [{"name": name, "sha256": sha256_of(video)} for name, video in zip(given, videos, strict=True)],
+        "size": list(size),
+        "crop": list(crop) if crop else None,
+        "colour": colour,
+        "tracker": tracker.name,
+        "widened": widened,
+    }
+    made = finished_dataset(out, recipe, consent)
+    if made is not None:
+        return made
+    writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
+    samples = _samples(videos, size, crop, colour, skip=writer.done)
+    total = sum(info.frames for info in infos)
+    watches = [Watch() for _ in videos]
+    with progress(f"importing {', '.join(given)}", total, writer.done) as advance:
+        for sample, faces in map_ordered(lambda s: _measure(s, tracker, size), samples):
+            reason = "damaged" if sample.damaged else why_unusable(faces, sample.image)
+            if reason:
+                writer.leave_out(reason)
+            else:
+                where = {
+                    "recording": given[sample.recording],
+                    "recording_index": sample.recording,
+                    "frame": sample.frame,
+                    "time": sample.time,
+                }
+                labels = face_labels(faces[0]) | _carried(faces[0])
+                writer.keep(sample.image, where | {"posed": False} | labels)
+                if writer.kept == _ENOUGH and (problem := _lying(videos, writer.records)):
+                    writer.abandon()
+                    raise DmsynthError(problem)  # now, and not after hours
+                came = watches[sample.recording].changed(sample.image, faces[0], sample.time)
+                if came is not None:
+                    _warn_of_another(videos[sample.recording], came)
+            advance()
+    filmed = [record for record in writer.records if not record.get("posed", False)]
+    kept = [record for record in filmed if "left_out" not in record]
+    problem = _too_few(videos, filmed, writer.left_out) or _lying(videos, kept)
+    if problem:
+        writer.abandon()  # it can never become a dataset
+        raise DmsynthError(problem)
+    recordings = np.array([str(record["recording_index"]) for record in kept])
+    splits = split_by_time(recordings, np.array([record["time"] for record in kept]))
+    if widened:
+        _widen(writer, tracker, np.flatnonzero(splits == "train"))
+    return writer.finish(np.concatenate([splits, np.full(writer.kept - len(kept), "train")]))
+
+
+def _warn_of_another(video: Path, came: float) -> None:
+    console.print(
+        f"{video}: from {came:.1f} s on it seems to show another person; a dataset is one person's: if so, cut the "
+        "recording there and import one part",
+        style="yellow",
+    )
+
+
+def _too_few(videos: Sequence[Path], filmed: Sequence[Mapping[str, Any]], left_out: Mapping[str, int]) -> str | None:
+    """What to say where too few frames are usable."""
+    kept = sum("left_out" not in record for record in filmed)
+    if kept >= _FEWEST_FRAMES:
+        return None
+    counts = ", ".join(f"{reason}: {count}" for reason, count in left_out.items()) or "none left out"
+    return (
+        f"{', '.join(map(str, videos))}: only {kept} of {len(filmed)} frames hold exactly one usable "
+        f"face ({counts}); a recording needs {_FEWEST_FRAMES}: film one person, the whole face in view"
+        + how_to_crop(left_out)
+    )
+
+
+def _lying(videos: Sequence[Path], kept: Sequence[Mapping[str, Any]]) -> str | None:
+    """What to say where a recording's head lies on its side: it was filmed or exported without its note to turn it."""
+    for number, video in enumerate(videos):
+        rolls = [record["tracked_roll"] for record in kept if record.get("recording_index") == number]
+        roll = float(np.median(rolls)) if rolls else 0.0
+        if abs(roll) > _LYING:
+            turn = "transpose=2" if roll > 0 else "transpose=1"
+            turn = "hflip,vflip" if abs(roll) > 180 - _LYING else turn
+            return (
+                f"{video}: the head lies on its side (roll {roll:+.0f}°), so the recording is stored turned; turn it "
+                f"first: ffmpeg -i {video.name} -vf {turn} upright.mp4"
+            )
+    return None
+
+
+def _widen(writer: DatasetWriter, tracker: Tracker, frames: NDArray[np.int64]) -> None:
+    """Append posed frames (``sources.widening``) of some of the ``frames``, evenly chosen."""
+    groups = min(MOST, round(SHARE * len(frames))) // EACH
+    chosen = frames[np.linspace(0, len(frames) - 1, groups).round().astype(int)]
+    done = sum(record.get("posed", False) for record in writer.records)
+    kept = [record for record in writer.records if "left_out" not in record]
+
+    def pose(group: int) -> tuple[int, list[tuple[Image, Face | str]]]:
+        number = int(chosen[group])
+        return number, list(posed_frames(writer.frame(number), tracker, seed=number))
+
+    with progress("posing its frames", EACH * groups, done) as advance:
+        for number, posed in map_ordered(pose, range(done // EACH, groups)):
+            of = {key: kept[number][key] for key in ("recording", "recording_index", "frame", "time")}
+            for image, face in posed[done % EACH :]:
+                if isinstance(face, Face):
+                    writer.keep(image, of | {"posed": True} | face_labels(face) | _carried(face))
+                else:
+                    writer.leave_out(face, posed=True)
+                advance()
+            done = 0  # only the first group can have been begun
+
+
+def _samples(
+    videos: Sequence[Path],
+    size: tuple[int, int],
+    crop: tuple[int, int, int, int] | None,
+    colour: bool,
+    skip: int,
+) -> Iterator[_Sample]:
+    """All videos' frames, one after the other, from the one numbered ``skip``; earlier ones are only decoded."""
+    count = 0
+    for recording, video in enumerate(videos):
+        for frame in read_video(video, grey=not colour, damaged=True):
+            count += 1
+            if count > skip:
+                image = frame.image
+                if crop:
+                    left, top, width, height = crop
+                    image = image[top : top + height, left : left + width]
+                yield _Sample(recording, frame.index, frame.time, image, frame.damaged)
+
+
+def _measure(sample: _Sample, tracker: Tracker, size: tuple[int, int]) -> tuple[_Sample, list[Face]]:
+    """Track the frame before it is made small, because a small frame's answers are noisier; then make it small."""
+    cut = cut_to_shape(sample.image, size[0] / size[1])
+    factor = min(1.0, max(_TRACKED_WIDTH, size[0]) / cut.shape[1])
+    large = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else cut
+    faces = [face.scaled(size[0] / large.shape[1]) for face in tracker(large)]
+    if factor < 1 and not faces:  # far away in a wide cabin, perhaps
+        faces = [face.scaled(size[0] / cut.shape[1]) for face in tracker(cut)]
+    return replace(sample, image=fit(cut, *size)), faces
+
+
+def _carried(face: Face) -> dict[str, float]:
+    """What a living person does besides turning the head: where the head is, how large, and the expression."""
+    left, top, right, bottom = face.box
+    x, y = face.centre
+    place = {"x": x, "y": y, "size": math.sqrt((right - left) * (bottom - top))}
+    return {f"carried_{name}": value for name, value in (place | face.expression).items()}
+
+
+def _automatic_size(width: int, height: int) -> tuple[int, int]:
+    """The shape's sides at the area of 320×240, rounded to multiples of 16; small videos are not enlarged."""
+    scale = min(1.0, math.sqrt(_AUTOMATIC_AREA / (width * height)))
+    return max(16, round(width * scale / 16) * 16), max(16, round(height * scale / 16) * 16)

@@ -1,0 +1,354 @@
+"""A trained face as one file: ``face.safetensors``.
+
+Tensors: the network's weights (``network.*``), the training coverage (``coverage.codes``), source frames (``sources``:
+one PNG of all of them, one below the other) and their control codes (``source_codes``). Everything else is JSON in the
+file's metadata under ``dmsynth``. No pickle is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from dmsynth.controls import CONTROL_SPACES, ControlSpace
+from dmsynth.controls.carried import Carried
+from dmsynth.controls.coverage import Coverage
+from dmsynth.learning.autoencoder import Autoencoder, channels_last
+from dmsynth.learning.models import RECIPES, Model
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import replacing
+from dmsynth.support.records import Count, Number, Record, Text, checked, json_of, printable
+from dmsynth.support.version import __version__
+from dmsynth.video import Image
+
+FORMAT = 3
+_LARGEST = 2**30  # bytes of a file; the thesis's largest network has 160 MB
+_MOST_PIXELS = 2**22  # of a frame
+_MOST_SOURCE_BYTES = 2**28
+_LARGEST_WEIGHT = 1e6  # trained ones are a thousandth of that; far beyond, every picture is black
+_AGAIN = "train the face again or copy the file anew"
+
+Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Row = Annotated[list[Number], Field(max_length=1000)]
+
+
+class _Control(Record):
+    name: Name
+    unit: Annotated[str, Field(max_length=20)]
+    low: Number
+    high: Number
+    rest: Number | None = 0.0
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> _Control:
+        if self.high - self.low < 1e-6:
+            raise ValueError(f"its range from {self.low:g} to {self.high:g} is none")
+        return self
+
+
+class _Space(Record):
+    name: Literal["rotation", "position"]
+    controls: Annotated[list[_Control], Field(max_length=100)]
+
+    @model_validator(mode="after")
+    def _has_its_controls(self) -> _Space:
+        names = tuple(control.name for control in self.controls)
+        if names != CONTROL_SPACES[self.name].names:
+            raise ValueError(f"{self.name} has the controls {', '.join(CONTROL_SPACES[self.name].names)}")
+        return self
+
+
+class _Shape(Record):
+    """Arguments of a network; anything else is none of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    width: Side
+    height: Side
+    channels: Literal[1, 3]
+    base_channels: Annotated[int, Field(ge=1, le=4096)]
+
+    @model_validator(mode="after")
+    def _is_no_wall(self) -> _Shape:
+        if self.width * self.height > _MOST_PIXELS:
+            raise ValueError(f"frames of {self.width}×{self.height} are too large; at most {_MOST_PIXELS} pixels")
+        return self
+
+
+class _WarpShape(_Shape):
+    controls: Annotated[int, Field(ge=1, le=1000)]
+
+
+class _AutoencoderShape(_Shape):
+    latent: Annotated[int, Field(ge=1, le=100_000)]
+    given: Annotated[int, Field(ge=0, le=1000)] = 0
+
+
+class _Carried(Record):
+    names: Annotated[list[Name], Field(max_length=1000)] = Field(default_factory=list)
+    explained: Annotated[list[Row], Field(max_length=1000)] = Field(default_factory=list)
+    spread: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Field(max_length=1000)] = Field(default_factory=list)
+    low: Row = Field(default_factory=list)
+    high: Row = Field(default_factory=list)
+
+
+class _Settings(Record):
+    """What a training was told, as far as it is read again."""
+
+    model_config = ConfigDict(extra="allow")
+
+    labels: Literal["tracked", "commanded", "calibrated"]
+    dataset_sha256: Text
+    seed: int
+    precision: Text
+
+
+class _About(Record):
+    """How a face was made, as far as it is read again. Whose hash it would be or what is trusted it cannot say."""
+
+    dataset: Text
+    dataset_sha256: Text
+    tracker: Text | None
+    consent: Text | None = None
+    settings: _Settings
+    steps: Count
+    train_seconds: Annotated[float, Field(ge=0, le=1e9)]
+    machine: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Description(Record):
+    """A face file's metadata."""
+
+    shape: dict[str, Any]
+    control_space: _Space
+    carried: _Carried = _Carried()
+    coverage_tolerance: Annotated[float, Field(gt=0, le=1000)]
+    about: _About
+
+
+@dataclass(frozen=True)
+class TrainedFace:
+    """What training gives.
+
+    Attributes:
+        network: the trained network.
+        shape: its arguments: width, height, channels, base_channels and the like.
+        model: name of its recipe.
+        space: the controls, with the range that maps to [0, 1].
+        coverage: the training poses.
+        carried: what the control codes hold beyond the space's controls.
+        sources: (s, h, w) or (s, h, w, 3) uint8, training frames from which to steer if no other is given; the first
+            is the most typical one.
+        source_codes: (s, k) float32, their control codes, carried controls included.
+        about: how it was made: dataset hash, labels, tracker, settings, seconds, machine.
+    """
+
+    network: Model
+    shape: dict[str, int]
+    model: str
+    space: ControlSpace
+    coverage: Coverage
+    carried: Carried
+    sources: NDArray[np.uint8]
+    source_codes: NDArray[np.float32]
+    about: dict[str, Any]
+
+    @property
+    def source(self) -> Image:
+        """The most typical source frame."""
+        return self.sources[0]
+
+
+def save_face(path: Path, face: TrainedFace) -> None:
+    """Write a face file, whole or not at all."""
+    tensors = {f"network.{name}": value.cpu().contiguous() for name, value in face.network.state_dict().items()}
+    tensors["coverage.codes"] = torch.from_numpy(np.concatenate([face.coverage.codes, face.coverage.carried], axis=1))
+    tensors["sources"] = torch.from_numpy(_packed(face.sources))
+    tensors["source_codes"] = torch.from_numpy(face.source_codes)
+    content = {
+        "format": FORMAT,
+        "version": __version__,
+        "model": face.model,
+        "shape": face.shape,
+        "control_space": face.space.to_dict(),
+        "carried": face.carried.to_dict(),
+        "coverage_tolerance": face.coverage.tolerance,
+        "about": face.about,
+    }
+    content["sha256"] = _fingerprint(content, tensors)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"dmsynth": json.dumps(content)}))
+
+
+def read_face(path: Path) -> TrainedFace:
+    """Read a face file; nothing is allocated that the file does not hold.
+
+    Raises:
+        DmsynthError: it is missing, no face file, of another format, or damaged: not what was written, by its checksum
+            (files of earlier versions have none), or something that cannot be drawn with.
+    """
+    if not path.is_file():
+        raise DmsynthError(f"{path}: no such face file; train one with `dmsynth train` or `dmsynth demo`")
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise DmsynthError(f"{path}: has {size} bytes, more than a face can have ({_LARGEST}); {_AGAIN}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise DmsynthError(
+            f"{path}: not a readable safetensors file ({error!s:.200}); give the face.safetensors that training wrote"
+        ) from None
+    if "dmsynth" not in metadata:
+        raise DmsynthError(f"{path}: safetensors, but no dmsynth face; give the face.safetensors that training wrote")
+    content = json_of(metadata["dmsynth"], f"{path}: its description", _AGAIN)
+    if not isinstance(content, dict):
+        raise DmsynthError(f"{path}: its description is damaged; {_AGAIN}")
+    version, model, made_by = (str(content.get(name))[:50] for name in ("format", "model", "version"))
+    if version not in ("1", "2", str(FORMAT)) or model not in RECIPES:
+        raise DmsynthError(
+            f"{path}: face format {printable(version)}, model {printable(model)!r} of dmsynth {printable(made_by)}, "
+            f"but this is dmsynth {__version__} (format {FORMAT}); train the face again or install that version"
+        )
+    if "sha256" in content and content["sha256"] != _fingerprint(content, tensors):
+        raise DmsynthError(f"{path}: damaged or changed: its checksum is not that of its content; {_AGAIN}")
+    return _from_content(path, content, tensors)
+
+
+def _fingerprint(content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of a face's description, but for the hash itself, and of its tensors."""
+    described = {name: value for name, value in content.items() if name != "sha256"}
+    total = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("utf-8", "replace"))
+        total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TrainedFace:
+    where, recipe = f"{path}: its description", RECIPES[content["model"]]
+    description = checked(content, _Description, where, _AGAIN)
+    of_shape: type[_Shape] = _AutoencoderShape if recipe.network is Autoencoder else _WarpShape
+    shape: dict[str, int] = checked(description.shape, of_shape, f"{where}: shape", _AGAIN).model_dump()
+    space = ControlSpace.from_dict(description.control_space.model_dump())
+    carried = Carried.from_dict(description.carried.model_dump())
+    try:
+        frames, codes = _sources(content["format"], shape, space, tensors)
+        weights = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
+        network = _network(recipe.network, shape, weights)
+        length = space.size + carried.size
+        _check_carried(description.carried, space.size)
+        _check(codes, "source_codes", (len(frames), length))
+        _check(tensors.get("coverage.codes"), "coverage.codes", (None, length))
+        if shape.get("controls", length) != length or shape.get("given", 0) not in (0, space.size):
+            raise ValueError("its network takes other controls than it has")
+        if shape.get("latent", length) < length:
+            raise ValueError("its network's latent vector is too short for its controls")
+    except ValueError as error:
+        raise DmsynthError(f"{path}: {error}; the file is damaged: {_AGAIN}") from None
+    seen, carried_codes = np.split(tensors["coverage.codes"].numpy(), [space.size], axis=1)
+    return TrainedFace(
+        network=channels_last(network).eval(),
+        shape=shape,
+        model=content["model"],
+        space=space,
+        coverage=Coverage(seen, description.coverage_tolerance, carried_codes),
+        carried=carried,
+        sources=frames,
+        source_codes=codes.numpy(),
+        about=description.about.model_dump(),
+    )
+
+
+def _network(make: Any, shape: dict[str, int], weights: dict[str, torch.Tensor]) -> Model:
+    """The network with its weights. ``ValueError`` unless they are the ones that it has, each a sensible number."""
+    with torch.device("meta"):  # takes no memory, whatever size is asked for
+        network: Model = make(**shape)
+    wanted = network.state_dict()
+    if wanted.keys() != weights.keys() or any(wanted[name].shape != each.shape for name, each in weights.items()):
+        raise ValueError("its weights do not fit its description")
+    for name, each in weights.items():
+        _check(each, f"network.{name}", tuple(each.shape))
+    network = network.to_empty(device="cpu")
+    network.load_state_dict(weights)
+    return network
+
+
+def _check(tensor: torch.Tensor | None, name: str, shape: tuple[int | None, ...]) -> None:
+    """``ValueError`` unless a tensor of numbers has this shape, None being any number of at least 1."""
+    if tensor is None:
+        raise ValueError(f"has no {name}")
+    if tensor.dtype != torch.float32:
+        raise ValueError(f"{name} holds {tensor.dtype}, not float32")
+    if tensor.ndim != len(shape) or any(
+        size != wanted if wanted is not None else size == 0 for size, wanted in zip(tensor.shape, shape, strict=True)
+    ):
+        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}")
+    if not bool((tensor.abs() <= _LARGEST_WEIGHT).all()):  # NaN is not, either
+        raise ValueError(f"{name} holds what is no number, or no sensible one")
+
+
+def _check_carried(carried: _Carried, controls: int) -> None:
+    """``ValueError`` unless its lists are as long as they have to be."""
+    count = len(carried.names)
+    if count == 0:
+        return
+    rows = [len(row) for row in carried.explained]
+    if rows != [count] * (1 + 2 * controls) or {len(carried.spread), len(carried.low), len(carried.high)} != {count}:
+        raise ValueError("what it carries has lists of different lengths")
+
+
+def _sources(
+    version: int, shape: dict[str, int], space: ControlSpace, tensors: dict[str, torch.Tensor]
+) -> tuple[NDArray[np.uint8], torch.Tensor]:
+    """Source frames (s, h, w) or (s, h, w, 3) and their codes. ``ValueError`` unless they are of the face's shape."""
+    name = "source" if version == 1 else "sources"
+    stored, codes = tensors.get(name), tensors.get("source_codes")
+    if stored is None or stored.dtype != torch.uint8:
+        raise ValueError(f"has no {name}")
+    one = (shape["height"], shape["width"]) if shape["channels"] == 1 else (shape["height"], shape["width"], 3)
+    if version == FORMAT:
+        frames = _unpacked(stored.numpy(), one)
+    else:
+        frames = stored.numpy()[None] if version == 1 else stored.numpy()
+    if version == 1:  # one source frame, and nothing carried
+        codes = torch.zeros(1, space.size)
+    if frames.shape[1:] != one or not len(frames):
+        raise ValueError(f"its source frames have the shape {frames.shape[1:]}, not {one}")
+    if codes is None:
+        raise ValueError("has no source_codes")
+    return frames, codes
+
+
+def _packed(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images (s, h, w) or (s, h, w, 3) as the bytes of one PNG."""
+    return cv2.imencode(".png", np.concatenate(list(images)))[1].ravel()
+
+
+def _unpacked(png: NDArray[np.uint8], one: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The inverse of ``_packed`` for frames of the shape ``one``. ``ValueError`` if it is none; its size is looked at
+    before it is made."""
+    start = png[:24].tobytes() if png.ndim == 1 else b""
+    is_png = len(start) == 24 and start.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", start[16:]) if is_png else (0, 0)
+    if width != one[1] or height == 0 or height % one[0] or height * width * len(one) > _MOST_SOURCE_BYTES:
+        raise ValueError("its source frames are no picture of its size")
+    stacked = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
+    if stacked is None or stacked.dtype != np.uint8 or stacked.shape != (height, *one[1:]):
+        raise ValueError("its source frames cannot be read")
+    return stacked.reshape(-1, *one)

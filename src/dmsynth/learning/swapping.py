@@ -1,0 +1,135 @@
+"""The swap, and the objectives built on it: those of the thesis's third chapter, one below the other (3.1.3 to 3.1.6),
+and SwapWarp's.
+
+An objective takes the network, a batch of images (n, channels, height, width) in [0, 1] and their true control code
+(n, k) in [0, 1], and returns named losses whose sum is minimized. The latent's first k entries are the control code,
+the rest is the appearance code. ``n`` is even where neighbours are swapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Network(Protocol):
+    """What an objective needs of a model."""
+
+    def encode(self, images: Tensor) -> Tensor: ...
+
+    def decode(self, latent: Tensor) -> Tensor: ...
+
+
+class WarpingNetwork(Protocol):
+    """What SwapWarp's objective needs of a model (``dmsynth.learning.swapwarp``)."""
+
+    def encode(self, images: Tensor, code: Tensor | None = None) -> Any: ...
+
+    def draw(self, appearance: Any, code: Tensor) -> Any: ...
+
+    def follow(self, points: Tensor, code: Tensor, into: Tensor) -> Tensor: ...
+
+
+Objective = Callable[..., dict[str, Tensor]]
+
+
+def swap(batch: Tensor) -> Tensor:
+    """Exchange neighbours along the batch: 1 ↔ 2, 3 ↔ 4, … (n, …) → (n, …). ``n`` must be even."""
+    return batch.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+
+
+def reconstruction(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """R (Fig. 3.3): decode what was encoded. Nothing says what the latent's entries mean."""
+    output = network.decode(network.encode(images))
+    return {"reconstruction": F.mse_loss(output, images)}
+
+
+def reconstruction_position_encoding(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """RPE (Fig. 3.4): R, and the encoder learns the control code. Nothing makes the decoder listen to it."""
+    latent = network.encode(images)
+    encoded = latent[:, : code.shape[1]]
+    output = network.decode(latent)
+    return {"reconstruction": F.mse_loss(output, images), "control": F.mse_loss(encoded, code)}
+
+
+def swap_position_encoding(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """SPE (Fig. 3.5): the encoder learns the control code, and decoding with the neighbour's code must give the
+    image that the neighbour's code belongs to. Of one person in one place, that is the neighbour's image."""
+    latent = network.encode(images)
+    encoded, appearance = latent[:, : code.shape[1]], latent[:, code.shape[1] :]
+    output = network.decode(torch.cat([swap(encoded), appearance], dim=1))
+    return {"swap": F.mse_loss(output, swap(images)), "control": F.mse_loss(encoded, code)}
+
+
+def swap_direct(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """SD (Fig. 3.6): SPE with the true code put in place of the encoded one. There is no code left to learn."""
+    appearance = network.encode(images)[:, code.shape[1] :]
+    output = network.decode(torch.cat([swap(code), appearance], dim=1))
+    return {"swap": F.mse_loss(output, swap(images))}
+
+
+def position_only(network: Network, images: Tensor, code: Tensor) -> dict[str, Tensor]:
+    """The control experiment (Fig. 3.13): the encoder learns the control code and nothing else."""
+    encoded = network.encode(images)[:, : code.shape[1]]
+    return {"control": F.mse_loss(encoded, code)}
+
+
+def swap_warp(
+    network: WarpingNetwork, images: Tensor, code: Tensor, landmarks: Tensor | None = None
+) -> dict[str, Tensor]:
+    """SwapWarp: SD with the source frame itself as its appearance, moved until it is the neighbour's image.
+
+    The warped source alone must already look like the neighbour, lest the last layers paint what should be fetched.
+    The encoder learns to read the code, for source frames nobody has tracked. Where a tracker gave ``landmarks``
+    (n, points, 2; shares of the image), each face's must lie on every other's: that teaches the maps large movements,
+    of which pixels say nothing until they nearly fit.
+    """
+    appearance = network.encode(images, code)
+    drawing = network.draw(appearance, swap(code))
+    losses = {
+        "swap": unlikeness(drawing.image, swap(images)),
+        "detail": 0.5 * dullness(drawing.image, swap(images)),
+        "warp": 0.5 * unlikeness(drawing.warped, swap(images)),
+        "control": F.mse_loss(appearance.read, code),
+    }
+    if landmarks is not None:
+        followed = torch.stack([network.follow(landmarks, code, into=code.roll(n, 0)) for n in range(1, len(code))])
+        wanted = torch.stack([landmarks.roll(n, 0) for n in range(1, len(code))])
+        losses["landmarks"] = 0.3 * (followed - wanted).abs().mean()
+    return losses
+
+
+def unlikeness(one: Tensor, other: Tensor, scales: int = 4) -> Tensor:
+    """How far images (n, c, h, w) are from others: mean difference of pixels and of their gradients, from full size
+    down to an eighth, so that what is far off is pulled as well as what is nearly right."""
+    differences = [one - other]
+    while len(differences) < scales and min(differences[-1].shape[-2:]) >= 4:
+        differences.append(F.avg_pool2d(differences[-1], 2))
+    each = [d.abs().mean() + d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean() for d in differences]
+    return torch.stack(each).mean()
+
+
+def dullness(one: Tensor, other: Tensor, patch: int = 8) -> Tensor:
+    """How much less, or more, fine detail images (n, c, h, w) have than others: mean difference of its strength in
+    patches, wherever exactly it lies. Where a hair may lie here or half a pixel away, pixels alone reward its blur."""
+
+    def strength(images: Tensor) -> Tensor:
+        fine = images - F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+        return (F.avg_pool2d(fine.square(), patch) + 1e-6).sqrt()
+
+    return (strength(one) - strength(other)).abs().mean()
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "R": reconstruction,
+    "RPE": reconstruction_position_encoding,
+    "SPE": swap_position_encoding,
+    "SD": swap_direct,
+    "position only": position_only,
+    "SwapWarp": swap_warp,
+}
+"""By the thesis's names. Another objective is a function above and an entry here."""

@@ -1,0 +1,230 @@
+"""SwapWarp: the thesis's swap, with an appearance that keeps its place in the image.
+
+The thesis's decoder draws every pixel anew from a short vector, and blurs (5.2). Here the appearance is the source
+frame itself, and decoding moves it. Each frame has a map, drawn from its controls alone: where every point of it lies
+on one face that all frames share. Through the target's map, and back through the source's, leads the flow along which
+the source is fetched; between equal controls it is zero. What a map cannot know, the image's features correct; what the
+source cannot show, a mask takes out and the common face, whose picture is learned, fills in; and a last layer refines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dmsynth.support.errors import DmsynthError
+
+PATCH = 4  # the convolutions see the image in patches of 4×4 pixels
+_REACH = 0.3  # of the image: the displacement that a flow of 1 stands for
+_GRID = (15, 20)  # rows and columns of a map's points; between them it is linear
+_HIDDEN = 64
+_GENTLE = 0.2  # times what a convolution adds to a flow: one optimizer step must not fling it across the image
+_ROUNDS = 4  # of the fixed-point iteration that inverts a map
+_OPEN = 3.0  # where the mask begins: sigmoid(3) = 95 % of a pixel is the warped source's
+
+
+class Appearance(NamedTuple):
+    """A source frame, encoded."""
+
+    image: Tensor  # (n, channels, h, w) in [0, 1]
+    code: Tensor  # (n, k): the frame's own controls
+    read: Tensor  # (n, k): what the encoder takes them for
+    place: Tensor  # (n, 2, h / 8, w / 8): the map from this frame to the common face
+    fine: Tensor  # (n, maps, h / 4, w / 4)
+    coarse: Tensor  # (n, 2 maps, h / 8, w / 8)
+
+    def expand(self, n: int) -> Appearance:
+        """One appearance as ``n``, without copying."""
+        return Appearance(*(value.expand(n, *value.shape[1:]) for value in self))
+
+
+class Drawing(NamedTuple):
+    """What decoding makes, step by step."""
+
+    flow: Tensor  # (n, 2, h / 4, w / 4), x and y in units of 0.3 of the image
+    warped: Tensor  # (n, channels, h, w): the source, fetched along the flow
+    mask: Tensor  # (n, 1, h / 4, w / 4) in [0, 1]: how much of it is shown
+    image: Tensor  # (n, channels, h, w), about [0, 1]
+
+
+class SwapWarp(nn.Module):
+    """The network.
+
+    Args:
+        width, height: of the images in pixels, each divisible by 16.
+        channels: 1 for grey, 3 for RGB.
+        controls: length of the control code, carried controls included.
+        base_channels: feature maps at a quarter of the image's size; twice as many at an eighth.
+    """
+
+    def __init__(self, width: int, height: int, channels: int = 1, controls: int = 3, base_channels: int = 16) -> None:
+        super().__init__()
+        if width % 16 or height % 16 or min(width, height) <= 0:
+            raise DmsynthError(f"image size {width}×{height}: width and height must be divisible by 16")
+        few, many, patch = base_channels, 2 * base_channels, channels * PATCH**2
+        self.look = nn.Sequential(nn.Conv2d(patch, few, 3, padding=1), nn.SiLU())
+        self.look_wider = nn.Sequential(
+            nn.Conv2d(few, many, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(many, many, 3, padding=1), nn.SiLU()
+        )
+        self.read = nn.Sequential(
+            *(nn.Conv2d(many, 2 * many, 3, stride=2, padding=1), nn.SiLU()),
+            *(nn.Conv2d(2 * many, 2 * many, 3, stride=2, padding=1), nn.SiLU()),
+            *(nn.Conv2d(2 * many, 16, 1), nn.SiLU(), nn.AdaptiveAvgPool2d((6, 8)), nn.Flatten()),
+            nn.Linear(16 * 6 * 8, controls),
+        )
+        self.to_common = _Map(controls)
+        self.scene = _Scene(controls, few)
+        self.common_image = nn.Parameter(torch.zeros(1, channels, height, width))
+        self.common_features = nn.Parameter(0.1 * torch.randn(1, few, height // PATCH, width // PATCH))
+        self.command = nn.Sequential(
+            nn.Linear(2 * controls, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU()
+        )
+        self.correct = _Commanded(many + few, many)
+        self.correction = nn.Sequential(nn.Conv2d(many, many, 3, padding=1), nn.SiLU())
+        self.coarse_flow = nn.Conv2d(many, 2, 3, padding=1)
+        self.detail = _Commanded(few + many + few, few)
+        self.heads = nn.Conv2d(few, 2 + 1 + 1 + patch, 3, padding=1)  # flow, mask, memory, paint
+        self.refine = nn.Sequential(
+            nn.Conv2d(few + patch, many, 3, padding=1), nn.SiLU(), nn.Conv2d(many, patch, 3, padding=1)
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                # keeps the signal's size (He et al. 2015): of a face before a still wall there is little to lose
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+        begin_with_the_source_as_it_is = (
+            *(self.to_common.points[-1], self.coarse_flow, self.heads, self.refine[-1]),
+            *(self.correct.scale_and_shift, self.detail.scale_and_shift),
+        )
+        for layer in begin_with_the_source_as_it_is:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+
+    def encode(self, images: Tensor, code: Tensor | None = None) -> Appearance:
+        """Images (n, channels, h, w) in [0, 1] and their control code (n, k), if it is known: else it is read."""
+        fine = self.look(F.pixel_unshuffle(images - 0.5, PATCH))
+        coarse = self.look_wider(fine)
+        read = self.read(coarse).float()
+        code = read.detach() if code is None else code
+        return Appearance(images, code, read, self.to_common(code, coarse.shape[-2:]), fine, coarse)
+
+    def draw(self, appearance: Appearance, code: Tensor) -> Drawing:
+        """Appearances (n) at the controls ``code`` (n, k)."""
+        here, there = 2 * code - 1, 2 * (code - appearance.code)
+        command = self.command(torch.cat([here, there], dim=1))
+        onto_common = self.to_common(code, appearance.place.shape[-2:])
+        flow = onto_common - appearance.place
+        for _ in range(_ROUNDS):
+            flow = onto_common - warp(appearance.place, flow)
+
+        scene = self.scene(code, flow.shape[-2:])
+        seen = warp(appearance.coarse, flow.detach())
+        state = self.correction(self.correct(torch.cat([seen, scene], dim=1), command))
+        flow = flow + _GENTLE * self.coarse_flow(state)
+
+        size, full = appearance.fine.shape[-2:], appearance.image.shape[-2:]
+        flow, state, onto_common = (resized(maps, size) for maps in (flow, state, onto_common))
+        seen = warp(appearance.fine, flow.detach())
+        known = warp(resized(self.common_features, size).expand(len(code), -1, -1, -1), onto_common)
+        state = self.detail(torch.cat([seen, state, known], dim=1), command)
+        more_flow, mask, memory, paint = self.heads(state).split([2, 1, 1, PATCH**2 * appearance.image.shape[1]], dim=1)
+        flow, mask = flow + _GENTLE * more_flow, torch.sigmoid(mask + _OPEN)
+
+        warped = warp(appearance.image, resized(flow, full))
+        common = warp(resized(self.common_image, full).expand(len(code), -1, -1, -1), resized(onto_common, full))
+        filled = paint + torch.sigmoid(memory) * F.pixel_unshuffle(common, PATCH) + 0.5
+        shown = mask * F.pixel_unshuffle(warped, PATCH) + (1 - mask) * filled
+        refined = shown + self.refine(torch.cat([state, shown], dim=1))
+        return Drawing(flow, warped, mask, F.pixel_shuffle(refined.float(), PATCH))
+
+    def steer(self, appearance: Appearance, code: Tensor) -> Tensor:
+        """Images (n, channels, h, w) in [0, 1] of an appearance (1 or n) at the controls ``code`` (n, k)."""
+        return self.draw(appearance.expand(len(code)), code).image.clamp(0, 1)
+
+    def decode(self, appearance: Appearance) -> Tensor:
+        """Images (n, channels, h, w) in [0, 1] of appearances at their own controls."""
+        return self.steer(appearance, appearance.code)
+
+    def controls(self, appearance: Appearance) -> Tensor:
+        """What the encoder takes the frames' controls for, carried ones included; (n, k)."""
+        return appearance.read
+
+    def follow(self, points: Tensor, code: Tensor, into: Tensor) -> Tensor:
+        """Where points (n, p, 2; shares of the image) of frames at ``code`` (n, k) lie in frames at ``into`` (n, k),
+        by the maps alone."""
+        on_common = points + _REACH * _at(self.to_common(code, _GRID), points)
+        place, there = self.to_common(into, _GRID), points
+        for _ in range(_ROUNDS + 1):
+            there = on_common - _REACH * _at(place, there)
+        return there
+
+
+class _Map(nn.Module):
+    """Draws a map from a control code, as displacements at the points of a grid."""
+
+    def __init__(self, controls: int) -> None:
+        super().__init__()
+        self.points = nn.Sequential(
+            *(nn.Linear(controls, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU()),
+            nn.Linear(_HIDDEN, 2 * _GRID[0] * _GRID[1]),
+        )
+
+    def forward(self, code: Tensor, size: Sequence[int]) -> Tensor:
+        """Control code (n, k) → flow (n, 2, *size)."""
+        return resized(self.points(2 * code - 1).unflatten(1, (2, *_GRID)), size)
+
+
+class _Scene(nn.Module):
+    """Draws feature maps from a control code: what lies where in a frame, whatever the source shows."""
+
+    def __init__(self, controls: int, maps: int) -> None:
+        super().__init__()
+        self.points = nn.Sequential(
+            *(nn.Linear(controls, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU()),
+            nn.Linear(_HIDDEN, 8 * _GRID[0] * _GRID[1]),
+        )
+        self.smooth = nn.Sequential(nn.Conv2d(8, maps, 3, padding=1), nn.SiLU())
+
+    def forward(self, code: Tensor, size: Sequence[int]) -> Tensor:
+        features: Tensor = self.smooth(resized(self.points(2 * code - 1).unflatten(1, (8, *_GRID)), size))
+        return features
+
+
+class _Commanded(nn.Module):
+    """A convolution whose outputs the command scales and shifts (Perez et al. 2018)."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(before, after, 3, padding=1)
+        self.scale_and_shift = nn.Linear(_HIDDEN, 2 * after)
+
+    def forward(self, features: Tensor, command: Tensor) -> Tensor:
+        scale, shift = self.scale_and_shift(command)[..., None, None].chunk(2, dim=1)
+        return F.silu(self.convolution(features) * (1 + scale) + shift)
+
+
+def warp(images: Tensor, flow: Tensor) -> Tensor:
+    """Images (n, c, h, w), fetched from where ``flow`` (n, 2, h, w) points, in units of 0.3 of the image."""
+    height, width = images.shape[-2:]
+    y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=flow.device)
+    x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=flow.device)
+    here = torch.stack(torch.meshgrid(x, y, indexing="xy"))
+    there = (here + 2 * _REACH * flow.float()).permute(0, 2, 3, 1)
+    return F.grid_sample(images.float(), there, padding_mode="border", align_corners=False).to(images.dtype)
+
+
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (n, c, h, w) at another size; bilinear, in full precision."""
+    if maps.shape[-2:] == tuple(size):
+        return maps.float()
+    return F.interpolate(maps.float(), list(size), mode="bilinear", align_corners=False)
+
+
+def _at(maps: Tensor, points: Tensor) -> Tensor:
+    """Maps (n, c, h, w) read at points (n, p, 2) in shares of the image: (n, p, c)."""
+    read = F.grid_sample(maps, 2 * points[:, :, None] - 1, padding_mode="border", align_corners=False)
+    return read[..., 0].transpose(1, 2)

@@ -1,0 +1,332 @@
+"""Where the controls come from: motions in words, a table, or a tracked video of anybody.
+
+A tracked head is not yet a command. On the way (``Driving``): gaps are bridged, noise is smoothed without delay, and
+the driver's pose is taken as it is (*absolute*) or as a movement away from the driver's own neutral pose, added to the
+source's (*relative*), so that a driver who sits askew does not make the face sit askew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.controls import ControlSpace
+from dmsynth.controls.coverage import Coverage
+from dmsynth.controls.tables import Columns, read_motion_table
+from dmsynth.controls.trajectory import TABLE_SUFFIXES, Trajectory, from_table, is_motions, parse_motions
+from dmsynth.steering import SteerableFace
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import is_file
+from dmsynth.support.progress import console, progress
+from dmsynth.trackers import Face, Tracker, face_columns, how_to_crop, track_to_table
+from dmsynth.video import Frame, Image, check_crop, fit, probe_video, read_video
+
+MODES = ("absolute", "relative")
+NEUTRALS = ("first", "typical")
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # of a file's name, and of no motion
+_ORDER = 2  # of the polynomials that smooth
+_TURNED_AWAY = 0.1  # confidence: nearly twice as far from any training pose as covered
+_ALIKE = 0.1  # of a head's size: as near to where the training has it as need be
+_TRACKED_WIDTH = 320  # smaller sources are enlarged before they are tracked
+
+
+@dataclass(frozen=True)
+class Driving:
+    """How a tracked head becomes a command.
+
+    Attributes:
+        mode: ``absolute``, the driver's pose is the command; or ``relative``, the driver's movement away from
+            ``neutral`` is added to the source's pose, axis by axis.
+        neutral: the driver's own pose that counts as no movement: in the ``first`` frame, or the ``typical`` one (the
+            median of all).
+        smooth: seconds over which each moment is smoothed (Savitzky and Golay 1964: a parabola through the frames
+            around it, as many after as before, hence without delay); 0: not at all.
+        longest_gap: seconds without a usable face that are bridged in a straight line, or held at either end.
+        crop: left, top, width, height in pixels: look at this part of a driving video only.
+    """
+
+    mode: str = "absolute"
+    neutral: str = "first"
+    smooth: float = 0.3
+    longest_gap: float = 0.5
+    crop: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("driving", self.mode, MODES), ("neutral", self.neutral, NEUTRALS)):
+            if value not in known:
+                raise DmsynthError(f"--{what} {value}: choose {' or '.join(known)}")
+
+
+def read_trajectory(
+    text: str,
+    space: ControlSpace,
+    frame_rate: float,
+    open_tracker: Callable[[], Tracker],
+    driving: Driving | None = None,
+    source_pose: NDArray[np.float64] | None = None,
+    columns: Columns | None = None,
+) -> Trajectory:
+    """The trajectory that ``text`` names, for the controls of ``space``.
+
+    A name ending in .csv or .parquet is read as a table (``controls.tables``), another existing file or a name with an
+    ending as a driving video, which is tracked frame by frame; anything else is motions (``controls.trajectory``). Of a
+    driving video, and of a table that ``dmsynth track`` or OpenFace wrote, ``drive`` makes the command.
+
+    Args:
+        columns: what the user says of a table's columns.
+        source_pose: (k,) where relative driving begins, in the order of ``space``; by default at rest.
+
+    Raises:
+        DmsynthError: as ``drive``; relative driving without a driver; a table or motion that cannot be read.
+    """
+    driving = driving or Driving()
+    if is_motions(text) and not is_file(text):
+        table = None
+    elif Path(text).suffix.lower() in TABLE_SUFFIXES:
+        table = read_motion_table(Path(text), space.names, columns)
+        if "found" in table.columns:
+            return drive(table, space, text, driving, source_pose)
+    elif is_file(text):
+        return drive(track_video(Path(text), open_tracker(), driving.crop), space, text, driving, source_pose)
+    elif _ENDING.search(text):
+        raise DmsynthError(f"{text}: no such file; give motions, a .csv or .parquet table, or a driving video")
+    else:
+        table = None
+    if driving.mode == "relative":
+        raise DmsynthError(
+            f"{text}: has no driver; --driving relative takes a driving video or a table of dmsynth track"
+        )
+    if table is not None:
+        return from_table(table, space.names, text)
+    rest = {control.name: control.at_rest for control in space.controls}
+    return parse_motions(text, space.names, frame_rate, rest)
+
+
+def track_video(path: Path, tracker: Tracker, crop: tuple[int, int, int, int] | None = None) -> pd.DataFrame:
+    """Track every frame of a video, with progress; see ``dmsynth.trackers.track`` for the columns.
+
+    With a ``crop`` (left, top, width, height in pixels) only that part is looked at; pixels count in the whole frame.
+    """
+    info = probe_video(path)
+    if crop:
+        check_crop(path, info, crop)
+    left, top, width, height = crop or (0, 0, info.width, info.height)
+
+    def frames() -> Iterator[Frame]:
+        for frame in read_video(path):
+            yield replace(frame, image=frame.image[top : top + height, left : left + width])
+            advance()
+
+    with progress(f"tracking {path.name}", info.frames) as advance:
+        table = track_to_table(tracker, frames())
+    table[["x", "left", "right"]] += left
+    table[["y", "top", "bottom"]] += top
+    return table
+
+
+def drive(
+    table: pd.DataFrame,
+    space: ControlSpace,
+    where: str,
+    driving: Driving | None = None,
+    source_pose: NDArray[np.float64] | None = None,
+) -> Trajectory:
+    """The command that a tracked head gives: one row a frame of ``table`` (``track_to_table``).
+
+    Args:
+        where: the driver's name for messages.
+        source_pose: (k,) where relative driving begins; by default at rest.
+
+    Raises:
+        DmsynthError: no frame with one usable face, or a gap longer than ``driving.longest_gap``, with its frames.
+    """
+    driving = driving or Driving()
+    found = table["found"].to_numpy(bool)
+    if not found.any():
+        raise DmsynthError(
+            f"{where}: no usable face in any of its {len(table)} frames ({_reasons(table)}); "
+            f"film one person, the whole face in view{how_to_crop(set(table.get('reason', pd.Series(dtype=str))))}"
+        )
+    seen = from_table(table[found], space.names, where)
+    times = pd.to_numeric(table["time"], errors="coerce").to_numpy(dtype=float)
+    if not (np.diff(times) > 0).all():
+        raise DmsynthError(f"{where}: time does not increase from row to row; take the table as dmsynth track wrote it")
+    _check_gaps(table, found, times, where, driving.longest_gap)
+    count = len(times)
+    even = np.linspace(times[0], times[-1], count)  # the filter wants frames that are evenly far apart
+    angles = {control.name for control in space.controls if control.unit == "°"}
+    columns = [np.unwrap(seen[name], period=360) if name in angles else seen[name] for name in seen.names]
+    values = np.stack([np.interp(even, seen.times, column) for column in columns], axis=1)
+    bridged = int((~found).sum())
+    if bridged:
+        console.print(f"{where}: {bridged} of {count} frames without a usable face bridged", style="yellow")
+    frame_rate = (count - 1) / (even[-1] - even[0]) if count > 1 else 1.0
+    values = smoothed(values, driving.smooth * frame_rate)
+    if driving.mode == "relative":
+        neutral = values[0] if driving.neutral == "first" else np.median(values, axis=0)
+        begin = np.array(space.row({})) if source_pose is None else source_pose
+        values = values - neutral + begin[[space.names.index(name) for name in seen.names]]
+    return Trajectory(seen.names, even, values)
+
+
+def _check_gaps(
+    table: pd.DataFrame, found: NDArray[np.bool_], times: NDArray[np.float64], where: str, longest: float
+) -> None:
+    """``DmsynthError`` naming the first stretch without a usable face that lasts longer than ``longest`` seconds."""
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    seen = np.flatnonzero(found)
+    for last, following in pairwise([-1, *seen, len(times)]):  # by the clock: a recording may have holes, too
+        before = times[0] - step if last < 0 else times[last]
+        after = times[-1] + step if following == len(times) else times[following]
+        seconds = float(after - before - step)
+        if seconds <= longest + 1e-9:
+            continue
+        begin, end = last + 1, following
+        if begin == end:
+            raise DmsynthError(
+                f"{where}: no frames between {before:.2f} and {after:.2f} s, after frame {last}; "
+                f"up to {longest:g} s is bridged: cut the video there, or raise --longest-gap"
+            )
+        raise DmsynthError(
+            f"{where}: no usable face in frames {begin} to {end - 1}, {seconds:.2f} s "
+            f"({_reasons(table[begin:end])}); "
+            f"up to {longest:g} s is bridged: cut the video, show one whole face throughout, or raise --longest-gap"
+            + how_to_crop(set(table.get("reason", pd.Series(dtype=str))[begin:end]))
+        )
+
+
+def _reasons(table: pd.DataFrame) -> str:
+    if "reason" not in table.columns:
+        return "not found"
+    return ", ".join(f"{reason}: {count}" for reason, count in table["reason"].value_counts().items() if reason)
+
+
+def smoothed(values: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """``values`` (n, k) of evenly spaced frames, each from a parabola through the ``width`` frames around it.
+
+    As many frames after as before count, so nothing is delayed. Fewer than five frames have nothing to smooth.
+    """
+    frames = min(round(width), len(values))
+    frames -= 1 - frames % 2
+    if frames < _ORDER + 3:
+        return values
+    from scipy.signal import savgol_filter  # takes a second to import, and most motions are no driver's
+
+    return np.asarray(savgol_filter(values, frames, _ORDER, axis=0, mode="interp"))
+
+
+def lag(earlier: NDArray[np.float64], later: NDArray[np.float64], most: int = 30) -> float:
+    """By how many frames one motion (n,) follows another of equal length: the peak of their cross-correlation.
+
+    Searched up to ``most`` frames either way, refined by a parabola; negative if it runs ahead. NaN where one does not
+    move.
+    """
+    most = min(most, len(earlier) // 3)
+
+    def correlation(shift: int) -> float:
+        a, b = earlier[most : len(earlier) - most], later[most + shift : len(later) - most + shift]
+        return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-9 and b.std() > 1e-9 else np.nan
+
+    values = np.array([correlation(shift) for shift in range(-most, most + 1)])
+    if not np.isfinite(values).all():
+        return float("nan")
+    best = int(np.clip(values.argmax(), 1, 2 * most - 1))
+    left, middle, right = values[best - 1 : best + 2]
+    bend = left - 2 * middle + right
+    return float(best - most + ((left - right) / (2 * bend) if bend < 0 else 0.0))
+
+
+def fitted(motion: Trajectory, space: ControlSpace, coverage: Coverage) -> tuple[Trajectory, float]:
+    """The motion, shrunk evenly towards its middle until the training coverage holds all of it, and to which share.
+
+    Its shape stays, and so does what follows what, which clipping each frame alone does not promise. The middle is the
+    motion's median pose, drawn into the coverage where it lies outside.
+    """
+    codes = space.encode(motion.in_space(space).values)
+    middle = coverage.clipped(np.median(codes, axis=0)[None])[0]
+    for share in np.linspace(1, 0, 101):
+        shrunk = (middle + share * (codes - np.median(codes, axis=0))).astype(np.float32)
+        if share == 1 and not coverage.outside(codes).any():
+            return motion, 1.0
+        if not coverage.outside(shrunk).any():
+            break
+    return Trajectory(space.names, motion.times, space.decode(shrunk)), float(share)
+
+
+def as_source(image: Image, where: str, face: SteerableFace, tracker: Tracker) -> tuple[Image, NDArray[np.float64]]:
+    """A frame from elsewhere, made a source of a face that turns its head: of the face's size, moved and scaled so that
+    the head lies where the training frame of the most similar pose has it (left where it is if that is within a tenth);
+    and its pose (k,), to be given to ``SteerableFace.frames`` as ``at``.
+
+    Raises ``DmsynthError`` as ``source_pose``.
+    """
+    space, coverage = face.trained.space, face.trained.coverage
+    framed, at = image, source_pose(image, where, space, coverage, tracker)
+    for _ in range(2):  # where the head lies changes what the tracker reads, and that, which frame is the most similar
+        framed = _framed_like(image, where, face, at, tracker)
+        at = source_pose(framed, where, space, coverage, tracker)
+    return framed, at
+
+
+def _framed_like(image: Image, where: str, face: SteerableFace, at: NDArray[np.float64], tracker: Tracker) -> Image:
+    """The image with its head where the face's source frame nearest to the pose ``at`` (k,) has it."""
+    trained, (width, height) = face.trained, face.size
+    poses = trained.space.decode(trained.source_codes[:, : trained.space.size])
+    known = tracker(trained.sources[int(np.square(poses - at).sum(axis=1).argmin())])
+    if len(known) != 1:
+        return fit(image, width, height)
+    here, enlarged = _one_face(image, where, tracker)
+    middle, wanted = np.array(here.centre) / enlarged, np.array(known[0].centre)
+    scale = float(np.sqrt(_area(known[0]) / _area(here))) * enlarged
+    as_it_is = max(width / image.shape[1], height / image.shape[0])
+    lies = (middle - np.array(image.shape[1::-1]) / 2) * as_it_is + np.array([width, height]) / 2
+    if abs(scale / as_it_is - 1) < _ALIKE and np.abs(lies - wanted).max() < _ALIKE * np.sqrt(_area(known[0])):
+        return fit(image, width, height)
+    matrix = np.column_stack([scale * np.eye(2), wanted - scale * middle])
+    smooth = cv2.GaussianBlur(image, (0, 0), 0.4 / scale) if scale < 0.7 else image  # or it would alias
+    moved = cv2.warpAffine(smooth, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, dtype=np.uint8)
+
+
+def _area(face: Face) -> float:
+    left, top, right, bottom = face.box
+    return max((right - left) * (bottom - top), 1e-6)
+
+
+def _one_face(image: Image, where: str, tracker: Tracker) -> tuple[Face, float]:
+    """The face in a source frame, and by how much the frame was enlarged to be tracked."""
+    factor = max(1.0, _TRACKED_WIDTH / image.shape[1])
+    large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
+    faces = tracker(large)
+    if len(faces) != 1:
+        reason = "several faces" if faces else "no face found"
+        raise DmsynthError(f"{where}: {reason}; the source shows one person, looking more or less into the camera")
+    return faces[0], factor
+
+
+def source_pose(
+    image: Image, where: str, space: ControlSpace, coverage: Coverage, tracker: Tracker
+) -> NDArray[np.float64]:
+    """The pose (k,) of the head in a source frame, in the order of a rotation ``space``.
+
+    Raises:
+        DmsynthError: not exactly one face in it, or one turned to where the face was never trained.
+    """
+    pose = face_columns(_one_face(image, where, tracker)[0])
+    values = np.array([pose[name] for name in space.names])
+    confidence = float(coverage.confidence(space.encode(values[None]))[0])
+    if confidence < _TURNED_AWAY:
+        turned = ", ".join(f"{name} {value:+.0f}°" for name, value in zip(space.names, values, strict=True))
+        raise DmsynthError(
+            f"{where}: the face is turned to {turned}, where this one was never trained; "
+            "choose a source frame that looks more into the camera"
+        )
+    return values

@@ -1,0 +1,1 @@
+"""The ground floor: files, processes, progress, errors. Nothing here knows what a face is."""

@@ -1,0 +1,10 @@
+"""Which dmsynth this is: written into every file that it makes."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("dmsynth")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+source"

@@ -1,0 +1,91 @@
+"""Still pictures in: known by what is in them, never by their name, and upright."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from numpy.typing import NDArray
+
+from dmsynth.support.errors import DmsynthError
+from dmsynth.video import Image, depth_of, to_grey
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "HEIF")
+_MOST_PIXELS = 64_000_000  # a few hundred kilobytes can unfold into gigabytes
+_UNDER = (255, 255, 255)  # what shows through where a picture is transparent: paper
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a still picture, by what is in it. What moves, such as an animated GIF, is a video."""
+    try:
+        with _opened(path) as picture:
+            return getattr(picture, "n_frames", 1) == 1 or picture.format not in ("GIF", "WEBP", "PNG", "AVIF")
+    except PIL.Image.DecompressionBombError:
+        return True
+    except Exception:  # Pillow's decoders raise whatever they stumble over
+        return False
+
+
+def read_image(path: Path, grey: bool = False) -> Image:
+    """Read a picture as RGB (h, w, 3), or grey (h, w), uint8: turned as its EXIF says, transparent parts on white.
+
+    ``DmsynthError`` if it is none, is damaged, or has more than ``_MOST_PIXELS``.
+    """
+    if not path.is_file():
+        raise DmsynthError(f"{path}: no such picture; check the path")
+    try:
+        with _opened(path) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise PIL.Image.DecompressionBombError
+            image = _as_rgb(PIL.ImageOps.exif_transpose(picture))
+    except PIL.Image.DecompressionBombError:
+        raise DmsynthError(f"{path}: has more than {_MOST_PIXELS // 10**6} million pixels; make it smaller") from None
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        known = is_picture(path)
+        raise DmsynthError(
+            f"{path}: a damaged picture ({error}); copy it again"
+            if known
+            else f"{path}: not a readable picture; give a .png, .jpg or .heic file"
+        ) from None
+    return to_grey(image) if grey else image
+
+
+def _opened(path: Path) -> PIL.Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its size, which is looked at here, and of tags that do not matter
+        return PIL.Image.open(path, formats=_known())
+
+
+def _known() -> list[str]:
+    """The formats that are read, HEIF where its plugin is installed."""
+    try:
+        import pi_heif
+    except ModuleNotFoundError:
+        return [name for name in _FORMATS if name != "HEIF"]
+    pi_heif.register_heif_opener()
+    return list(_FORMATS)
+
+
+def _as_rgb(picture: PIL.Image.Image) -> Image:
+    """(h, w, 3) uint8 of a picture in any of Pillow's modes."""
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I", "F"):
+        return np.repeat(_of_16_bits(np.asarray(picture))[..., None], 3, axis=2)
+    if picture.has_transparency_data:
+        shown = PIL.Image.new("RGBA", picture.size, (*_UNDER, 255))
+        picture = PIL.Image.alpha_composite(shown, picture.convert("RGBA"))
+    return np.asarray(picture.convert("RGB"))
+
+
+def _of_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey of more than eight bits → uint8. A camera may write 10 or 12 bits into 16: the brightest value tells."""
+    if not np.isfinite(values.astype(np.float64)).all() or values.min() < 0:
+        raise ValueError("its values are no brightness")
+    most = float(values.max())
+    if values.dtype.kind == "f" and most <= 1:
+        return np.asarray(values * 255 + 0.5, dtype=np.uint8)
+    whole = np.minimum(values, 65535).astype(np.int64)
+    return np.asarray(whole >> (depth_of(whole) - 8), dtype=np.uint8)
