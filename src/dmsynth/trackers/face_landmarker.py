@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.trackers import Face
+from dmsynth.trackers.face import Face
 from dmsynth.trackers.face_model import MODEL
 from dmsynth.trackers.finder import FaceFinder, same_face
 from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
 from dmsynth.support.parallel import map_ordered
-from dmsynth.trackers import Face, Tracker, why_unusable
+from dmsynth.trackers.face import Face, Tracker, why_unusable
 from dmsynth.video import Image, to_grey
 
 _SIDE = 72  # pixels of a face on the mesh

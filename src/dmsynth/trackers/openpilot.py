@@ -30,7 +30,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.support.model_files import cache_folder
 from dmsynth.support.progress import console
-from dmsynth.trackers import Face
+from dmsynth.trackers.face import Face
 from dmsynth.trackers.finder import Box, FaceFinder, same_face
 from dmsynth.video import Image, to_rgb
 

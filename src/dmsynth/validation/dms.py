@@ -16,41 +16,32 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.support.version import __version__
-from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTestedError, impossible, read_answers
+from dmsynth.validation.protocol import (
+    ENTRY_POINTS,
+    Answer,
+    Dms,
+    DmsFailedError,
+    NoAnswer,
+    NotTestedError,
+    impossible,
+    read_answers,
+)
 
 __all__ = [
     "BUILT_IN", "ENTRY_POINTS", "Answer", "Dms", "DmsFailedError", "DmsRun", "DmsSpec", "NoAnswer", "NotTestedError",
     "dms_names", "open_dms", "read_answers", "run_dms", "split_command", "version_of",
 ]  # fmt: skip
 
-ENTRY_POINTS = "dmsynth.dms"
 TIME_LIMIT = 300.0  # seconds a video
-
-
-class Dms(Protocol):
-    """A driver monitoring system under test.
-
-    What it answers before it raises counts; the exception becomes part of the verdict (``run_dms``).
-    """
-
-    @property
-    def name(self) -> str:
-        """Name and version, for reports. A plain attribute will do."""
-        ...
-
-    def __call__(self, video: Path, speed: float) -> Iterable[Answer | NoAnswer]:
-        """Answers about ``video``, in order of time. ``speed`` is the vehicle's, in km/h. A DMS whose output is read
-        puts a ``NoAnswer`` where something else stood in it."""
-        ...
 
 
 @dataclass(frozen=True)

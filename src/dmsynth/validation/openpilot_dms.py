@@ -20,7 +20,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
 from dmsynth.trackers import Face, Tracker, open_tracker
 from dmsynth.trackers.openpilot import find_model, release_of
-from dmsynth.validation.dms import Answer, Dms
+from dmsynth.validation.protocol import Answer, Dms
 from dmsynth.video import Frame, read_video
 
 LEVELS = ("first", "prompt", "last")

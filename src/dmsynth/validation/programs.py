@@ -17,8 +17,15 @@ from typing import IO
 
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.processes import run_contained
-from dmsynth.validation.dms import ENTRY_POINTS
-from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTestedError, lines_of, read_answers
+from dmsynth.validation.protocol import (
+    ENTRY_POINTS,
+    Answer,
+    DmsFailedError,
+    NoAnswer,
+    NotTestedError,
+    lines_of,
+    read_answers,
+)
 
 OUTPUT_LIMIT = 32 * 2**20  # bytes; an hour of answers at 30 a second is 16 MiB
 _LOOK = 0.02  # seconds between looks at a running program

@@ -11,10 +11,13 @@ import json
 import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 from dmsynth.support.errors import DmsynthError
 
+ENTRY_POINTS = "dmsynth.dms"
+"""The group under which an installed package names a DMS of its own."""
 ANGLES = ("pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw")
 WIDEST = 360.0  # degrees; what lies beyond is no angle
 _LONGEST_LINE = 65_536  # characters; an answer has some hundred
@@ -60,6 +63,23 @@ class NoAnswer:
     """A line of a DMS's output that is no answer: where it stands, why, and how it begins, in words."""
 
     said: str
+
+
+class Dms(Protocol):
+    """A driver monitoring system under test.
+
+    What it answers before it raises counts; the exception becomes part of the verdict (``run_dms``).
+    """
+
+    @property
+    def name(self) -> str:
+        """Name and version, for reports. A plain attribute will do."""
+        ...
+
+    def __call__(self, video: Path, speed: float) -> Iterable[Answer | NoAnswer]:
+        """Answers about ``video``, in order of time. ``speed`` is the vehicle's, in km/h. A DMS whose output is read
+        puts a ``NoAnswer`` where something else stood in it."""
+        ...
 
 
 def read_answers(lines: Iterable[str], where: str, strict: bool = True) -> Iterator[Answer | NoAnswer]:

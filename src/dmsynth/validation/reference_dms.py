@@ -18,7 +18,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
 from dmsynth.support.version import __version__
 from dmsynth.trackers import Tracker, open_tracker, why_unusable
-from dmsynth.validation.dms import Answer, Dms
+from dmsynth.validation.protocol import Answer, Dms
 from dmsynth.video import Frame, read_video
 
 
