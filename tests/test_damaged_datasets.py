@@ -21,7 +21,8 @@ from dmsynth.datasets.cutout import make_position_dataset
 from dmsynth.datasets.dataset import Dataset, DatasetWriter, open_dataset, partial_path
 from dmsynth.evaluation import evaluate
 from dmsynth.learning.training import train
-from dmsynth.steering import load_face, read_source
+from dmsynth.steering import load_face
+from dmsynth.steering.source import read_source
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.trackers import Tracker

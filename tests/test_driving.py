@@ -15,17 +15,8 @@ from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.trajectory import Trajectory, parse_motions
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.steering import load_face, steer_to_video
-from dmsynth.steering.driving import (
-    Driving,
-    as_source,
-    drive,
-    fitted,
-    lag,
-    read_trajectory,
-    smoothed,
-    source_pose,
-    track_video,
-)
+from dmsynth.steering.driving import Driving, drive, fitted, lag, read_trajectory, smoothed, track_video
+from dmsynth.steering.source import as_source, source_pose
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image, VideoWriter

@@ -28,7 +28,7 @@ from dmsynth.experiments.validate import Order, validate
 from dmsynth.report.charts import Panel, Series, side_by_side, stacked
 from dmsynth.report.pdf import find_browser, print_as_pdf
 from dmsynth.report.validation import write_validation_report
-from dmsynth.steering.face_spec import FaceSpec
+from dmsynth.steering import FaceSpec
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of, temporary_beside
 from dmsynth.support.records import printable

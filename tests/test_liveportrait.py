@@ -32,7 +32,7 @@ from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import evaluate
 from dmsynth.experiments import bench_liveportrait
 from dmsynth.experiments.rotation_drives import Material, draw, read_driver
-from dmsynth.steering import SteerableFace, liveportrait_checkout, load_face, source_consent, steer_to_video
+from dmsynth.steering import FaceSpec, Renderer, SteerableFace, liveportrait_checkout, load_face, steer_to_video
 from dmsynth.steering.liveportrait import (
     SPACE,
     Crop,
@@ -45,7 +45,8 @@ from dmsynth.steering.liveportrait import (
 from dmsynth.steering.liveportrait_checkout import Networks, open_networks
 from dmsynth.steering.liveportrait_driven import Driven
 from dmsynth.steering.provenance import face_sha256, read_provenance
-from dmsynth.steering.recorded import Recorded, Renderer, open_recorded
+from dmsynth.steering.recorded import Recorded, open_recorded
+from dmsynth.steering.source import source_consent
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import read_json
 from dmsynth.trackers import Tracker
@@ -321,21 +322,21 @@ def test_a_result_made_elsewhere(tmp_path: Path, person: Image) -> None:
         with VideoWriter(tmp_path / name, picture.shape[1], picture.shape[0], 25) as writer:
             for shade in (0, 40, 80):
                 writer.write((picture // 2 + shade).astype(np.uint8))
-    result: Renderer = open_recorded(tmp_path / "result.mp4")
+    result: Renderer = open_recorded(FaceSpec(f"recorded:{tmp_path / 'result.mp4'}"))
     assert isinstance(result, Recorded) and result.size == (320, 256)
     shades = [float(frame.mean()) for frame in result.frames(np.zeros((2, 3)))]
     assert len(shades) == 2 and 30 < shades[1] - shades[0] < 50
     with pytest.raises(DmsynthError, match=r"result\.mp4: has 3 frames, but 9 are commanded"):
         list(result.frames(np.zeros((9, 3))))
     with pytest.raises(DmsynthError, match="several pictures side by side"):
-        open_recorded(tmp_path / "result_concat.mp4")
+        open_recorded(FaceSpec(f"recorded:{tmp_path / 'result_concat.mp4'}"))
 
 
 def test_the_command_line_steers_drives_and_judges_it(
     checkout: Path, person: Image, photo_dataset: Dataset, tmp_path: Path
 ) -> None:
     write_image(tmp_path / "person.png", person)
-    options: dict[str, Any] = {"renderer": "liveportrait", "liveportrait": checkout}
+    options: dict[str, Any] = {"renderer": "liveportrait", "checkout": checkout}
     source = str(tmp_path / "person.png")
     steer("hold 0.1; move yaw=5 0.2", tmp_path / "steered.mp4", source=source, frame_rate=10, **options)
     assert read_table(tmp_path / "steered.parquet")["yaw"].tolist() == pytest.approx([0, 0, 2.5, 5])
@@ -403,7 +404,7 @@ def test_a_dms_is_validated_on_it(checkout: Path, person: Image, tmp_path: Path)
 
 
 def test_it_stands_beside_a_face_in_the_cockpit(checkout: Path, person: Image, tmp_path: Path) -> None:
-    studio = Studio(Workspace(tmp_path), checkout)
+    studio = Studio(Workspace(tmp_path), {"LivePortrait": f"liveportrait:{checkout}"})
     assert studio.names() == ["starter", "LivePortrait"]
     source, hand = studio.keep_source(person), Hand()
     straight, turned = (
@@ -434,15 +435,15 @@ def test_bench_says_what_it_measured(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"renderer": "live"}, "--renderer live: choose face, liveportrait or liveportrait-driven"),
+        ({"renderer": "live"}, "--renderer live: choose face, liveportrait, liveportrait-driven or recorded"),
         ({}, "name a face: face.safetensors of a training, or starter"),
-        ({"face": Path("starter"), "liveportrait": Path("LP")}, "--liveportrait goes with --renderer"),
+        ({"face": Path("starter"), "checkout": Path("LP")}, "--liveportrait goes with --renderer"),
         ({"renderer": "liveportrait", "source": "a.png"}, "--renderer liveportrait needs --liveportrait DIR"),
-        ({"renderer": "liveportrait", "liveportrait": Path("LP")}, "--renderer liveportrait needs --source PICTURE"),
+        ({"renderer": "liveportrait", "checkout": Path("LP")}, "--renderer liveportrait needs --source PICTURE"),
         ({"renderer": "liveportrait", "face": Path("starter")}, "starter: --renderer liveportrait takes no face"),
         *(
             (
-                {"renderer": "liveportrait-driven", "liveportrait": Path("LP"), "source": "a.png"} | own,
+                {"renderer": "liveportrait-driven", "checkout": Path("LP"), "source": "a.png"} | own,
                 "go with commanded",
             )
             for own in ({"clip": True}, {"fit": True}, {"driving": "relative"}, {"smooth": 0.0}, {"frame_rate": 30})

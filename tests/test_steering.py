@@ -10,7 +10,9 @@ import pytest
 import dmsynth
 from dmsynth.controls.trajectory import parse_motions, read_table
 from dmsynth.datasets.dataset import Dataset
-from dmsynth.steering import keep_inputs, read_source, steer_to_video
+from dmsynth.steering import steer_to_video
+from dmsynth.steering.source import read_source
+from dmsynth.steering.writing import keep_inputs
 from dmsynth.support.errors import DmsynthError
 from dmsynth.video import read_video, write_image
 

@@ -27,7 +27,8 @@ from dmsynth.learning.batches import Batches, to_network
 from dmsynth.learning.swapping import OBJECTIVES
 from dmsynth.learning.swapwarp import SwapWarp, warp
 from dmsynth.learning.training import _steer_from, train
-from dmsynth.steering import SteerableFace, blended, choose_sources, load_face
+from dmsynth.steering import SteerableFace, load_face
+from dmsynth.steering.face import blended, choose_sources
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import ahead
 from dmsynth.trackers import Tracker

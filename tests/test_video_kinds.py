@@ -19,7 +19,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmsynth.steering import read_source
+from dmsynth.steering.source import read_source
 from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, VideoWriter, check_whole, probe_video, read_video
 from dmsynth.video.orientation import Orientation

@@ -39,6 +39,7 @@ def load(path: str | PathLike[str]) -> SteerableFace:
 
 _FORMERLY = {
     "dmsynth.baselines": "dmsynth.steering",
+    "dmsynth.baselines.face_spec": "dmsynth.steering.renderer",
     "dmsynth.errors": "dmsynth.support.errors",
     "dmsynth.export": "dmsynth.steering.export",
     "dmsynth.judges": "dmsynth.evaluation.judges",
@@ -54,9 +55,10 @@ class _Formerly(MetaPathFinder, Loader):
     """Finds a module by its former name: it is the very same module."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        first, second, rest = (*name.split(".", 2), "", "")[:3]
-        now = _FORMERLY.get(f"{first}.{second}")
-        return ModuleSpec(name, self, origin=f"{now}.{rest}" if rest else now) if now else None
+        former, now = max(
+            ((old, new) for old, new in _FORMERLY.items() if f"{name}.".startswith(f"{old}.")), default=("", "")
+        )
+        return ModuleSpec(name, self, origin=now + name.removeprefix(former)) if former else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = import_module(str(spec.origin))

@@ -283,7 +283,7 @@ def _video(folder: Path) -> object:
 
 
 def _picture(folder: Path) -> object:
-    from dmsynth.steering import read_source
+    from dmsynth.steering.source import read_source
 
     (file,) = (file for file in folder.iterdir() if file.stem == "picture")
     return read_source(str(file)).shape
@@ -350,7 +350,7 @@ def make_inputs(folder: Path) -> None:
     from dmsynth.experiments.validate import Order, validate
     from dmsynth.learning.optimization import OPTIMIZATIONS
     from dmsynth.learning.training import Settings, begin_run, train
-    from dmsynth.steering.face_spec import FaceSpec
+    from dmsynth.steering import FaceSpec
     from dmsynth.trackers import open_tracker
     from dmsynth.validation.dms import DmsSpec
     from dmsynth.validation.scenario_files import find_scenarios, library

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from dmsynth.support.terminal import Terminal
 from dmsynth.support.version import __version__
 
 if TYPE_CHECKING:
-    from dmsynth.steering.face_spec import FaceSpec
+    from dmsynth.steering import FaceSpec
 
 # The rooms are imported inside the commands, so that each starts with what it needs and `--help` at once.
 
@@ -123,9 +124,12 @@ OneSource = Annotated[
 ]
 RendererName = Annotated[
     str,
-    typer.Option("--renderer", help="face, or LivePortrait on a --source picture: liveportrait, liveportrait-driven."),
+    typer.Option(
+        "--renderer",
+        help="face, recorded (FACE is a video), or on a --source picture liveportrait, liveportrait-driven.",
+    ),
 ]
-LivePortraitFolder = Annotated[
+Checkout = Annotated[
     Path | None, typer.Option("--liveportrait", help="LivePortrait's official checkout, with its pretrained_weights.")
 ]
 Consent = Annotated[
@@ -139,36 +143,47 @@ Crop = Annotated[str | None, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT: look at t
 Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
 
 
-RENDERERS = ("face", "liveportrait", "liveportrait-driven")
-
-
 def face_spec(
     renderer: str,
     face: Path | None,
-    liveportrait: Path | None,
+    checkout: Path | None,
     source: str | None,
     tracker: str = "auto",
     tracker_model: Path | None = None,
     device: str = "auto",
+    one_source: bool = False,
 ) -> FaceSpec:
     """What is steered; ``DmsynthError`` unless there is exactly what the renderer needs."""
-    from dmsynth.steering.face_spec import FaceSpec
+    from dmsynth.steering import FaceSpec, kinds
 
-    if renderer not in RENDERERS:
-        raise DmsynthError(f"--renderer {renderer}: choose {', '.join(RENDERERS[:-1])} or {RENDERERS[-1]}")
-    if renderer == "face":
+    known = kinds()
+    if renderer not in known:
+        raise DmsynthError(f"--renderer {renderer}: choose {_either(known)}")
+    folder = known[renderer].folder
+    if folder is None:
         if face is None:
             raise DmsynthError("name a face: face.safetensors of a training, or starter")
-        if liveportrait is not None:
-            raise DmsynthError("--liveportrait goes with --renderer liveportrait or liveportrait-driven")
-        return FaceSpec.of(face, device)
-    if face is not None:
-        raise DmsynthError(f"{face}: --renderer {renderer} takes no face; give it a picture with --source")
-    if liveportrait is None or source is None:
-        lacks = "--source PICTURE" if liveportrait is not None else "--liveportrait DIR, its official checkout"
-        raise DmsynthError(f"--renderer {renderer} needs {lacks}")
-    model = str(tracker_model) if tracker_model else None
-    return FaceSpec(None, str(liveportrait), source, tracker, model, device)
+        if checkout is not None:
+            raise DmsynthError(f"--liveportrait goes with --renderer {_either(k for k in known if known[k].folder)}")
+        name = str(face) if renderer == "face" else f"{renderer}:{face}"
+    else:
+        if face is not None:
+            raise DmsynthError(f"{face}: --renderer {renderer} takes no face; give it a picture with --source")
+        if checkout is None or source is None:
+            lacks = "--source PICTURE" if checkout is not None else f"--liveportrait DIR, {folder}"
+            raise DmsynthError(f"--renderer {renderer} needs {lacks}")
+        name = f"{renderer}:{checkout}"
+    return FaceSpec(name, source, tracker, str(tracker_model) if tracker_model else None, device, one_source)
+
+
+def given_renderers(names: list[str] | None, checkout: Path | None) -> list[str]:
+    """Renderers by their names; ``--liveportrait`` is the older way to name that one."""
+    return [*(names or []), *([f"liveportrait:{checkout}"] if checkout else [])]
+
+
+def _either(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:

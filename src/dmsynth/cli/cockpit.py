@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dmsynth.cli.app import FACES, LivePortraitFolder, app
+from dmsynth.cli.app import FACES, Checkout, app, given_renderers
 from dmsynth.support.errors import DmsynthError
 
 
@@ -22,11 +22,17 @@ def cockpit_command(
     dms: Annotated[
         list[str] | None, typer.Option(help="A DMS to validate, NAME=COMMAND with {video} in it; may be given again.")
     ] = None,
-    liveportrait: LivePortraitFolder = None,
+    renderer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What moves a brought picture beside the face, such as liveportrait:DIR; may be given again."
+        ),
+    ] = None,
+    checkout: Checkout = None,
 ) -> None:
     """Steer a face live, draw what it shall do, train and validate, in a page on this machine alone."""
     from dmsynth.cockpit.serving import open_cockpit
-    from dmsynth.steering import face_name
+    from dmsynth.steering.face import face_name
 
     brought = {face_name(path): path for path in face or [] if str(path) != "starter"}
     if len(brought) < len({path for path in face or [] if str(path) != "starter"}):
@@ -37,4 +43,4 @@ def cockpit_command(
         if not (name.strip() and equals and "{video}" in command):
             raise DmsynthError(f"--dms {text}: give NAME=COMMAND with {{video}} in the command")
         commands[name.strip()] = command.strip()
-    open_cockpit(workspace, brought, port, browser, liveportrait, commands)
+    open_cockpit(workspace, brought, port, browser, given_renderers(renderer, checkout), commands)

@@ -11,7 +11,7 @@ from dmsynth.cli.app import (
     FACES,
     MAINTAINERS,
     RESEARCH,
-    LivePortraitFolder,
+    Checkout,
     SecondTracker,
     SecondTrackerModel,
     Seed,
@@ -166,7 +166,7 @@ def reproduce_rotation(
         list[Path] | None,
         typer.Option(help="A recording of one person; may be given again. Default: the embedded portrait, posed."),
     ] = None,
-    liveportrait: LivePortraitFolder = None,
+    liveportrait: Checkout = None,
     liveportrait_video: Annotated[
         Path | None, typer.Option(help="What LivePortrait made of the driving video elsewhere.")
     ] = None,

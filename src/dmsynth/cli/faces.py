@@ -9,10 +9,10 @@ import typer
 
 from dmsynth.cli.app import (
     FACES,
+    Checkout,
     Crop,
     Device,
     Json,
-    LivePortraitFolder,
     OneSource,
     RendererName,
     SecondTracker,
@@ -43,8 +43,8 @@ def track(
 ) -> None:
     """Measure head pose in every frame of a video."""
     from dmsynth.controls.trajectory import check_table_name, write_table
-    from dmsynth.steering import keep_inputs
     from dmsynth.steering.driving import track_video
+    from dmsynth.steering.writing import keep_inputs
     from dmsynth.support.files import check_output
     from dmsynth.trackers import open_tracker
 
@@ -146,57 +146,28 @@ def steer(
         str | None, typer.Option(help="What a table's numbers are: rad or deg, and s or ms, such as rad,ms.")
     ] = None,
     renderer: RendererName = "face",
-    liveportrait: LivePortraitFolder = None,
+    checkout: Checkout = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
     device: Device = "auto",
 ) -> None:
     """Render a face along a trajectory."""
+    from dmsynth import steering
     from dmsynth.controls.tables import Columns
-    from dmsynth.steering import keep_inputs, read_source, steer_to_video
-    from dmsynth.steering.driving import Driving, as_source, fitted, read_trajectory
-    from dmsynth.support.files import check_output
-    from dmsynth.trackers import open_tracker
+    from dmsynth.steering.driving import Driving
 
     if strict + clip + fit > 1:
         raise DmsynthError("--strict, --clip and --fit: choose one")
     one_of(source, one_source)
-    spec = face_spec(renderer, face, liveportrait, source, tracker, tracker_model, device)
-    how = Driving(driving, neutral, smooth, longest_gap, crop_of(crop))
-    told = Columns.parse(columns, unit)
-    if renderer == "liveportrait-driven" and (strict or clip or fit or how != Driving() or frame_rate != 25):
-        raise DmsynthError(
-            "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
-            "poses; --renderer liveportrait-driven follows its video"
-        )
-    keep_inputs(out, [trajectory, source])
-    check_output(out)
-    steerable = spec.open().from_one_source() if one_source else spec.open()
-    source = source if face else None  # LivePortrait's is in it now
-    if renderer == "liveportrait-driven":
-        from dmsynth.steering.liveportrait_driven import Driven, drive_to_video
-
-        table = drive_to_video(Driven(steerable, Path(trajectory), open_tracker(tracker, tracker_model)), out, seconds)
-        output.print(f"video: {out}\ntable: {table}")
-        return
-    space, coverage = steerable.trained.space, steerable.trained.coverage
-    begin, frame, at = space.decode(steerable.trained.source_codes[0][: space.size]), None, None
-    if source:
-        frame = read_source(source)
-        if space.name == "rotation":
-            frame, begin = as_source(frame, source, steerable, open_tracker(tracker, tracker_model))
-            at = begin
-    motion = read_trajectory(
-        trajectory, space, frame_rate, lambda: open_tracker(tracker, tracker_model), how, begin, told
-    )
-    motion = motion.first(seconds, trajectory) if seconds else motion
+    spec = face_spec(renderer, face, checkout, source, tracker, tracker_model, device, one_source)
+    command = steering.Command(
+        trajectory, frame_rate, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
+        Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
+    )  # fmt: skip
+    steered = steering.steer(spec, command, out)
     if fit:
-        motion, share = fitted(motion, space, coverage)
-        output.print(f"fitted: {share:.0%} of the motion")
-    table = steer_to_video(
-        steerable, motion, out, frame_rate, frame, "strict" if strict else "clip" if clip else "warn", at
-    )
-    output.print(f"video: {out}\ntable: {table}")
+        output.print(f"fitted: {steered.share:.0%} of the motion")
+    output.print(f"video: {steered.video}\ntable: {steered.table}")
 
 
 @app.command("evaluate", rich_help_panel=FACES)
@@ -213,7 +184,7 @@ def evaluate_command(
     one_source: OneSource = False,
     frames: Annotated[int, typer.Option(min=1, help="At most this many test frames.")] = 500,
     renderer: RendererName = "face",
-    liveportrait: LivePortraitFolder = None,
+    checkout: Checkout = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
     second_tracker: SecondTracker = "auto",
@@ -227,8 +198,7 @@ def evaluate_command(
     from dmsynth.evaluation import evaluate
     from dmsynth.evaluation.judges import with_second_judge
     from dmsynth.report.html import write_report
-    from dmsynth.steering import read_source
-    from dmsynth.steering.driving import as_source
+    from dmsynth.steering import open_renderer
     from dmsynth.support.files import check_output, write_json
     from dmsynth.trackers import open_second_tracker, open_tracker
 
@@ -237,18 +207,13 @@ def evaluate_command(
     *faces, data = inputs
     if len(faces) > 1:
         raise DmsynthError(f"{' '.join(map(str, inputs))}: give one face and one dataset")
-    if renderer == "liveportrait-driven":
-        raise DmsynthError("--renderer liveportrait-driven follows a video, not commanded poses; judge liveportrait")
-    spec = face_spec(renderer, faces[0] if faces else None, liveportrait, source, tracker, tracker_model, device)
+    face = faces[0] if faces else None
+    spec = face_spec(renderer, face, checkout, source, tracker, tracker_model, device, one_source)
     pool = open_tracker(tracker, tracker_model)
     second = open_second_tracker(pool, second_tracker, second_tracker_model)
     targets = open_dataset(data)
-    steerable = spec.open(targets.size).from_one_source() if one_source else spec.open(targets.size)
-    source = source if faces else None  # LivePortrait's is in it now
-    frame, at = read_source(source) if source else None, None
-    if frame is not None and source and steerable.trained.space.name == "rotation":
-        frame, at = as_source(frame, source, steerable, pool)
-    result = evaluate(steerable, targets, pool, frame, frames, at)
+    steerable = open_renderer(spec, targets.size)
+    result = evaluate(steerable, targets, pool, most=frames)
     result = with_second_judge(result, steerable.trained.space, targets, second)
     write_json(out / "metrics.json", result.metrics)
     write_table(out / "table.parquet", result.table)
@@ -272,8 +237,10 @@ def export_command(
     ] = None,
 ) -> None:
     """Take a face elsewhere: as ONNX, for programs without PyTorch, or as a page that needs no server."""
-    from dmsynth.steering import face_name, load_face, read_source
+    from dmsynth.steering import load_face
     from dmsynth.steering.export import export_onnx
+    from dmsynth.steering.face import face_name
+    from dmsynth.steering.source import read_source
     from dmsynth.web.static import export_web
 
     if (out is None) == (web is None):

@@ -11,9 +11,9 @@ import typer
 
 from dmsynth.cli.app import (
     VALIDATION,
+    Checkout,
     Device,
     Json,
-    LivePortraitFolder,
     RendererName,
     TrackerModel,
     TrackerName,
@@ -124,8 +124,11 @@ def validate_command(
     out: Annotated[Path, typer.Option(help="Folder for results and report; interrupted, it goes on.")],
     face: Annotated[Path | None, typer.Option(help="face.safetensors of a training, or starter.")] = None,
     renderer: RendererName = "face",
-    liveportrait: LivePortraitFolder = None,
-    source: Annotated[str | None, typer.Option(help="LivePortrait's picture, VIDEO@N or DATASET@N.")] = None,
+    checkout: Checkout = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="The picture that a renderer moves which has no face: a picture, VIDEO@N or DATASET@N."),
+    ] = None,
     dms: Annotated[
         str,
         typer.Option(help="reference, one of your own, or a command line with {video} in it."),
@@ -166,9 +169,7 @@ def validate_command(
     log = None if dms_log is None else str(dms_log.resolve())
     options = dict(_setting(text) for text in dms_option or [])
     spec = DmsSpec(dms=dms, log=log, options=options, time_limit=time_limit, strict_output=strict_output)
-    if renderer == "liveportrait-driven":
-        raise DmsynthError("--renderer liveportrait-driven follows a video, not a scenario; validate with liveportrait")
-    driver = face_spec(renderer, face, liveportrait, source, tracker, tracker_model, device)
+    driver = face_spec(renderer, face, checkout, source, tracker, tracker_model, device)
     browser = find_browser() if pdf else None  # before long work, not after it
     results = validate(
         find_scenarios(scenarios), driver, spec, out, Order(given_command(), dms_name, dms_version), videos,
@@ -264,8 +265,9 @@ def edit_command(
     device: Device = "auto",
 ) -> None:
     """Make the driver of a recording look away inside a window of time; frames outside it stay bit-identical."""
-    from dmsynth.steering import keep_inputs, load_face
+    from dmsynth.steering import load_face
     from dmsynth.steering.editing import edit_video
+    from dmsynth.steering.writing import keep_inputs
     from dmsynth.support.files import check_output
     from dmsynth.trackers import open_tracker
     from dmsynth.validation.scenario_files import find_scenarios

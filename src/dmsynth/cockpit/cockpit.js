@@ -3,7 +3,7 @@
 
 const SHOWN_SOURCES = 14;
 const TRACK_AFTER = 180; // milliseconds of rest before the tracker looks
-const SLOW_AFTER = 450; // and before LivePortrait draws
+const SLOW_AFTER = 450; // and before a renderer draws that moves a picture
 
 // One connection: asks for a picture, or what the tracker reads in the last one; one question at a time.
 class Line {
@@ -136,9 +136,11 @@ class SteerTab {
   }
 
   async list() {
-    const names = await fetched("/api/faces");
-    options(this.faces, names.filter((name) => name !== "LivePortrait"));
-    options(this.other, names, "nothing");
+    const listed = await fetched("/api/faces");
+    const faces = listed.filter((each) => typeof each === "string");
+    this.renderers = listed.filter((each) => typeof each !== "string").map((each) => each.name); // move a brought picture
+    options(this.faces, faces);
+    options(this.other, [...faces, ...this.renderers], "nothing");
   }
 
   async show(name) {
@@ -240,7 +242,7 @@ class SteerTab {
     clearTimeout(this.resting);
     if (this.otherDraw) {
       clearTimeout(this.drawingOther);
-      this.drawingOther = setTimeout(() => this.guard(this.otherDraw), this.other.value === "LivePortrait" ? SLOW_AFTER : 0);
+      this.drawingOther = setTimeout(() => this.guard(this.otherDraw), this.renderers.includes(this.other.value) ? SLOW_AFTER : 0);
     }
   }
 
@@ -274,10 +276,11 @@ class SteerTab {
     if (!name) {
       return;
     }
-    if (name === "LivePortrait" && !this.brought) {
-      throw new Error("LivePortrait moves a picture: bring a portrait first.");
+    const moves = this.renderers.includes(name);
+    if (moves && !this.brought) {
+      throw new Error(`${name} moves a picture: bring a portrait first.`);
     }
-    const size = name === "LivePortrait" ? this.about.size : (await fetched(`/api/face?name=${encodeURIComponent(name)}`)).size;
+    const size = moves ? this.about.size : (await fetched(`/api/face?name=${encodeURIComponent(name)}`)).size;
     const figure = document.createElement("figure");
     figure.className = "cockpit-beside";
     figure.innerHTML = '<canvas role="img"></canvas><figcaption></figcaption>';
@@ -298,7 +301,7 @@ class SteerTab {
       try {
         do {
           again = false;
-          const source = name === "LivePortrait" ? this.brought : null;
+          const source = moves ? this.brought : null;
           const { image } = await this.otherLine.picture({ face: name, values: this.steerer.values, source });
           canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
           image.close();

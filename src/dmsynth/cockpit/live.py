@@ -6,8 +6,10 @@ import asyncio
 import json
 import secrets
 import struct
+import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,13 +22,13 @@ from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import Field
 
 from dmsynth.cockpit.workspace import Workspace
-from dmsynth.steering import SteerableFace, load_face
-from dmsynth.steering.driving import as_source
+from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer
 from dmsynth.steering.live import LiveFace
+from dmsynth.steering.source import as_source
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.records import Number, Record, checked, json_of
 from dmsynth.trackers import Tracker, why_unusable
-from dmsynth.video import Image, read_video, to_rgb
+from dmsynth.video import Image, read_video, write_image
 from dmsynth.video.pictures import read_image
 from dmsynth.web.description import description
 
@@ -34,7 +36,6 @@ _QUALITY = 90  # of the JPEGs that are sent
 _OPEN_FACES, _SOURCES = 4, 12  # kept in memory
 _LARGEST_SOURCE = 1280  # pixels of its longer side: twice what a face has
 _LARGEST_MESSAGE = 4000  # characters
-PORTRAIT = "LivePortrait"
 
 
 class Wish(Record):
@@ -66,11 +67,11 @@ class Studio:
     served, so that no hand starves another.
 
     Attributes:
-        liveportrait: its official checkout, where whoever started the cockpit has one.
+        renderers: what moves a brought picture, by its name for people: renderers as ``steering.renderer`` names them.
     """
 
     workspace: Workspace
-    liveportrait: Path | None = None
+    renderers: Mapping[str, str] = field(default_factory=dict)
     _faces: OrderedDict[str, tuple[float, LiveFace]] = field(default_factory=OrderedDict)
     _sources: OrderedDict[str, Image] = field(default_factory=OrderedDict)
     _appearances: OrderedDict[tuple[str, str], Any] = field(default_factory=OrderedDict)
@@ -85,7 +86,7 @@ class Studio:
 
     def names(self) -> list[str]:
         """Whatever can be steered here."""
-        return [*self.workspace.faces(), *([PORTRAIT] if self.liveportrait else [])]
+        return [*self.workspace.faces(), *self.renderers]
 
     def face(self, name: str) -> LiveFace:
         """A face by its name, opened once. ``DmsynthError`` if there is none."""
@@ -136,7 +137,7 @@ class Studio:
     def draw(self, hand: Hand, wish: Wish) -> bytes:
         """A picture for a hand: four bytes, the number of its source frame (−1: one that was brought), and a JPEG."""
         name, values, source = wish.face, wish.values, wish.source
-        if name == PORTRAIT and self.liveportrait is not None:
+        if name in self.renderers:
             face: SteerableFace = self._given(name, str(source))
             hand.image = next(face.frames(np.array([values], dtype=float)))
             hand.source = None
@@ -164,15 +165,8 @@ class Studio:
             self._sources.move_to_end(source)
             image = self._sources[source]
         if (name, source) not in self._appearances:
-            if name == PORTRAIT:
-                from dmsynth.steering.liveportrait import steerable
-                from dmsynth.steering.liveportrait_checkout import open_networks
-
-                assert self.liveportrait is not None
-                networks = open_networks(self.liveportrait)
-                self._appearances[name, source] = steerable(
-                    networks, self.liveportrait, to_rgb(image), self.tracker(), "the source"
-                )
+            if name in self.renderers:
+                self._appearances[name, source] = _moving(self.renderers[name], image)
             else:
                 face = self.face(name).face
                 if face.trained.space.name == "rotation":
@@ -208,13 +202,24 @@ class Studio:
                         found = await loop.run_in_executor(self._tracking, partial(self.track, hand))
                         await socket.send_text(json.dumps(found))
                     else:
-                        # LivePortrait takes seconds a picture: nobody else's hand shall wait for it
-                        pool = self._slowly if wish.face == PORTRAIT else self._drawing
+                        # what moves a picture may take seconds for each: nobody else's hand shall wait for it
+                        pool = self._slowly if wish.face in self.renderers else self._drawing
                         await socket.send_bytes(await loop.run_in_executor(pool, partial(self.draw, hand, wish)))
                 except DmsynthError as error:
                     await socket.send_text(json.dumps({"error": str(error)}))
         except (WebSocketDisconnect, RuntimeError):
             return  # the page was closed, perhaps in the middle of an answer
+
+
+def _moving(renderer: str, image: Image) -> SteerableFace:
+    """A renderer with a brought picture as its source."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source.png"
+        write_image(source, image)
+        try:
+            return open_renderer(FaceSpec(renderer, str(source)))
+        except DmsynthError as error:
+            raise DmsynthError(str(error).replace(str(source), "the source")) from None
 
 
 def _read(text: str | None) -> Wish:

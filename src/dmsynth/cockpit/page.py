@@ -56,7 +56,8 @@ def build(studio: Studio, dmss: dict[str, str], token: str) -> Gate:
 
     @app.get("/api/faces")
     def names() -> Response:
-        return JSONResponse(studio.names())
+        faces = [{"name": name} if name in studio.renderers else name for name in studio.names()]
+        return JSONResponse(faces)  # a renderer has no source frames of its own: it moves a picture that was brought
 
     @app.get("/api/face")
     def face(name: str) -> Response:

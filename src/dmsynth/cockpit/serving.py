@@ -8,6 +8,7 @@ import secrets
 import socket
 import threading
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 
 from dmsynth.cockpit.workspace import Workspace
@@ -22,7 +23,7 @@ def open_cockpit(
     brought: dict[str, Path] | None = None,
     port: int | None = None,
     browser: bool = True,
-    liveportrait: Path | None = None,
+    renderers: Sequence[str] = (),
     dmss: dict[str, str] | None = None,
 ) -> None:
     """Serve the cockpit until it is interrupted.
@@ -32,7 +33,7 @@ def open_cockpit(
         brought: faces from elsewhere by name.
         port: on 127.0.0.1; by default the first free one from 7860. 0: any free one.
         browser: open the page in the user's browser.
-        liveportrait: LivePortrait's official checkout.
+        renderers: what moves a brought picture, such as ``liveportrait:DIR`` (``steering.renderer``).
         dmss: DMSs by name: command lines with {video} in them.
 
     Raises:
@@ -43,12 +44,14 @@ def open_cockpit(
 
         from dmsynth.cockpit.live import Studio
         from dmsynth.cockpit.page import build
+        from dmsynth.steering import FaceSpec, kind_of
     except ModuleNotFoundError as error:
         raise DmsynthError(
             f"the cockpit needs {error.name}; pip install fastapi gradio uvicorn websockets onnx onnxscript"
         ) from None
     keep_memory_small()
-    studio = Studio(Workspace(root, brought or {}), liveportrait)
+    titles = {kind_of(FaceSpec(name)).title: name for name in renderers}
+    studio = Studio(Workspace(root, brought or {}), titles)
     for name in ["starter", *studio.workspace.brought]:
         studio.face(name)  # what cannot be opened is said now
     listening = _listen(port)

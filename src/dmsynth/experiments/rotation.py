@@ -28,10 +28,9 @@ from dmsynth.learning.training import train
 from dmsynth.report import rotation_figures as figures
 from dmsynth.report.figures import contact_sheet, marginals
 from dmsynth.report.study import Picture, StudyReport, write_study_report
-from dmsynth.steering import SteerableFace, load_face
+from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer
 from dmsynth.steering.driving import lag
 from dmsynth.steering.provenance import Provenance
-from dmsynth.steering.recorded import open_recorded
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import read_json, sha256_of, write_json
 from dmsynth.support.machine import describe_machine
@@ -161,7 +160,7 @@ def _check(drivings: Sequence[Path], given: LivePortraitGiven) -> None:
     if len(set(names)) < len(names):
         raise DmsynthError(f"--driving: {', '.join(map(str, drivings))}: give files of different names")
     if given.video is not None:
-        open_recorded(given.video)
+        open_renderer(FaceSpec(f"recorded:{given.video}"))
         if len(drivings) > 1:
             raise DmsynthError("--liveportrait-video was made with one driving video: give that one --driving alone")
     if given.folder is not None:

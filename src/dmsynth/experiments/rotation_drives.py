@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,20 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.datasets.dataset import Dataset
-from dmsynth.steering import SteerableFace, load_face, read_source
+from dmsynth.steering import FaceSpec, Renderer, SteerableFace, open_follower, open_renderer
 from dmsynth.steering.driving import drive
 from dmsynth.steering.provenance import Provenance
-from dmsynth.steering.recorded import open_recorded
+from dmsynth.steering.source import read_source
 from dmsynth.support.files import read_json, replacing, sha256_of, write_json
 from dmsynth.support.parallel import in_own_process
 from dmsynth.support.progress import console, progress
-from dmsynth.trackers import Tracker, open_tracker, track_to_table
-from dmsynth.video import Frame, Image, VideoWriter, fit, probe_video, read_video
+from dmsynth.trackers import Tracker, track_to_table
+from dmsynth.video import Frame, Image, VideoWriter, probe_video, read_video
 
 SPACE = CONTROL_SPACES["rotation"]
 FRAME_RATE = 25.0
+ONE_SOURCE = {"rotation model": "rotation", "SwapWarp": "swapwarp"}
+"""Columns that are drawn from the study's source frame, and the recipe of each."""
 
 
 @dataclass(frozen=True)
@@ -100,20 +101,20 @@ class Material:
         return np.asarray(self.dataset.controls(SPACE)[self.source])
 
     @property
-    def columns(self) -> list[tuple[str, str, str | None]]:
-        """Title, kind of drawing and recipe of each model; LivePortrait has one even where it did not run."""
-        ours: list[tuple[str, str, str | None]] = [
-            ("rotation model", "one source", "rotation"),
-            ("SwapWarp", "one source", "swapwarp"),
-            ("SwapWarp, own sources", "own sources", "swapwarp"),
+    def columns(self) -> list[tuple[str, str | None, str | None]]:
+        """Title, renderer and recipe of each model; LivePortrait has one even where it did not run."""
+        ours: list[tuple[str, str | None, str | None]] = [
+            (title, str(self.models[recipe].path), recipe)
+            for title, recipe in (*ONE_SOURCE.items(), ("SwapWarp, own sources", "swapwarp"))
         ]
-        theirs: list[tuple[str, str, str | None]] = []
+        theirs: list[tuple[str, str | None, str | None]] = []
         if self.liveportrait:
-            theirs += [("LivePortrait, driven", "driven", None), ("LivePortrait, steered", "steered", None)]
+            theirs.append(("LivePortrait, driven", f"liveportrait-driven:{self.liveportrait}", None))
+            theirs.append(("LivePortrait, steered", f"liveportrait:{self.liveportrait}", None))
         if self.liveportrait_video:
             title = "LivePortrait, made elsewhere" if self.liveportrait else "LivePortrait"
-            theirs.append((title, "recorded", None))
-        return [*ours, *(theirs or [("LivePortrait", "none", None)])]
+            theirs.append((title, f"recorded:{self.liveportrait_video}", None))
+        return [*ours, *(theirs or [("LivePortrait", None, None)])]
 
 
 @dataclass(frozen=True)
@@ -141,27 +142,32 @@ def draw(folder: Path, driver: Driver, material: Material) -> dict[str, Drawn | 
     Those of an earlier call with the same command and the same faces are read back. None where one did not run.
     """
     result: dict[str, Drawn | None] = {}
-    for title, kind, model in material.columns:
-        if kind == "none":
+    source = f"{material.dataset.path}@{material.source}"
+    for title, renderer, model in material.columns:
+        if renderer is None:
             result[title] = None
             continue
+        one_source = title in ONE_SOURCE
+        moves = model is None and not renderer.startswith("recorded:")
+        spec = FaceSpec(
+            renderer,
+            source if moves else None,
+            material.tracker,
+            str(material.tracker_model) if material.tracker_model else None,
+            driving=str(driver.path) if renderer.startswith("liveportrait-driven:") else None,
+        )
         path = folder / title.lower().replace(",", "").replace(" ", "-")
         arguments: dict[str, Any] = {
-            "kind": kind,
+            "renderer": asdict(spec),
             "values": driver.values.round(6).tolist(),
             "size": list(material.dataset.size),
-            "source": f"{material.dataset.path}@{material.source}",
-            "source_pose": material.source_pose.tolist(),
-            "face": str(material.models[model].path) if model else None,
-            "driving": str(driver.path),
-            "liveportrait": str(material.liveportrait) if material.liveportrait else None,
-            "video": str(material.liveportrait_video) if material.liveportrait_video else None,
-            "tracker": material.tracker,
-            "tracker_model": str(material.tracker_model) if material.tracker_model else None,
+            # a trained face is told where the source looks, as its label says; others measure it
+            "source": source if one_source else None,
+            "source_pose": material.source_pose.tolist() if one_source else None,
             "out": str(path.with_suffix(".npy")),
         }
-        made_of = [Path(arguments[name]) for name in ("face", "video") if arguments[name]]
-        wanted = arguments | {"sha256": [sha256_of(each) for each in (*made_of, driver.path)]}
+        made_of = [each for each in (spec.where, driver.path) if each.is_file()]
+        wanted = arguments | {"sha256": [sha256_of(each) for each in made_of]}
         note = path.with_suffix(".json")
         there = note.is_file() and path.with_suffix(".npy").is_file()
         if not there or read_json(note)["made_from"] != wanted:
@@ -184,41 +190,28 @@ def draw(folder: Path, driver: Driver, material: Material) -> dict[str, Drawn | 
 def _draw(arguments: dict[str, Any]) -> dict[str, Any]:
     """Draw one model's frames into a file; how long it took, and the number of parameters."""
     values = np.array(arguments["values"])
-    frames_of, parameters = _open(arguments)
-    size = arguments["size"]
+    renderer, parameters = _open(arguments)
     with progress("drawing", len(values)) as advance:
         begun = time.perf_counter()
         frames = []
-        for frame in frames_of(values):
+        for frame in renderer.frames(values):
             frames.append(frame)
             advance()
         seconds = time.perf_counter() - begun
-    if arguments["kind"] == "recorded":
-        frames = [fit(frame, *size) for frame in frames]
     with replacing(Path(arguments["out"])) as temporary:
         np.save(temporary, np.stack(frames), allow_pickle=False)
-    return {"seconds": None if arguments["kind"] == "recorded" else seconds, "parameters": parameters}
+    return {"seconds": None if parameters is None else seconds, "parameters": parameters}
 
 
-def _open(arguments: dict[str, Any]) -> tuple[Callable[[NDArray[np.float64]], Iterator[Image]], int | None]:
-    """What makes frames of commands (n, 3), and how many parameters it has."""
-    kind = arguments["kind"]
-    if kind == "recorded":
-        return open_recorded(Path(arguments["video"])).frames, None
-    if kind in ("one source", "own sources"):
-        face = load_face(Path(arguments["face"]))
-        parameters = sum(value.numel() for value in face.trained.network.parameters())
-        if kind == "own sources":
-            return face.frames, parameters
-        source, at = read_source(arguments["source"]), np.array(arguments["source_pose"])
-        return partial(face.frames, source=source, at=at), parameters
-    from dmsynth.steering.liveportrait import open_liveportrait
-    from dmsynth.steering.liveportrait_driven import Driven
-
-    model = arguments["tracker_model"]
-    tracker = open_tracker(arguments["tracker"], Path(model) if model else None)
-    size = (int(arguments["size"][0]), int(arguments["size"][1]))
-    face = open_liveportrait(Path(arguments["liveportrait"]), arguments["source"], tracker, size)
-    network: Any = face.trained.network
-    count = int(network.networks.parameters)
-    return (face if kind == "steered" else Driven(face, Path(arguments["driving"]), tracker)).frames, count
+def _open(arguments: dict[str, Any]) -> tuple[Renderer, int | None]:
+    """What draws, and how many parameters it has; None: a video made elsewhere."""
+    spec, (width, height) = FaceSpec(**arguments["renderer"]), arguments["size"]
+    renderer: Renderer
+    if spec.driving is not None:
+        renderer = open_follower(spec, (width, height))
+    else:
+        renderer = face = open_renderer(spec, (width, height))
+        if arguments["source"] is not None:
+            renderer = face.from_source(read_source(arguments["source"]), np.array(arguments["source_pose"]))
+    network: Any = renderer.trained.network
+    return renderer, sum(value.numel() for value in network.parameters()) if network else None

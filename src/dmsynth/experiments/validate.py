@@ -28,8 +28,7 @@ import pandas as pd
 from dmsynth.controls.trajectory import read_table, write_table
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
 from dmsynth.report.validation import ShownScenario, write_validation_report
-from dmsynth.steering import SteerableFace
-from dmsynth.steering.face_spec import FaceSpec, opened
+from dmsynth.steering import FACE, FaceSpec, SteerableFace, opened
 from dmsynth.steering.provenance import consent_of, face_sha256
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import remove_leftovers, sha256_of, write_json
@@ -85,6 +84,10 @@ def validate(
     Raises:
         DmsynthError: a face that does not turn its head, a DMS that cannot be had. One that breaks down is no error.
     """
+    if face.kind == FACE and face.source is not None:
+        raise DmsynthError(
+            f"--source {face.source}: scenarios are played from the face's own source frames; leave it out"
+        )
     steerable = opened(face)
     if steerable.trained.space.name != "rotation":
         steers = ", ".join(steerable.trained.space.names)

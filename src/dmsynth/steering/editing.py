@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dmsynth.controls.trajectory import Trajectory, minimum_jerk, write_table
 from dmsynth.learning.swapwarp import SwapWarp, resized, warp
-from dmsynth.steering import SteerableFace
+from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.provenance import Provenance
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dmsynth.steering import SteerableFace
+from dmsynth.steering.face import SteerableFace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing
 from dmsynth.support.version import __version__

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.steering import CHANGE, SteerableFace, choose_sources, to_pixels
+from dmsynth.steering.face import CHANGE, SteerableFace, choose_sources, to_pixels
 from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image
 

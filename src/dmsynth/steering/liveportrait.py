@@ -9,9 +9,10 @@ What the official code does with insightface's landmarks (crop, turn upright) is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.learning.face_file import TrainedFace
-from dmsynth.steering import SteerableFace, read_source, source_consent
+from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.liveportrait_checkout import Networks, open_networks
+from dmsynth.steering.renderer import FaceSpec
+from dmsynth.steering.source import read_source, source_consent
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.machine import best_precision
 from dmsynth.trackers import Face, Tracker, why_unusable
@@ -191,6 +194,10 @@ class Steered:
         for network in networks.parts:
             network.to(self.device)
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights of all five networks."""
+        return chain.from_iterable(network.parameters() for network in self.networks.parts)
+
     def encode(self, images: Tensor, code: Tensor | None = None) -> Appearance:
         """One source frame (1, 3, h, w) in [0, 1] → what is moved. The code is not needed: the tracker measures it.
 
@@ -269,13 +276,16 @@ class Steered:
         return (torch.from_numpy(picture).float() / 255).permute(2, 0, 1)[None].to(self.device)
 
 
-def open_liveportrait(
-    folder: Path, source: str, tracker: Tracker, size: tuple[int, int] | None = None
-) -> SteerableFace:
-    """LivePortrait from its checkout ``folder`` with the ``source`` that a command line names: picture, VIDEO@N or
-    DATASET@N. ``size`` as in ``steerable``; raises as ``open_networks``, ``read_source`` and ``steerable``."""
-    image, consent = read_source(source), source_consent(source)
-    return steerable(open_networks(folder), folder, image, tracker, source, size, consent=consent)
+def open_liveportrait(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
+    """LivePortrait from its checkout with the source that a spec names; ``size`` as in ``steerable``.
+
+    Raises ``DmsynthError`` without a source, and as ``open_networks``, ``read_source`` and ``steerable``.
+    """
+    if spec.source is None:
+        raise DmsynthError(f"{spec.face}: LivePortrait moves a picture; give it one with --source PICTURE")
+    image, tracker = read_source(spec.source), spec.open_tracker()
+    consent = source_consent(spec.source)
+    return steerable(open_networks(spec.where), spec.where, image, tracker, spec.source, size, consent=consent)
 
 
 def steerable(

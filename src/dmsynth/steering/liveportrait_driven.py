@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmsynth.controls.trajectory import Trajectory, write_table
-from dmsynth.steering import SteerableFace
+from dmsynth.controls.trajectory import Trajectory
+from dmsynth.learning.face_file import TrainedFace
 from dmsynth.steering.driving import track_video
-from dmsynth.steering.liveportrait import DRIVING_CROP, SEEN, SPACE, Appearance, Crop, Motion, Steered, square
-from dmsynth.steering.provenance import Provenance
+from dmsynth.steering.face import SteerableFace
+from dmsynth.steering.liveportrait import (
+    DRIVING_CROP,
+    SEEN,
+    SPACE,
+    Appearance,
+    Crop,
+    Motion,
+    Steered,
+    open_liveportrait,
+    square,
+)
+from dmsynth.steering.renderer import FaceSpec
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.parallel import ahead
-from dmsynth.support.progress import progress
 from dmsynth.trackers import Face, Tracker, why_unusable
-from dmsynth.video import Image, VideoWriter, fit, probe_video, read_video, to_rgb
+from dmsynth.video import Image, fit, probe_video, read_video, to_rgb
 
 
 class Driven:
     """A source that moves as a driver does, with LivePortrait's defaults: since the first frame rotation, expression,
-    size and place change by as much as the driver's. A ``steering.recorded.Renderer``; row n is driving frame n.
+    size and place change by as much as the driver's. A ``VideoFollower``; row n is driving frame n.
 
     Its multiplier for expressions is left out: with a source picture and relative motion it is 1.
 
@@ -56,6 +64,16 @@ class Driven:
         centres, sides = zip(*watching.squares, strict=True)
         whole = info.width == info.height
         self._crop = None if whole else Crop.level(np.mean(centres, axis=0), float(np.mean(sides)))
+
+    @property
+    def trained(self) -> TrainedFace:
+        """LivePortrait with its source."""
+        return self.face.trained
+
+    @property
+    def path(self) -> Path:
+        """The checkout."""
+        return self.face.path
 
     @property
     def size(self) -> tuple[int, int]:
@@ -110,23 +128,10 @@ class _Watching:
         return faces
 
 
-def drive_to_video(driven: Driven, out: Path, seconds: float | None = None) -> Path:
-    """Move the source through the driving video, or its first ``seconds``, and write beside it, as ``OUT.parquet``,
-    what the driver did, and as ``OUT.provenance.json`` where the video comes from.
+def open_driven(spec: FaceSpec, size: tuple[int, int] | None = None) -> Driven:
+    """LivePortrait with the source and the driving video that a spec names; ``size`` as in ``liveportrait.steerable``.
 
-    Returns the table's path. Raises ``DmsynthError`` if the driving video is shorter.
+    Raises ``DmsynthError`` as ``open_liveportrait`` and ``Driven``.
     """
-    rows = driven.rows(seconds)
-    origin = Provenance.of(driven.face.path, driven.face.trained, "rendered")
-    with (
-        VideoWriter(out, *driven.size, driven.frame_rate, origin.metadata()) as video,
-        progress("driving", len(rows)) as advance,
-        closing(ahead(driven.frames(rows))) as images,
-    ):
-        for image in images:
-            video.write(image)
-            advance()
-    table_path = out.with_suffix(".parquet")
-    origin.write_beside(out)
-    write_table(table_path, driven.table[: len(rows)])
-    return table_path
+    assert spec.driving is not None
+    return Driven(open_liveportrait(spec, size), Path(spec.driving), spec.open_tracker())

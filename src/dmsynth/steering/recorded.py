@@ -1,53 +1,42 @@
-"""Whatever draws a person along a trajectory, seen alike: a trained face, LivePortrait, a video made elsewhere."""
+"""A video that was made elsewhere, say by LivePortrait on another machine, in the place of a face."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dmsynth.controls import CONTROL_SPACES
+from dmsynth.controls.carried import Carried
+from dmsynth.controls.coverage import Coverage
+from dmsynth.learning.face_file import TrainedFace
+from dmsynth.steering.face import SteerableFace
+from dmsynth.steering.renderer import FaceSpec
 from dmsynth.support.errors import DmsynthError
-from dmsynth.video import Image, probe_video, read_video
+from dmsynth.support.files import sha256_of
+from dmsynth.video import Image, fit, probe_video, read_video, to_rgb
 
 _SIDE_BY_SIDE = 2.5  # width over height: no camera's frame is so wide, three pictures beside each other are
 
 
-class Renderer(Protocol):
-    """Draws one frame for each row of controls. ``dmsynth.steering.SteerableFace`` is one."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the frames in pixels."""
-        ...
-
-    def frames(self, values: NDArray[np.float64], source: Image | None = None) -> Iterator[Image]:
-        """One frame for each row of ``values`` (n, k), from ``source`` or one of the renderer's own."""
-        ...
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A result that was made elsewhere, say by LivePortrait on another machine (``--liveportrait-video``).
+class Recorded(SteerableFace):
+    """A result that was made elsewhere (``recorded:VIDEO``). Nothing is drawn: its frames are taken at their word, so
+    every pose counts as covered.
 
     Its frames belong to the rows of a trajectory by their number, not by time: LivePortrait cuts frame rates down to
     whole numbers.
     """
 
-    path: Path
-    size: tuple[int, int]
-
-    def frames(self, values: NDArray[np.float64], source: Image | None = None) -> Iterator[Image]:
+    def frames(self, values: NDArray[np.float64], *_: Any, **__: Any) -> Iterator[Image]:
         """The first frames of the video, one for each row of ``values``; what the rows hold, the video knows best.
 
         Raises ``DmsynthError`` if there are fewer frames than rows.
         """
         done = 0
-        for frame, _ in zip(read_video(self.path), values, strict=False):
-            yield frame.image
+        for frame, _row in zip(read_video(self.path), values, strict=False):
+            yield fit(to_rgb(frame.image), *self.size)
             done += 1
         if done < len(values):
             raise DmsynthError(
@@ -56,12 +45,38 @@ class Recorded:
             )
 
 
-def open_recorded(path: Path) -> Recorded:
-    """A result made elsewhere. ``DmsynthError`` if it is no video, or shows several pictures side by side."""
+def open_recorded(spec: FaceSpec, size: tuple[int, int] | None = None) -> Recorded:
+    """A result made elsewhere; ``size`` (width, height) of its frames, by default the video's.
+
+    Raises ``DmsynthError`` if it is no video, or shows several pictures side by side.
+    """
+    path, space = spec.where, CONTROL_SPACES["rotation"]
     info = probe_video(path)
     if info.width > _SIDE_BY_SIDE * info.height:
         raise DmsynthError(
             f"{path}: is {info.width}×{info.height}, several pictures side by side; give the video of the result alone "
             "(LivePortrait writes it beside the one named _concat)"
         )
-    return Recorded(path, (info.width, info.height))
+    width, height = size or (info.width, info.height)
+    at_rest = space.encode([space.row({})])
+    nothing: Any = None
+    trained = TrainedFace(
+        network=nothing,
+        shape={"width": width, "height": height, "channels": 3},
+        model="recorded",
+        space=space,
+        coverage=Coverage(at_rest, float("inf"), np.zeros((1, 0), np.float32)),
+        carried=Carried(),
+        sources=fit(to_rgb(next(iter(read_video(path))).image), width, height)[None],
+        source_codes=at_rest,
+        about={
+            "sha256": sha256_of(path),
+            "trusted": "the video",
+            "tracker": "–",
+            "dataset": "–",
+            "steps": "–",
+            "train_seconds": None,
+            "settings": {"dataset_sha256": None, "labels": "tracked", "seed": "–", "precision": "–"},
+        },
+    )
+    return Recorded(trained, path)

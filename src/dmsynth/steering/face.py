@@ -1,0 +1,267 @@
+"""A trained face + a source + commanded controls → frames (thesis 4.2, "in the inference stage")."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dmsynth.controls import CONTROL_SPACES
+from dmsynth.learning.face_file import TrainedFace, read_face
+from dmsynth.steering.renderer import FaceSpec
+from dmsynth.steering.source import as_source, read_source
+from dmsynth.support.machine import device_of
+from dmsynth.video import Image, fit, to_grey, to_rgb
+
+_AT_ONCE = 8  # frames decoded together: enough to keep the cores busy, little memory
+_KEPT = 32  # encoded source frames
+CHANGE = 0.05  # what changing the source must gain, in squared code distance summed over frames
+_BLEND = 6  # frames over which one source gives way to the next
+
+
+@dataclass(frozen=True)
+class SteerableFace:
+    """A trained face, ready to be steered, drawn on ``device``: ``cpu`` or ``cuda``."""
+
+    trained: TrainedFace
+    path: Path
+    device: str = "cpu"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames in pixels."""
+        return self.trained.shape["width"], self.trained.shape["height"]
+
+    def steer(self, source: Image | None = None, **pose: float) -> Image:
+        """One frame: the ``source``'s appearance at the commanded pose.
+
+        Args:
+            source: grey or RGB uint8 of any size; by default the face's own source frame.
+            pose: the controls by name in their units, for rotation ``pitch``, ``yaw``, ``roll`` in degrees;
+                one that is not named is at rest (a rotation at 0). Outside the training coverage the picture comes
+                with a warning.
+
+        Returns:
+            (height, width) uint8, or (height, width, 3) for a face trained in colour.
+        """
+        values = np.array([self.trained.space.row(pose)])
+        CONTROL_SPACES[self.trained.space.name].check(values)
+        if self.outside_coverage(values).size:
+            warnings.warn(f"{pose} lies outside {self.trusted}", stacklevel=2)
+        return next(self.frames(values, source))
+
+    def frames(
+        self,
+        values: NDArray[np.float64],
+        source: Image | None = None,
+        carried: NDArray[np.float32] | None = None,
+        moving: bool = True,
+        at: NDArray[np.float64] | None = None,
+    ) -> Iterator[Image]:
+        """One frame for each row of ``values`` (n, k), in the order and units of the face's control space.
+
+        Without a ``source``, each frame is steered from the one of the face's own source frames that suits it best.
+
+        Args:
+            carried: (n, c) carried codes of the frames; by default they stay the source's.
+            moving: the rows are a motion: change the source seldom, and blend over when it changes.
+            at: (k,) the ``source``'s own controls, where they are known; by default the encoder reads them.
+        """
+        CONTROL_SPACES[self.trained.space.name].check(values)
+        network, own = self._network, source is None
+        with torch.inference_mode():
+            if own:
+                sources, source_codes = self.trained.sources, self.trained.source_codes
+                known = [torch.from_numpy(code[None]).to(self.device) for code in source_codes]
+            else:
+                sources = np.asarray(source)[None]
+            k = self.trained.space.size
+            encoded = lru_cache(maxsize=_KEPT)(
+                lambda s: network.encode(self.to_network(sources[s]), known[s]) if own else self._encoded(source, at)
+            )
+            codes = self.trained.space.encode(values)
+            if self.trained.carried.size:
+                at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].cpu().numpy()
+                codes = np.concatenate(
+                    [codes, np.broadcast_to(at_source, (len(codes), len(at_source))) if carried is None else carried],
+                    axis=1,
+                ).astype(np.float32)
+            shares = np.ones((len(codes), 1))
+            if len(sources) > 1:
+                alike = self.trained.space.comparable
+                chosen = choose_sources(alike(codes), alike(source_codes), CHANGE if moving else 0.0)
+                shares = blended(chosen, len(sources), _BLEND if moving else 0)
+            for chunk in _alike(shares):
+                total: Any = 0.0
+                for s in np.flatnonzero(shares[chunk].any(axis=0)):
+                    images = network.steer(encoded(int(s)), torch.from_numpy(codes[chunk]).to(self.device))
+                    share = torch.from_numpy(shares[chunk, s]).float().to(self.device)
+                    total = total + images * share[:, None, None, None]
+                yield from to_pixels(total)
+
+    def _encoded(self, source: Image | None, at: NDArray[np.float64] | None) -> Any:
+        """A given source frame, encoded, with its own controls ``at`` in place of those that the encoder reads."""
+        assert source is not None
+        images, k = self.to_network(source), self.trained.space.size
+        appearance = self._network.encode(images)
+        if at is None:
+            return appearance
+        code = self._network.controls(appearance)[:, : k + self.trained.carried.size].clone()
+        code[0, :k] = torch.from_numpy(self.trained.space.encode(at))
+        return self._network.encode(images, code)
+
+    def appearance(
+        self, source: Image | None = None, at: NDArray[np.float64] | None = None
+    ) -> tuple[Any, NDArray[np.float32]]:
+        """A source frame, encoded, and its carried codes (c,); by default the face's most typical one. ``at`` as in
+        ``frames``."""
+        with torch.inference_mode():
+            if source is None:
+                code = self.trained.source_codes[0]
+                known = torch.from_numpy(code[None]).to(self.device)
+                appearance = self._network.encode(self.to_network(self.trained.source), known)
+            else:
+                appearance = self._encoded(source, at)
+                code = self._network.controls(appearance)[0].cpu().numpy()
+            return appearance, code[self.trained.space.size :][: self.trained.carried.size]
+
+    def from_one_source(self) -> SteerableFace:
+        """The same face with its most typical source frame only."""
+        trained = self.trained
+        return replace(
+            self, trained=replace(trained, sources=trained.sources[:1], source_codes=trained.source_codes[:1])
+        )
+
+    def from_source(self, source: Image, at: NDArray[np.float64] | None = None) -> SteerableFace:
+        """The same face with this one source frame, grey or RGB uint8 of any size. ``at`` as in ``frames``."""
+        k = self.trained.space.size
+        with torch.inference_mode():
+            code = self._network.controls(self._encoded(source, at))[:, : k + self.trained.carried.size].cpu().numpy()
+        if at is not None:
+            code[0, :k] = self.trained.space.encode(at)
+        return replace(self, trained=replace(self.trained, sources=np.asarray(source)[None], source_codes=code))
+
+    def reconstruct(self, image: Image) -> Image:
+        """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""
+        with torch.inference_mode():
+            return to_pixels(self._network.decode(self._network.encode(self.to_network(image))))[0]
+
+    def encoded_controls(self, image: Image) -> NDArray[np.float64]:
+        """What the encoder takes the image's controls for: (k,) in the order and units of the control space."""
+        with torch.inference_mode():
+            code = self._network.controls(self._network.encode(self.to_network(image)))
+        return self.trained.space.decode(code[0, : self.trained.space.size].cpu().numpy())
+
+    @property
+    def _network(self) -> Any:  # what it encodes to differs from model to model
+        return self.trained.network
+
+    @property
+    def trusted(self) -> str:
+        """What the coverage is, in words."""
+        return str(self.trained.about.get("trusted") or f"what {self.path} was trained on")
+
+    def outside_coverage(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Numbers of the rows of ``values`` (n, k) whose pose lies outside the training coverage."""
+        return np.flatnonzero(self.trained.coverage.outside(self.trained.space.encode(values)))
+
+    def clipped(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``values`` (n, k) with poses outside the training coverage drawn to its edge."""
+        space, coverage = self.trained.space, self.trained.coverage
+        codes = space.encode(values)
+        outside = coverage.outside(codes)
+        result = np.array(values, dtype=float)
+        if outside.any():
+            result[outside] = space.decode(coverage.clipped(codes[outside]))
+        return result
+
+    def to_network(self, image: Image) -> torch.Tensor:
+        """Grey or RGB uint8 of any size as the network sees it: (1, channels, height, width) in [0, 1]."""
+        image = to_grey(image) if self.trained.shape["channels"] == 1 else to_rgb(image)
+        image = fit(image, *self.size)
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).float().to(self.device) / 255
+        return pixels[None, None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)[None]
+
+
+def to_pixels(images: torch.Tensor) -> list[Image]:
+    """(n, channels, height, width) in [0, 1] → n images (height, width) or (height, width, 3) uint8."""
+    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [image[..., 0] if image.shape[2] == 1 else image for image in pixels]
+
+
+def choose_sources(codes: NDArray[np.float32], source_codes: NDArray[np.float32], change: float) -> NDArray[np.int64]:
+    """Which source frame each row of ``codes`` (n, k) is steered from: (n,) rows of ``source_codes`` (s, k).
+
+    The choice with the least sum of squared distances between the codes plus ``change`` for each change of source
+    from one row to the next (Viterbi 1967), so that a source is not left for a small gain.
+    """
+    costs = np.stack([np.square(codes - code).sum(axis=1, dtype=float) for code in source_codes], axis=1)
+    best, came_from = costs[0], np.zeros(costs.shape, dtype=np.int64)
+    for row in range(1, len(costs)):
+        cheapest = int(best.argmin())
+        stays = best <= best[cheapest] + change
+        came_from[row] = np.where(stays, np.arange(len(best)), cheapest)
+        best = np.where(stays, best, best[cheapest] + change) + costs[row]
+    chosen = np.empty(len(costs), dtype=np.int64)
+    chosen[-1] = best.argmin()
+    for row in range(len(costs) - 1, 0, -1):
+        chosen[row - 1] = came_from[row, chosen[row]]
+    return chosen
+
+
+def blended(chosen: NDArray[np.int64], sources: int, rows: int) -> NDArray[np.float64]:
+    """The share (n, sources) that each source has in each row: 1 for the ``chosen`` (n,) one, and around a change
+    evenly from the one to the next over about ``rows`` rows."""
+    shares = np.eye(sources)[chosen]
+    if rows < 2 or len(chosen) < 2:
+        return shares
+    padded = np.concatenate([shares[:1].repeat(rows, 0), shares, shares[-1:].repeat(rows, 0)])
+    sums = np.cumsum(padded, axis=0)
+    width = rows // 2 * 2 + 1
+    middle = rows + np.arange(len(chosen))
+    return np.asarray((sums[middle + width // 2] - sums[middle - width // 2 - 1]) / width)
+
+
+def _alike(shares: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
+    """Neighbouring rows of ``shares`` (n, s) that are drawn from the same sources, a few at a time."""
+    used = shares > 0
+    ends = np.flatnonzero((used[1:] != used[:-1]).any(axis=1)) + 1
+    for run in np.split(np.arange(len(shares)), ends):
+        yield from (run[begin : begin + _AT_ONCE] for begin in range(0, len(run), _AT_ONCE))
+
+
+def face_name(path: Path) -> str:
+    """What people call the face in a file: its run's folder, or where the file has a name of its own, that."""
+    return path.resolve().parent.name if path.name == "face.safetensors" else path.stem
+
+
+def load_face(path: Path, device: str = "cpu") -> SteerableFace:
+    """Load ``face.safetensors``, or the face that comes with dmsynth by the name ``starter``. See ``dmsynth.load``.
+
+    It is drawn on ``device``: ``cpu``, ``cuda``, or ``auto`` (``machine.device_of``).
+    """
+    device = device_of(device)
+    if str(path) == "starter" and not path.is_file():
+        path = Path(str(files("dmsynth").joinpath("data/starter.safetensors")))
+    face = read_face(path)
+    face.network.to(device)
+    return SteerableFace(face, path, device)
+
+
+def open_face(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
+    """The trained face that a spec names, at its source if it says one; ``size`` is the face's own."""
+    face = load_face(spec.where, spec.device)
+    if spec.source is None:
+        return face.from_one_source() if spec.one_source else face
+    source = read_source(spec.source)
+    if face.trained.space.name != "rotation":
+        return face.from_source(source)
+    return face.from_source(*as_source(source, spec.source, face, spec.open_tracker()))

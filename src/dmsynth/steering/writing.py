@@ -1,0 +1,81 @@
+"""A steered video and what goes beside it: the table of what was commanded, and where the video comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.controls.trajectory import write_table
+from dmsynth.steering.provenance import Provenance, sidecar_of
+from dmsynth.steering.renderer import Renderer
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import is_file, is_folder
+from dmsynth.support.parallel import ahead
+from dmsynth.support.progress import progress
+from dmsynth.video import VideoWriter
+
+
+def write_video(
+    renderer: Renderer,
+    values: NDArray[np.float64],
+    table: pd.DataFrame,
+    out: Path,
+    frame_rate: float,
+    quiet: bool = False,
+) -> Path:
+    """Draw ``values`` (n, k) to the video ``out``; beside it ``OUT.parquet``, the ``table`` with a row a frame, and
+    ``OUT.provenance.json``.
+
+    Returns the table's path. ``quiet``: without progress, for work beside other work.
+    """
+    origin = Provenance.of(renderer.path, renderer.trained, "rendered")
+    with (
+        VideoWriter(out, *renderer.size, frame_rate, origin.metadata()) as video,
+        nullcontext(_nothing) if quiet else progress("steering", len(values)) as advance,
+        closing(ahead(renderer.frames(values))) as images,  # one thread draws, the other encodes
+    ):
+        for image in images:
+            video.write(image)
+            advance()
+    table_path = out.with_suffix(".parquet")
+    origin.write_beside(out)
+    write_table(table_path, table)
+    return table_path
+
+
+def _nothing() -> None:
+    """The progress that nobody sees."""
+
+
+def keep_inputs(out: Path, inputs: Sequence[str | Path | None]) -> None:
+    """Raise ``DmsynthError`` if writing ``out`` and what goes beside it would overwrite one of the inputs.
+
+    Args:
+        inputs: as the user names them: files, ``VIDEO@N``, ``DATASET@N``; what names no file (motions in words) and
+            None count for nothing. An ``@`` may as well be part of a file's name, so either reading is protected.
+            Of an input folder every file in it is.
+    """
+    if not out.name:
+        raise DmsynthError(f"{out}: is a folder; give the output a name")
+    written = [path for path in (out, out.with_suffix(".parquet"), sidecar_of(out)) if path.name]
+    named = [str(name) for name in inputs if name]
+    read = [Path(each) for name in named for each in (name, name.rpartition("@")[0]) if each]
+    for path in written:
+        if any(_is_same(path, each) for each in read):
+            raise DmsynthError(f"{path}: is an input of this command; give the output another name")
+        folders = (each for each in read if is_folder(each))
+        if is_file(path) and any(path.resolve().is_relative_to(folder.resolve()) for folder in folders):
+            raise DmsynthError(f"{path}: is part of an input of this command; give the output another name")
+
+
+def _is_same(a: Path, b: Path) -> bool:
+    """Whether two names are one file, be it through links or another spelling; or would be one."""
+    try:
+        return a.resolve() == b.resolve() or a.samefile(b)
+    except (OSError, ValueError, RuntimeError):  # no such file, no name that a file can have, links in a circle
+        return False
