@@ -24,8 +24,9 @@ from cockpit_server import Cockpit, running_cockpit
 from commands import dmsynth, fails
 from conftest import browser_page, opened_browser
 from dmsynth.cockpit.jobs import find_jobs
-from dmsynth.controls.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions, read_table
+from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
 from dmsynth.steering import load_face
+from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Tracker
 from dmsynth.validation.scenario_files import read_scenario, write_scenario
 from dmsynth.video import Image, VideoWriter, read_video, write_image

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from conftest import shared
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.controls.trajectory import Trajectory, parse_motions
 from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.motion.covered import fitted
+from dmsynth.motion.driving import Driving, drive, lag, read_trajectory, smoothed, track_video
+from dmsynth.motion.trajectory import Trajectory, parse_motions
 from dmsynth.steering import load_face, steer_to_video
-from dmsynth.steering.driving import Driving, drive, fitted, lag, read_trajectory, smoothed, track_video
 from dmsynth.steering.source import as_source, source_pose
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker

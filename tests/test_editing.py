@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from dmsynth.controls.trajectory import Trajectory, parse_motions, read_table
 from dmsynth.datasets.photo import PoseRange, pose_photo, prepare
 from dmsynth.learning.training import train
+from dmsynth.motion.trajectory import Trajectory, parse_motions
 from dmsynth.steering import load_face
 from dmsynth.steering.editing import edit_video
 from dmsynth.steering.provenance import read_provenance
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image, VideoWriter
 

@@ -14,7 +14,18 @@ import dmsynth
 
 HOUSE = Path(str(dmsynth.__file__)).parent
 FLOW = (
-    *("support", "video", "controls", "trackers", "datasets", "learning", "steering", "evaluation", "validation"),
+    *(
+        "support",
+        "video",
+        "controls",
+        "trackers",
+        "motion",
+        "datasets",
+        "learning",
+        "steering",
+        "evaluation",
+        "validation",
+    ),
     *("report", "experiments", "web", "cockpit", "cli"),
 )
 """The folders from the ground up, as docs/architecture.md draws them."""

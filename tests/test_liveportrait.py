@@ -27,11 +27,11 @@ from dmsynth.cli.faces import steer
 from dmsynth.cockpit.live import Hand, Studio, Wish
 from dmsynth.cockpit.workspace import Workspace
 from dmsynth.controls.pose import rotation_matrix
-from dmsynth.controls.trajectory import parse_motions, read_table
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import evaluate
 from dmsynth.experiments import bench_liveportrait
 from dmsynth.experiments.rotation_drives import Material, draw, read_driver
+from dmsynth.motion.trajectory import parse_motions
 from dmsynth.steering import FaceSpec, Renderer, SteerableFace, liveportrait_checkout, load_face, steer_to_video
 from dmsynth.steering.liveportrait import (
     SPACE,
@@ -49,6 +49,7 @@ from dmsynth.steering.recorded import Recorded, open_recorded
 from dmsynth.steering.source import source_consent
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import read_json
+from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image, VideoWriter, fit, probe_video, read_video, to_grey, to_rgb, write_image
 from dmsynth.video.portrait import PORTRAIT_CONSENT

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import shared
 from dmsynth.controls.pose import rotation_matrix
-from dmsynth.controls.trajectory import parse_motions
+from dmsynth.motion.trajectory import parse_motions
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dmsynth.controls.trajectory import parse_motions
 from dmsynth.datasets.dataset import open_dataset
 from dmsynth.datasets.photo import PoseRange, pose_photo
 from dmsynth.learning.training import train
+from dmsynth.motion.trajectory import parse_motions
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.steering.provenance import consent_of, read_provenance, sidecar_of
 from dmsynth.support.errors import DmsynthError

@@ -17,7 +17,7 @@ from dmsynth.controls import CONTROL_SPACES
 from dmsynth.datasets.dataset import open_dataset, partial_path
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.datasets.recording import import_recordings
-from dmsynth.steering.driving import Driving, drive, track_video
+from dmsynth.motion.driving import Driving, drive, track_video
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import check_output
 from dmsynth.trackers import Tracker
@@ -162,7 +162,7 @@ def test_outputs_are_looked_at_before_the_work(
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.csv").mkdir()
-    monkeypatch.setattr("dmsynth.steering.driving.track_video", lambda *_: pytest.fail("the video was tracked first"))
+    monkeypatch.setattr("dmsynth.motion.driving.track_video", lambda *_: pytest.fail("the video was tracked first"))
     track = ("track", face_video, "--out")
     assert "a file stands where a folder is needed" in fails(dmsynth(*track, tmp_path / "file" / "t.csv"))
     assert "folder.csv: is a folder" in fails(dmsynth(*track, tmp_path / "folder.csv"))

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import dmsynth
-from dmsynth.controls.trajectory import parse_motions, read_table
 from dmsynth.datasets.dataset import Dataset
+from dmsynth.motion.trajectory import parse_motions
 from dmsynth.steering import steer_to_video
 from dmsynth.steering.source import read_source
 from dmsynth.steering.writing import keep_inputs
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.table_files import read_table
 from dmsynth.video import read_video, write_image
 
 

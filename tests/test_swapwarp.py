@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage, typical
-from dmsynth.controls.trajectory import parse_motions
 from dmsynth.datasets.cutout import make_position_dataset
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.datasets.photo import PoseRange, pose_photo
@@ -27,6 +26,7 @@ from dmsynth.learning.batches import Batches, to_network
 from dmsynth.learning.swapping import OBJECTIVES
 from dmsynth.learning.swapwarp import SwapWarp, warp
 from dmsynth.learning.training import _steer_from, train
+from dmsynth.motion.trajectory import parse_motions
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.steering.face import blended, choose_sources
 from dmsynth.support.errors import DmsynthError

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from commands import dmsynth, fails
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.pose import rotation_matrix
-from dmsynth.controls.tables import Columns, read_motion_table
-from dmsynth.controls.trajectory import Trajectory
-from dmsynth.steering.driving import read_trajectory
+from dmsynth.motion.driving import read_trajectory
+from dmsynth.motion.tables import Columns, read_motion_table
+from dmsynth.motion.trajectory import Trajectory
 from dmsynth.support.errors import DmsynthError
 
 ROTATION = CONTROL_SPACES["rotation"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.controls.trajectory import (
+from dmsynth.motion.trajectory import (
     Motion,
     MotionPath,
     Trajectory,
@@ -20,9 +20,9 @@ from dmsynth.controls.trajectory import (
     in_words,
     minimum_jerk,
     parse_motions,
-    read_table,
 )
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.table_files import read_table
 
 NAMES = ("pitch", "yaw", "roll")
 ROTATION = CONTROL_SPACES["rotation"]

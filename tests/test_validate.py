@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 
 from commands import dmsynth, fails
 from dmsynth.cli import app
-from dmsynth.controls.trajectory import read_table
 from dmsynth.experiments.validate import validate_one
 from dmsynth.report.validation import totals
 from dmsynth.steering import FaceSpec
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.table_files import read_table
 from dmsynth.validation.dms import BUILT_IN, Answer, Dms, DmsSpec, open_dms, run_dms
 from dmsynth.validation.junit import write_junit
 from dmsynth.validation.openlabel import openlabel

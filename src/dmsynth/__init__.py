@@ -46,7 +46,7 @@ _FORMERLY = {
     "dmsynth.pose": "dmsynth.controls.pose",
     "dmsynth.sources": "dmsynth.datasets",
     "dmsynth.training": "dmsynth.learning.training",
-    "dmsynth.trajectory": "dmsynth.controls.trajectory",
+    "dmsynth.trajectory": "dmsynth.motion.trajectory",
 }
 """Modules that the documents of version 0.1 named, and where they are now: programs that import them go on working."""
 

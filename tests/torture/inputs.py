@@ -248,7 +248,7 @@ def _run(folder: Path) -> object:
 
 def _table(folder: Path) -> object:
     from dmsynth.controls import CONTROL_SPACES
-    from dmsynth.steering.driving import read_trajectory
+    from dmsynth.motion.driving import read_trajectory
 
     (file,) = (file for file in folder.iterdir() if file.suffix in (".csv", ".parquet"))
     motion = read_trajectory(str(file), CONTROL_SPACES["rotation"], 25, lambda: None)  # type: ignore[arg-type,return-value]
@@ -257,7 +257,7 @@ def _table(folder: Path) -> object:
 
 def _motions(folder: Path) -> object:
     from dmsynth.controls import CONTROL_SPACES
-    from dmsynth.steering.driving import read_trajectory
+    from dmsynth.motion.driving import read_trajectory
 
     text = (folder / "motions.txt").read_text("utf-8", "replace")
     space = CONTROL_SPACES["rotation"]
@@ -290,7 +290,7 @@ def _picture(folder: Path) -> object:
 
 
 def _dms(folder: Path) -> object:
-    from dmsynth.controls.trajectory import read_table
+    from dmsynth.support.table_files import read_table
     from dmsynth.validation.dms import run_dms
     from dmsynth.validation.programs import Log
     from dmsynth.validation.scenario_files import find_scenarios

@@ -42,10 +42,10 @@ def track(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Measure head pose in every frame of a video."""
-    from dmsynth.controls.trajectory import check_table_name, write_table
-    from dmsynth.steering.driving import track_video
+    from dmsynth.motion.driving import track_video
     from dmsynth.steering.writing import keep_inputs
     from dmsynth.support.files import check_output
+    from dmsynth.support.table_files import check_table_name, write_table
     from dmsynth.trackers import open_tracker
 
     check_table_name(out)
@@ -153,8 +153,10 @@ def steer(
 ) -> None:
     """Render a face along a trajectory."""
     from dmsynth import steering
-    from dmsynth.controls.tables import Columns
-    from dmsynth.steering.driving import Driving
+    from dmsynth.motion.driving import Driving
+    from dmsynth.motion.tables import Columns
+    from dmsynth.steering.writing import keep_inputs
+    from dmsynth.support.files import check_output
 
     if strict + clip + fit > 1:
         raise DmsynthError("--strict, --clip and --fit: choose one")
@@ -164,6 +166,8 @@ def steer(
         trajectory, frame_rate, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
         Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
     )  # fmt: skip
+    keep_inputs(out, [trajectory, source, face])
+    check_output(out)
     steered = steering.steer(spec, command, out)
     if fit:
         output.print(f"fitted: {steered.share:.0%} of the motion")
@@ -193,13 +197,13 @@ def evaluate_command(
     as_json: Json = False,
 ) -> None:
     """Steer to held-out poses, track the result, and say how far it lies from the target."""
-    from dmsynth.controls.trajectory import write_table
     from dmsynth.datasets.dataset import open_dataset
     from dmsynth.evaluation import evaluate
     from dmsynth.evaluation.judges import with_second_judge
     from dmsynth.report.html import write_report
     from dmsynth.steering import open_renderer
     from dmsynth.support.files import check_output, write_json
+    from dmsynth.support.table_files import write_table
     from dmsynth.trackers import open_second_tracker, open_tracker
 
     check_output(out / "metrics.json")

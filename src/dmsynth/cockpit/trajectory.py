@@ -15,7 +15,7 @@ from dmsynth.cockpit.jobs import Job, make_job
 from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
 from dmsynth.cockpit.workspace import Workspace, outs_of, slug
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
-from dmsynth.controls.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
+from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
 from dmsynth.report.figures import motion_curves
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.support.errors import DmsynthError

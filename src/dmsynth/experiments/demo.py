@@ -8,14 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dmsynth.controls.trajectory import parse_motions, write_table
 from dmsynth.datasets.photo import PoseRange, pose_photo
 from dmsynth.evaluation import evaluate, follow, tracking_errors
 from dmsynth.evaluation.judges import with_second_judge
 from dmsynth.learning.training import train
+from dmsynth.motion.trajectory import parse_motions
 from dmsynth.report.html import SteeredRun, write_report
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.support.files import write_json
+from dmsynth.support.table_files import write_table
 from dmsynth.trackers import Tracker
 
 MOTIONS = (

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmsynth.controls.trajectory import write_table
 from dmsynth.datasets.dataset import Dataset, nearest_to_neutral, open_dataset
 from dmsynth.datasets.photo import PoseRange, pose_photo
 from dmsynth.datasets.recording import import_recordings
@@ -25,17 +24,18 @@ from dmsynth.experiments.rotation_drives import FRAME_RATE, SPACE, Material, dra
 from dmsynth.experiments.rotation_findings import findings
 from dmsynth.experiments.rotation_judging import Judged, against_command, judge, reference
 from dmsynth.learning.training import train
+from dmsynth.motion.driving import lag
 from dmsynth.report import rotation_figures as figures
 from dmsynth.report.figures import contact_sheet, marginals
 from dmsynth.report.study import Picture, StudyReport, write_study_report
 from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer
-from dmsynth.steering.driving import lag
 from dmsynth.steering.provenance import Provenance
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import read_json, sha256_of, write_json
 from dmsynth.support.machine import describe_machine
 from dmsynth.support.parallel import in_own_process
 from dmsynth.support.progress import console
+from dmsynth.support.table_files import write_table
 from dmsynth.trackers import Tracker, open_second_tracker, open_tracker
 from dmsynth.trackers.identity import Likeness
 

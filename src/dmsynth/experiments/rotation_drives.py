@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.datasets.dataset import Dataset
+from dmsynth.motion.driving import drive
 from dmsynth.steering import FaceSpec, Renderer, SteerableFace, open_follower, open_renderer
-from dmsynth.steering.driving import drive
 from dmsynth.steering.provenance import Provenance
 from dmsynth.steering.source import read_source
 from dmsynth.support.files import read_json, replacing, sha256_of, write_json

@@ -25,7 +25,6 @@ from typing import Any
 
 import pandas as pd
 
-from dmsynth.controls.trajectory import read_table, write_table
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
 from dmsynth.report.validation import ShownScenario, write_validation_report
 from dmsynth.steering import FACE, FaceSpec, SteerableFace, opened
@@ -35,6 +34,7 @@ from dmsynth.support.files import remove_leftovers, sha256_of, write_json
 from dmsynth.support.machine import describe_machine
 from dmsynth.support.progress import console
 from dmsynth.support.records import all_printable
+from dmsynth.support.table_files import read_table, write_table
 from dmsynth.support.version import __version__
 from dmsynth.validation.dms import DmsRun, DmsSpec, open_dms, run_dms, version_of
 from dmsynth.validation.junit import write_junit

@@ -14,9 +14,9 @@ import PIL.Image
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dmsynth.controls.trajectory import read_table
 from dmsynth.report.figures import STYLE
 from dmsynth.support.files import replacing
+from dmsynth.support.table_files import read_table
 from dmsynth.video import Image, read_video, to_rgb
 
 FRAME_RATE = 12.5

@@ -10,19 +10,14 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dmsynth.controls import CONTROL_SPACES
-from dmsynth.controls.tables import Columns
-from dmsynth.controls.trajectory import Trajectory
-from dmsynth.steering.driving import Driving, fitted, read_trajectory
+from dmsynth.motion.covered import cover
+from dmsynth.motion.driving import Driving, read_trajectory
+from dmsynth.motion.tables import Columns
+from dmsynth.motion.trajectory import Trajectory
 from dmsynth.steering.face import SteerableFace, load_face
 from dmsynth.steering.renderer import FACE, FaceSpec, Renderer, VideoFollower
-from dmsynth.steering.writing import keep_inputs, write_video
+from dmsynth.steering.writing import Shot, write_video
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.files import check_output
-from dmsynth.support.progress import console
 
 __all__ = [
     "FACE", "KINDS", "Command", "FaceSpec", "Kind", "Renderer", "SteerableFace", "Steered", "VideoFollower", "kind_of",
@@ -113,11 +108,10 @@ class Command:
     """A trajectory as somebody gives it, and how it is to be followed.
 
     Attributes:
-        trajectory: motions in words, a table, or a driving video (``driving.read_trajectory``).
+        trajectory: motions in words, a table, or a driving video (``motion.driving.read_trajectory``).
         frame_rate: of the video.
         seconds: only so many; None: all.
-        outside: what becomes of poses outside the training coverage: as in ``steer_to_video``, or ``fit``: the whole
-            motion is shrunk until the coverage holds it.
+        outside: what becomes of poses outside the training coverage (``motion.covered.cover``).
         driving: how a tracked head becomes a command.
         columns: what the user says of a table's columns.
     """
@@ -142,33 +136,10 @@ class Steered:
 def steer(spec: FaceSpec, command: Command, out: Path) -> Steered:
     """Open a renderer and draw a command to the video ``out``, with its table and provenance beside it.
 
-    Raises ``DmsynthError`` as ``open_renderer``, ``driving.read_trajectory`` and ``steer_to_video``, and if the output
-    would overwrite an input.
+    Raises ``DmsynthError`` as ``open_renderer``, ``motion.driving.read_trajectory`` and ``steer_to_video``.
     """
-    kind = kind_of(spec)
-    if kind.instead and replace(command, trajectory="", seconds=None) != Command(""):
-        raise DmsynthError(
-            "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
-            f"poses; --renderer {spec.kind} follows its video"
-        )
-    keep_inputs(out, [command.trajectory, spec.source, str(spec.where)])
-    check_output(out)
-    if kind.instead:
-        follower = open_follower(replace(spec, driving=command.trajectory))
-        rows = follower.rows(command.seconds)
-        return Steered(out, write_video(follower, rows, follower.table[: len(rows)], out, follower.frame_rate))
-    renderer = open_renderer(spec)
-    space, coverage = renderer.trained.space, renderer.trained.coverage
-    begin = space.decode(renderer.trained.source_codes[0][: space.size])
-    motion = read_trajectory(
-        command.trajectory, space, command.frame_rate, spec.open_tracker, command.driving, begin, command.columns
-    )
-    motion = motion.first(command.seconds, command.trajectory) if command.seconds else motion
-    share = 1.0
-    if command.outside == "fit":
-        motion, share = fitted(motion, space, coverage)
-    outside = "warn" if command.outside == "fit" else command.outside
-    return Steered(out, steer_to_video(renderer, motion, out, command.frame_rate, outside), share)
+    shot = _followed(spec, command) if kind_of(spec).instead else _commanded(spec, command, out.name)
+    return Steered(out, write_video(shot, out), shot.share)
 
 
 def steer_to_video(
@@ -178,39 +149,44 @@ def steer_to_video(
     as ``OUT.provenance.json`` where the video comes from.
 
     Args:
-        outside: what to do with poses outside the training coverage: ``warn``, ``strict`` (refuse), ``clip``, or
-            ``mark`` (say nothing and show no progress: for work beside other work; the table says it).
+        outside: what to do with poses outside the training coverage: ``warn``, ``strict`` (refuse), ``clip``, ``fit``,
+            or ``mark`` (say nothing and show no progress: for work beside other work; the table says it).
 
     Returns:
-        The table's path. Its columns: ``frame``, ``time``, the controls as commanded, whether the training frames
-        cover them (``covered``), and how far to trust the frame (``confidence``, 1 to 0; 0.5 where coverage ends).
+        The path of the table (``motion.covered.Covered.table``).
 
     Raises:
         DmsynthError: poses outside the coverage under ``strict``; an unwritable name.
     """
+    return write_video(_shot(face, trajectory, frame_rate, outside, out.name), out, quiet=outside == "mark")
+
+
+def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
+    """A renderer that follows commands. Relative driving begins at the pose of its source."""
+    face = open_renderer(spec)
+    space = face.trained.space
+    begin = space.decode(face.trained.source_codes[0][: space.size])
+    motion = read_trajectory(
+        command.trajectory, space, command.frame_rate, spec.open_tracker, command.driving, begin, command.columns
+    )
+    motion = motion.first(command.seconds, command.trajectory) if command.seconds else motion
+    return _shot(face, motion, command.frame_rate, command.outside, name)
+
+
+def _shot(face: SteerableFace, motion: Trajectory, frame_rate: float, outside: str, name: str) -> Shot:
+    """A motion, held against what the face covers."""
     space, coverage = face.trained.space, face.trained.coverage
-    motion = trajectory.in_space(space).resampled(frame_rate)
-    values = motion.values
-    CONTROL_SPACES[space.name].check(values)
-    beyond = face.outside_coverage(values)
-    if beyond.size:
-        message = f"{out.name}: {_ranges(beyond)} of {len(values)} command poses outside {face.trusted}"
-        if outside == "strict":
-            raise DmsynthError(f"{message}; command less, use --clip, or train on more poses")
-        if outside != "mark":
-            clipped = ", clipped to its edge" if outside == "clip" else ""
-            console.print(f"warning: {message}{clipped}", style="yellow")
-        if outside == "clip":
-            values = face.clipped(values)
-    table = Trajectory(motion.names, motion.times, values).table()
-    table["covered"] = ~np.isin(np.arange(len(values)), beyond)
-    table["confidence"] = coverage.confidence(space.encode(values)).round(3)
-    return write_video(face, values, table, out, frame_rate, quiet=outside == "mark")
+    covered = cover(motion, space, coverage, frame_rate, outside, name, face.trusted)
+    return Shot(face, covered.values, covered.table, frame_rate, covered.share)
 
 
-def _ranges(numbers: NDArray[np.int64]) -> str:
-    """Frame numbers as text: ``frames 3-9, 12, 40-44``."""
-    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-    named = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
-    shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more stretches" if len(named) > 8 else "")
-    return f"frame{'s' if len(numbers) > 1 else ''} {shown}"
+def _followed(spec: FaceSpec, command: Command) -> Shot:
+    """A renderer that follows a driving video, and what happens in it."""
+    if replace(command, trajectory="", seconds=None) != Command(""):
+        raise DmsynthError(
+            "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
+            f"poses; --renderer {spec.kind} follows its video"
+        )
+    follower = open_follower(replace(spec, driving=command.trajectory))
+    rows = follower.rows(command.seconds)
+    return Shot(follower, rows, follower.table[: len(rows)], follower.frame_rate)

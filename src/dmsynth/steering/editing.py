@@ -21,13 +21,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from dmsynth.controls.trajectory import Trajectory, minimum_jerk, write_table
 from dmsynth.learning.swapwarp import SwapWarp, resized, warp
+from dmsynth.motion.trajectory import Trajectory, minimum_jerk
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.provenance import Provenance
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing
 from dmsynth.support.progress import progress
+from dmsynth.support.table_files import write_table
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.video import Image, as_file, check_whole, decode, open_video, probe_video
 from dmsynth.video.orientation import Orientation

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.learning.face_file import TrainedFace, read_face
+from dmsynth.motion.covered import clip
 from dmsynth.steering.renderer import FaceSpec
 from dmsynth.steering.source import as_source, read_source
 from dmsynth.support.machine import device_of
@@ -175,13 +176,7 @@ class SteerableFace:
 
     def clipped(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """``values`` (n, k) with poses outside the training coverage drawn to its edge."""
-        space, coverage = self.trained.space, self.trained.coverage
-        codes = space.encode(values)
-        outside = coverage.outside(codes)
-        result = np.array(values, dtype=float)
-        if outside.any():
-            result[outside] = space.decode(coverage.clipped(codes[outside]))
-        return result
+        return clip(values, self.trained.space, self.trained.coverage)
 
     def to_network(self, image: Image) -> torch.Tensor:
         """Grey or RGB uint8 of any size as the network sees it: (1, channels, height, width) in [0, 1]."""

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmsynth.controls.trajectory import Trajectory
 from dmsynth.learning.face_file import TrainedFace
-from dmsynth.steering.driving import track_video
+from dmsynth.motion.driving import track_video
+from dmsynth.motion.trajectory import Trajectory
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.liveportrait import (
     DRIVING_CROP,

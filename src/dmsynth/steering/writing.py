@@ -4,48 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls.trajectory import write_table
 from dmsynth.steering.provenance import Provenance, sidecar_of
 from dmsynth.steering.renderer import Renderer
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import is_file, is_folder
 from dmsynth.support.parallel import ahead
 from dmsynth.support.progress import progress
+from dmsynth.support.table_files import write_table
 from dmsynth.video import VideoWriter
 
 
-def write_video(
-    renderer: Renderer,
-    values: NDArray[np.float64],
-    table: pd.DataFrame,
-    out: Path,
-    frame_rate: float,
-    quiet: bool = False,
-) -> Path:
-    """Draw ``values`` (n, k) to the video ``out``; beside it ``OUT.parquet``, the ``table`` with a row a frame, and
-    ``OUT.provenance.json``.
+@dataclass(frozen=True)
+class Shot:
+    """What a renderer draws: ``values`` (n, k), a row a frame, and the ``table`` that says what happens in each.
+
+    ``share``: to which the motion was fitted into the training coverage; 1: not at all.
+    """
+
+    renderer: Renderer
+    values: NDArray[np.float64]
+    table: pd.DataFrame
+    frame_rate: float
+    share: float = 1.0
+
+
+def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
+    """Draw a shot to the video ``out``; beside it its table, ``OUT.parquet``, and ``OUT.provenance.json``.
 
     Returns the table's path. ``quiet``: without progress, for work beside other work.
     """
-    origin = Provenance.of(renderer.path, renderer.trained, "rendered")
+    origin = Provenance.of(shot.renderer.path, shot.renderer.trained, "rendered")
+    drawn = shot.renderer.frames(shot.values)
     with (
-        VideoWriter(out, *renderer.size, frame_rate, origin.metadata()) as video,
-        nullcontext(_nothing) if quiet else progress("steering", len(values)) as advance,
-        closing(ahead(renderer.frames(values))) as images,  # one thread draws, the other encodes
+        VideoWriter(out, *shot.renderer.size, shot.frame_rate, origin.metadata()) as video,
+        nullcontext(_nothing) if quiet else progress("steering", len(shot.values)) as advance,
+        closing(ahead(drawn)) as images,  # one thread draws, the other encodes
     ):
         for image in images:
             video.write(image)
             advance()
-    table_path = out.with_suffix(".parquet")
     origin.write_beside(out)
-    write_table(table_path, table)
-    return table_path
+    table = out.with_suffix(".parquet")
+    write_table(table, shot.table)
+    return table
 
 
 def _nothing() -> None:

@@ -16,12 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dmsynth.controls.trajectory import read_table
 from dmsynth.steering import SteerableFace, steer_to_video
 from dmsynth.steering.provenance import face_sha256, sidecar_of
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import read_json, sha256_of, write_json
 from dmsynth.support.progress import console
+from dmsynth.support.table_files import read_table
 from dmsynth.support.version import __version__
 from dmsynth.validation.scenarios import Scenario
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from dmsynth.controls.trajectory import Motion
+from dmsynth.motion.trajectory import Motion
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import write_text
 from dmsynth.validation.scenarios import Scenario

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from dmsynth.controls import CONTROL_SPACES
-from dmsynth.controls.trajectory import Motion, MotionPath, Trajectory
+from dmsynth.motion.trajectory import Motion, MotionPath, Trajectory
 
 _LONGEST = 600.0  # seconds
 _MOST_MOVES = 2000  # repeats written out: what is small as text must not become boundless when it is followed

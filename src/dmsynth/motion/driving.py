@@ -18,12 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.controls import ControlSpace
-from dmsynth.controls.coverage import Coverage
-from dmsynth.controls.tables import Columns, read_motion_table
-from dmsynth.controls.trajectory import TABLE_SUFFIXES, Trajectory, from_table, is_motions, parse_motions
+from dmsynth.motion.tables import Columns, read_motion_table
+from dmsynth.motion.trajectory import Trajectory, from_table, is_motions, parse_motions
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import is_file
 from dmsynth.support.progress import console, progress
+from dmsynth.support.table_files import TABLE_SUFFIXES
 from dmsynth.trackers import Tracker, how_to_crop, track_to_table
 from dmsynth.video import Frame, check_crop, probe_video, read_video
 
@@ -71,8 +71,8 @@ def read_trajectory(
 ) -> Trajectory:
     """The trajectory that ``text`` names, for the controls of ``space``.
 
-    A name ending in .csv or .parquet is read as a table (``controls.tables``), another existing file or a name with an
-    ending as a driving video, which is tracked frame by frame; anything else is motions (``controls.trajectory``). Of a
+    A name ending in .csv or .parquet is read as a table (``motion.tables``), another existing file or a name with an
+    ending as a driving video, which is tracked frame by frame; anything else is motions (``motion.trajectory``). Of a
     driving video, and of a table that ``dmsynth track`` or OpenFace wrote, ``drive`` makes the command.
 
     Args:
@@ -82,19 +82,17 @@ def read_trajectory(
     Raises:
         DmsynthError: as ``drive``; relative driving without a driver; a table or motion that cannot be read.
     """
-    driving = driving or Driving()
-    if is_motions(text) and not is_file(text):
-        table = None
-    elif Path(text).suffix.lower() in TABLE_SUFFIXES:
+    driving, is_there = driving or Driving(), is_file(text)
+    names_a_file = is_there or not is_motions(text)
+    table = None
+    if names_a_file and Path(text).suffix.lower() in TABLE_SUFFIXES:
         table = read_motion_table(Path(text), space.names, columns)
-        if "found" in table.columns:
-            return drive(table, space, text, driving, source_pose)
-    elif is_file(text):
-        return drive(track_video(Path(text), open_tracker(), driving.crop), space, text, driving, source_pose)
-    elif _ENDING.search(text):
+    elif is_there:
+        table = track_video(Path(text), open_tracker(), driving.crop)
+    elif names_a_file and _ENDING.search(text):
         raise DmsynthError(f"{text}: no such file; give motions, a .csv or .parquet table, or a driving video")
-    else:
-        table = None
+    if table is not None and "found" in table.columns:
+        return drive(table, space, text, driving, source_pose)
     if driving.mode == "relative":
         raise DmsynthError(
             f"{text}: has no driver; --driving relative takes a driving video or a table of dmsynth track"
@@ -237,20 +235,3 @@ def lag(earlier: NDArray[np.float64], later: NDArray[np.float64], most: int = 30
     left, middle, right = values[best - 1 : best + 2]
     bend = left - 2 * middle + right
     return float(best - most + ((left - right) / (2 * bend) if bend < 0 else 0.0))
-
-
-def fitted(motion: Trajectory, space: ControlSpace, coverage: Coverage) -> tuple[Trajectory, float]:
-    """The motion, shrunk evenly towards its middle until the training coverage holds all of it, and to which share.
-
-    Its shape stays, and so does what follows what, which clipping each frame alone does not promise. The middle is the
-    motion's median pose, drawn into the coverage where it lies outside.
-    """
-    codes = space.encode(motion.in_space(space).values)
-    middle = coverage.clipped(np.median(codes, axis=0)[None])[0]
-    for share in np.linspace(1, 0, 101):
-        shrunk = (middle + share * (codes - np.median(codes, axis=0))).astype(np.float32)
-        if share == 1 and not coverage.outside(codes).any():
-            return motion, 1.0
-        if not coverage.outside(shrunk).any():
-            break
-    return Trajectory(space.names, motion.times, space.decode(shrunk)), float(share)

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import ControlSpace
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.files import replacing
+from dmsynth.support.table_files import write_table
 
 _MOST_FRAMES = 1_000_000
-TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -258,33 +257,6 @@ def _number(text: str, motion: str) -> float:
     if not abs(value) <= 1e12:
         raise DmsynthError(f"trajectory: {text[:_SHOWN]!r} is no number, or too large, in {motion!r}; {_HOW}")
     return value
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A .csv or .parquet table. ``DmsynthError`` if it is missing or unreadable."""
-    if not path.is_file():
-        raise DmsynthError(f"{path}: no such table; check the path")
-    try:
-        return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError, TypeError, KeyError, NotImplementedError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DmsynthError(f"{path}: not a readable table ({reason}); give a .csv or .parquet file") from None
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a .csv or .parquet table (by the suffix), whole or not at all."""
-    check_table_name(path)
-    with replacing(path) as temporary:
-        if path.suffix.lower() == ".csv":
-            table.to_csv(temporary, index=False, float_format="%.6g")
-        else:
-            table.to_parquet(temporary, index=False)
-
-
-def check_table_name(path: Path) -> None:
-    """Raise ``DmsynthError`` if ``path`` cannot become a table: better before long work than after it."""
-    if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise DmsynthError(f"{path}: a table is written as .csv or .parquet; change the name's ending")
 
 
 def from_table(table: pd.DataFrame, names: Sequence[str], where: str) -> Trajectory:

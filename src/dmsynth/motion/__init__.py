@@ -1,0 +1,1 @@
+"""Controls over time: a trajectory from motions in words, from a table, or from a tracked driver."""

@@ -1,0 +1,109 @@
+"""A motion and the training coverage: what lies outside is marked, refused, clipped, or fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.controls import CONTROL_SPACES, ControlSpace
+from dmsynth.controls.coverage import Coverage
+from dmsynth.motion.trajectory import Trajectory
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.progress import console
+
+
+@dataclass(frozen=True)
+class Covered:
+    """A motion, frame by frame, as it is drawn.
+
+    Attributes:
+        values: (n, k) in the order and units of the control space.
+        table: a row a frame: ``frame``, ``time``, the controls, whether the training frames cover what was commanded
+            (``covered``), and how far to trust the frame (``confidence``, 1 to 0; 0.5 where coverage ends).
+        share: to which the motion was fitted; 1: not at all.
+    """
+
+    values: NDArray[np.float64]
+    table: pd.DataFrame
+    share: float = 1.0
+
+
+def cover(
+    motion: Trajectory,
+    space: ControlSpace,
+    coverage: Coverage,
+    frame_rate: float,
+    outside: str,
+    name: str,
+    trusted: str,
+) -> Covered:
+    """A motion, sampled at ``frame_rate`` for the controls of ``space``, held against the training ``coverage``.
+
+    Args:
+        outside: what becomes of poses outside it: ``warn``, ``strict`` (refuse), ``clip`` (each to the edge), ``fit``
+            (the whole motion), or ``mark`` (say nothing; the table says it).
+        name: of the video, for messages.
+        trusted: what the coverage is, for messages.
+
+    Raises:
+        DmsynthError: values out of the controls' range; poses outside the coverage under ``strict``.
+    """
+    share = 1.0
+    if outside == "fit":
+        motion, share = fitted(motion, space, coverage)
+    motion = motion.in_space(space).resampled(frame_rate)
+    values = motion.values
+    CONTROL_SPACES[space.name].check(values)
+    beyond = coverage.outside(space.encode(values))
+    if beyond.any():
+        frames = _ranges(np.flatnonzero(beyond))
+        message = f"{name}: {frames} of {len(values)} command poses outside {trusted}"
+        if outside == "strict":
+            raise DmsynthError(f"{message}; command less, use --clip, or train on more poses")
+        if outside != "mark":
+            clipped = ", clipped to its edge" if outside == "clip" else ""
+            console.print(f"warning: {message}{clipped}", style="yellow")
+        if outside == "clip":
+            values = clip(values, space, coverage)
+    table = Trajectory(motion.names, motion.times, values).table()
+    table["covered"] = ~beyond
+    table["confidence"] = coverage.confidence(space.encode(values)).round(3)
+    return Covered(values, table, share)
+
+
+def clip(values: NDArray[np.float64], space: ControlSpace, coverage: Coverage) -> NDArray[np.float64]:
+    """``values`` (n, k) with poses outside the coverage drawn to its edge."""
+    codes = space.encode(values)
+    outside = coverage.outside(codes)
+    result = np.array(values, dtype=float)
+    if outside.any():
+        result[outside] = space.decode(coverage.clipped(codes[outside]))
+    return result
+
+
+def fitted(motion: Trajectory, space: ControlSpace, coverage: Coverage) -> tuple[Trajectory, float]:
+    """The motion, shrunk evenly towards its middle until the training coverage holds all of it, and to which share.
+
+    Its shape stays, and so does what follows what, which clipping each frame alone does not promise. The middle is the
+    motion's median pose, drawn into the coverage where it lies outside.
+    """
+    codes = space.encode(motion.in_space(space).values)
+    middle = coverage.clipped(np.median(codes, axis=0)[None])[0]
+    for share in np.linspace(1, 0, 101):
+        shrunk = (middle + share * (codes - np.median(codes, axis=0))).astype(np.float32)
+        if share == 1 and not coverage.outside(codes).any():
+            return motion, 1.0
+        if not coverage.outside(shrunk).any():
+            break
+    return Trajectory(space.names, motion.times, space.decode(shrunk)), float(share)
+
+
+def _ranges(numbers: NDArray[np.int64]) -> str:
+    """Frame numbers as text: ``frames 3-9, 12, 40-44``."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    named = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more stretches" if len(named) > 8 else "")
+    return f"frame{'s' if len(numbers) > 1 else ''} {shown}"
