@@ -327,7 +327,7 @@ def test_small_files_that_unfold_into_gigabytes_are_refused(tmp_path: Path) -> N
     limit = (
         "import resource, sys; from pathlib import Path\n"
         "import cv2, torch\n"
-        "from dmsynth.steering import read_source; from dmsynth.support.errors import DmsynthError\n"
+        "from dmsynth.steering.source import read_source; from dmsynth.support.errors import DmsynthError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for path in sys.argv[1:]:\n"
         "    try: read_source(path); print('read', path)\n"
