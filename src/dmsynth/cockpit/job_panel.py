@@ -49,11 +49,12 @@ class JobPanel:
             cancel: these jobs do not go on, and their one button is there only while one runs.
         """
         self._workspace, self._kind, self._say = workspace, kind, say
-        self._button_is = "visible" if cancel else "interactive"
-        off: dict[str, Any] = {self._button_is: False}
+        self._pressable_is = "visible" if cancel else "interactive"
+        off: dict[str, Any] = {self._pressable_is: False}
+        words = {"stop": "Cancel"} if cancel else {"stop": "Stop", "resume": "Go on"}
         self.buttons = {
-            what: gradio.Button(words, size="md", min_width=90, elem_id=f"cockpit-{what}-{kind}", render=False, **off)
-            for what, words in ({"stop": "Cancel"} if cancel else {"stop": "Stop", "resume": "Go on"}).items()
+            does: gradio.Button(word, size="md", min_width=90, elem_id=f"cockpit-{does}-{kind}", render=False, **off)
+            for does, word in words.items()
         }
         self.state = gradio.HTML(say(None), apply_default_css=False, render=False)
         self.which: gradio.Dropdown | gradio.State = (
@@ -83,8 +84,8 @@ class JobPanel:
         self._seen = [self._timer, self.state, *self.buttons.values(), *also]
         place(self._timer)
         start.click(sentences(partial(self._begun, begin)), asked, [self.which, *self._seen])
-        for what, button in self.buttons.items():
-            button.click(sentences(partial(self._pressed, _BUTTONS[what][0])), self.which, self._seen)
+        for does, button in self.buttons.items():
+            button.click(sentences(partial(self._pressed, does)), self.which, self._seen)
         self._timer.tick(self._looked, self.which, self._seen)
         if isinstance(self.which, gradio.Dropdown):
             self.which.focus(lambda: gradio.update(choices=self._titles()), None, self.which)
@@ -97,36 +98,39 @@ class JobPanel:
 
         def found() -> tuple[Any, ...]:
             newest = next(iter(self._workspace.jobs(self._kind)), None)
-            return self._watched(newest if newest is not None and (done or newest.state != "done") else None)
+            if newest is not None and newest.state == "done" and not done:
+                newest = None
+            return self._watched(newest)
 
         page.load(found, None, [self.which, *self._seen])
 
     def _begun(self, begin: Callable[..., Job], *asked: Any) -> tuple[Any, ...]:
         return self._watched(begin(*asked))
 
-    def _pressed(self, press: Callable[[Job], None], name: str | None) -> tuple[Any, ...]:
+    def _pressed(self, does: str, name: str | None) -> tuple[Any, ...]:
         if (job := self._workspace.job(name)) is not None:
-            press(job)
+            _BUTTONS[does][0](job)
         return self._looked(name)
 
     def _looked(self, name: str | None) -> tuple[Any, ...]:
         return self._shown(self._workspace.job(name))
 
     def _watched(self, job: Job | None) -> tuple[Any, ...]:
-        """Another job than so far."""
+        """Another job than so far: for ``which``, and what is seen of it."""
         name: Any = None if job is None else job.folder.name
         if isinstance(self.which, gradio.Dropdown):
             name = gradio.update(choices=self._titles(), value=name)
         return name, *self._shown(job)
 
     def _shown(self, job: Job | None) -> tuple[Any, ...]:
+        """What is seen of a job: for ``_seen``, in that order."""
         # The state is read first: a job that ends while the rest is read is looked at once more.
         state = "" if job is None else job.state
-        buttons = [self._button_in(state, what) for what in self.buttons]
+        buttons = [self._button(state in _BUTTONS[does][1]) for does in self.buttons]
         return gradio.Timer(active=state == "running"), self._say(job), *buttons, *self._show(job)
 
-    def _button_in(self, state: str, what: str) -> Any:
-        change: dict[str, Any] = {self._button_is: state in _BUTTONS[what][1]}
+    def _button(self, pressable: bool) -> Any:
+        change: dict[str, Any] = {self._pressable_is: pressable}
         return gradio.update(**change)
 
     def _titles(self) -> list[tuple[str, str]]:
@@ -135,7 +139,7 @@ class JobPanel:
 
 
 def place(*components: Component) -> None:
-    """Lay out components here that were made before."""
+    """Lay out, here in the page, components that were made with ``render=False``."""
     for component in components:
         component.render()  # type: ignore[no-untyped-call]
 
