@@ -65,6 +65,7 @@ def _bring(datasets: _Datasets, page: gradio.Blocks) -> gradio.Dropdown:
                 label="Frames, coverage, distributions", show_label=False, columns=3, height=230,
                 object_fit="contain", visible=False, elem_id="cockpit-pictures",
             )  # fmt: skip
+
     panel.connect(bring, datasets.begin, [files, name, size, consent], [dataset], datasets.made)
     panel.find_again(page, done=False)
     page.load(datasets.first, None, dataset)
@@ -90,6 +91,7 @@ def _train(trainings: _Trainings, page: gradio.Blocks, dataset: gradio.Dropdown)
         with gradio.Column(scale=6):
             preview = gradio.HTML(apply_default_css=False, elem_id="cockpit-preview")
             curves = gradio.HTML(apply_default_css=False, elem_id="cockpit-curves")
+
     panel.connect(train, trainings.begin, [dataset, model, longest], [preview, curves], trainings.pictures)
     panel.find_again(page)
 

@@ -28,7 +28,7 @@ _NO_RESULT = '<p class="cockpit-note">No result chosen.</p>'
 def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -> None:
     """Lay out the tab of a ``page``. ``registered``: DMSs by name, command lines that whoever started the cockpit
     named; a page itself runs nobody's programs."""
-    scenarios, face, result = _validate(_Validations(workspace, registered), page)
+    _validate(_Validations(workspace, registered), page)
     gradio.Markdown("**Compare** version A of a DMS with version B on the same scenarios.")
     with gradio.Row():
         a = gradio.Dropdown(list(workspace.results()), value=None, label="A")
@@ -37,13 +37,12 @@ def tab(workspace: Workspace, registered: dict[str, str], page: gradio.Blocks) -
     words = gradio.Markdown()
     table = gradio.Dataframe(visible=False, interactive=False, wrap=True)
 
+    keep_fresh(page, {a: workspace.results, b: workspace.results})
     against.click(sentences(partial(_compared, workspace)), [a, b], [words, table])
-    results = dict.fromkeys((result, a, b), workspace.results)
-    keep_fresh(page, {scenarios: workspace.scenarios, face: workspace.faces, **results})
 
 
-def _validate(validations: _Validations, page: gradio.Blocks) -> tuple[gradio.Dropdown, ...]:
-    """Lay out how a DMS is validated and its report read; returns where scenarios, a face and a result are chosen."""
+def _validate(validations: _Validations, page: gradio.Blocks) -> None:
+    """Lay out how a DMS is validated, and its report read."""
     workspace = validations.workspace
     panel = JobPanel(workspace, "validation", lambda job: job_in_html(job) or _NO_VALIDATION)
     with gradio.Row(equal_height=False):
@@ -67,11 +66,11 @@ def _validate(validations: _Validations, page: gradio.Blocks) -> tuple[gradio.Dr
                 download = gradio.File(label="Everything, with the ground truth (.zip)", visible=False, height=120)
             report = gradio.HTML(_NO_RESULT, apply_default_css=False, elem_id="cockpit-report")
 
+    keep_fresh(page, {scenarios: workspace.scenarios, face: workspace.faces, result: workspace.results})
     groups.input(validations.in_group, groups, scenarios)
     panel.connect(run, validations.begin, [scenarios, dmss, face], [result], validations.result)
     panel.find_again(page)
     result.change(validations.report, result, [report, download])
-    return scenarios, face, result
 
 
 @dataclass(frozen=True)
