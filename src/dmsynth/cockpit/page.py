@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.gate import Gate
 from dmsynth.cockpit.live import Studio
-from dmsynth.cockpit.workspace import LARGEST
+from dmsynth.cockpit.workspace import LARGEST, Workspace
 from dmsynth.support.errors import DmsynthError
 
 _PAGES = 200  # that are open at once, and then some
@@ -24,6 +24,10 @@ _ASSETS = {
     "cockpit.js": ("dmsynth.cockpit", "text/javascript"),
     "cockpit.css": ("dmsynth.cockpit", "text/css"),
 }
+_HEAD = (
+    '<link rel="stylesheet" href="/own/steerer.css"><link rel="stylesheet" href="/own/cockpit.css">'
+    '<script src="/own/steerer.js"></script><script src="/own/cockpit.js"></script>'
+)
 _SHOWN = {".html", ".xml", ".json", ".mp4", ".png", ".parquet", ".yaml", ".jsonl"}  # of the workspace's files
 _CHUNK = 2**20
 _FORGET = (3600, 6 * 3600)  # seconds: how often Gradio's copies are looked through, and how old they may get
@@ -44,6 +48,11 @@ def build(studio: Studio, dmss: dict[str, str], token: str) -> Gate:
     workspace = studio.workspace
     os.environ["GRADIO_TEMP_DIR"] = str((workspace.root / "uploads" / ".gradio").resolve())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    return Gate(_mounted(_routes(studio), _tabs(studio, dmss), workspace), workspace, token)
+
+
+def _routes(studio: Studio) -> FastAPI:
+    """Our own addresses."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/own/{name}")
@@ -79,15 +88,12 @@ def build(studio: Studio, dmss: dict[str, str], token: str) -> Gate:
     async def live(socket: WebSocket) -> None:
         await studio.serve(socket)
 
-    head = "".join(
-        [
-            '<link rel="stylesheet" href="/own/steerer.css"><link rel="stylesheet" href="/own/cockpit.css">',
-            '<script src="/own/steerer.js"></script><script src="/own/cockpit.js"></script>',
-        ]
-    )
+    return app
+
+
+def _mounted(app: FastAPI, blocks: gradio.Blocks, workspace: Workspace) -> FastAPI:
+    """Gradio's page at ``/`` of the application, set up so that it keeps little, and reads nothing of this machine."""
     fonts = ["system-ui", "sans-serif"]
-    theme = gradio.themes.Base(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["monospace"])
-    blocks = _tabs(studio, dmss)
     # Gradio remembers 10,000 pages, and below what it had to say to 2,000 of them, long after they are closed.
     blocks.state_session_capacity = _PAGES
     app = gradio.mount_gradio_app(
@@ -101,14 +107,14 @@ def build(studio: Studio, dmss: dict[str, str], token: str) -> Gate:
         ssr_mode=False,
         run_history=False,
         show_error=True,
-        theme=theme,
-        head=head,
+        theme=gradio.themes.Base(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["monospace"]),
+        head=_HEAD,
     )
     # Gradio looks at the paths that it is given only after launch(), which a mounted page has none of: whoever can
     # reach the server could name any file of this machine as an "upload" and read it.
     blocks.has_launched = True
     blocks._queue.pending_messages_per_session.max_size = _PAGES
-    return Gate(app, workspace, token)
+    return app
 
 
 def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,6 @@ from dmsynth.cockpit.workspace import Workspace
 from dmsynth.support.errors import DmsynthError, explain_os_error
 
 R = TypeVar("R")
-TICK = 1.5  # seconds between two looks at what runs
 
 
 def sentences(function: Callable[..., R]) -> Callable[..., R]:
@@ -78,32 +77,15 @@ def picture_in_html(workspace: Workspace, file: Path, words: str) -> str:
     )
 
 
-def buttons(job: Job | None) -> tuple[Any, Any]:
-    """Whether a job's *Stop* and *Go on* can be pressed."""
-    state = "" if job is None else job.state
-    return gradio.update(interactive=state == "running"), gradio.update(
-        interactive=state in ("stopped", "interrupted", "failed")
-    )
+def keep_fresh(page: gradio.Blocks, choices: dict[gradio.Dropdown, Callable[[], Iterable[str]]]) -> None:
+    """Dropdowns offer what there is when the ``page`` is opened, and whenever one of them is."""
 
+    def offered(*dropdowns: gradio.Dropdown) -> dict[gradio.Dropdown, Any]:
+        return {dropdown: gradio.update(choices=list(choices[dropdown]())) for dropdown in dropdowns}
 
-def stop_and_go_on(
-    workspace: Workspace, look: Callable[[str | None], tuple[Any, ...]]
-) -> tuple[Callable[[str | None], tuple[Any, ...]], Callable[[str | None], tuple[Any, ...]]]:
-    """What a job's two buttons do, given its folder's name; ``look`` says how the page shows it then."""
-
-    @sentences
-    def stop(which: str | None) -> tuple[Any, ...]:
-        if (job := workspace.job(which)) is not None:
-            job.stop()
-        return look(which)
-
-    @sentences
-    def go_on(which: str | None) -> tuple[Any, ...]:
-        if (job := workspace.job(which)) is not None:
-            job.start()
-        return look(which)
-
-    return stop, go_on
+    page.load(partial(offered, *choices), None, list(choices))
+    for dropdown in choices:
+        dropdown.focus(partial(offered, dropdown), None, dropdown)
 
 
 def _in_words(seen: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import gradio
 import numpy as np
 import pandas as pd
 
-from dmsynth.cockpit.jobs import Job, make_job
-from dmsynth.cockpit.showing import TICK, job_in_html, plain, sentences
+from dmsynth.cockpit.job_panel import JobPanel, begin_job, place
+from dmsynth.cockpit.jobs import Job
+from dmsynth.cockpit.showing import keep_fresh, plain, sentences
 from dmsynth.cockpit.workspace import Workspace, outs_of, slug
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
@@ -30,7 +32,7 @@ _HEADERS = ["motion", "pitch", "yaw", "roll", "seconds"]
 
 def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     """Lay out the tab of a ``page``."""
-    job = gradio.State(None)
+    panel = JobPanel(workspace, "render", cancel=True)
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=5):
             faces = list(workspace.faces())
@@ -51,37 +53,54 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
                     list(workspace.scenarios()), value=None, label="Load a scenario", elem_id="cockpit-known"
                 )
                 own = gradio.File(
-                    label="or a scenario file",
-                    file_types=[".yaml", ".yml"],
-                    height=120,
+                    label="or a scenario file", file_types=[".yaml", ".yml"], height=120,
                     elem_id="cockpit-scenario-file",
-                )
+                )  # fmt: skip
             with gradio.Row():
                 name = gradio.Textbox(label="Name", value="my-motion", max_length=40)
                 save = gradio.Button("Save as a scenario", size="md", min_width=90)
                 render = gradio.Button("Render the video", size="md", min_width=90, elem_id="cockpit-render")
-                cancel = gradio.Button("Cancel", size="md", min_width=90, visible=False)
+                place(*panel.buttons.values())
             said = gradio.Markdown()
         with gradio.Column(scale=6):
-            panel = f'<div id="cockpit-trajectory" class="cockpit-panel" data-face="{escape(faces[0])}"></div>'
-            gradio.HTML(apply_default_css=False, value=panel)
+            steerer = f'<div id="cockpit-trajectory" class="cockpit-panel" data-face="{escape(faces[0])}"></div>'
+            gradio.HTML(apply_default_css=False, value=steerer)
             gradio.Markdown("The motion. Grey: outside the face's coverage.")
             curve = gradio.Image(label="The motion", show_label=False, buttons=[], type="filepath", height=270)
-    status = gradio.HTML(apply_default_css=False)
+    place(panel.state)
     with gradio.Row():
         video = gradio.Video(label="Rendered", visible=False)
         files = gradio.File(label="Video, table and provenance", visible=False, file_count="multiple")
     played, taken = gradio.Textbox(visible=False), gradio.Textbox(visible=False)
-    timer = gradio.Timer(TICK, active=False)
+
+    motions = _Motions(workspace)
+    keep_fresh(page, {face: workspace.faces, known: workspace.scenarios})
+    face.change(None, face, None, js="(name) => { window.dmsynthCockpit.show(name); }")
+    draw.click(motions.drawn, [face, moves], [curve, played]).then(
+        None, played, None, js="(text) => { window.dmsynthCockpit.play(text); }"
+    )
+    record.click(None, None, None, js="() => { window.dmsynthCockpit.record(); }")
+    stop.click(motions.recorded, taken, moves, js="() => [window.dmsynthCockpit.recorded()]")
+    known.input(motions.loaded, known, [moves, said])
+    own.upload(motions.brought, own, [moves, said, known])
+    save.click(motions.saved, [name, moves], [said, known])
+    panel.connect(render, motions.render, [face, name, moves], [video, files], _rendered)
+
+
+@dataclass(frozen=True)
+class _Motions:
+    """What the tab does."""
+
+    workspace: Workspace
 
     @sentences
-    def shown(face: str, rows: pd.DataFrame) -> tuple[str, str]:
-        steerable = load_face(workspace.face(face))
+    def drawn(self, face: str, rows: pd.DataFrame) -> tuple[str, str]:
+        steerable = load_face(self.workspace.face(face))
         motion = _motion(steerable, motions_of(rows))
-        return _curve(workspace, steerable, motion), json.dumps({"rows": motion.values.tolist(), "rate": RATE})
+        return _curve(self.workspace, steerable, motion), json.dumps({"rows": motion.values.tolist(), "rate": RATE})
 
     @sentences
-    def recorded(text: str) -> list[list[Any]]:
+    def recorded(self, text: str) -> list[list[Any]]:
         try:
             taken = np.array(json_of(text or "[]", "the recording", "record it anew"), dtype=float)
         except (ValueError, TypeError, OverflowError):
@@ -94,80 +113,45 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
         return rows_of(as_sweeps(motion))
 
     @sentences
-    def loaded(name: str | None) -> tuple[Any, Any]:
+    def loaded(self, name: str | None) -> tuple[Any, Any]:
         if not name:
             return gradio.skip(), gradio.skip()
-        scenarios = workspace.scenarios()
+        scenarios = self.workspace.scenarios()
         if name not in scenarios:
             raise DmsynthError(f"{name}: no such scenario")
         scenario = read_scenario(scenarios[name])
         return rows_of(scenario.motions()), f"**{plain(scenario.title)}** — {plain(scenario.source)}"
 
     @sentences
-    def brought(path: str | None) -> tuple[Any, Any, Any]:
+    def brought(self, path: str | None) -> tuple[Any, Any, Any]:
         if not path:
             return gradio.skip(), gradio.skip(), gradio.skip()
-        kept = workspace.take(Path(path), "scenario")
-        return *loaded(kept.stem), gradio.update(choices=list(workspace.scenarios()), value=kept.stem)
+        kept = self.workspace.take(Path(path), "scenario")
+        return *self.loaded(kept.stem), gradio.update(choices=list(self.workspace.scenarios()), value=kept.stem)
 
     @sentences
-    def saved(name: str, rows: pd.DataFrame) -> tuple[str, Any]:
+    def saved(self, name: str, rows: pd.DataFrame) -> tuple[str, Any]:
         stem = _named(name)
-        write_scenario(workspace.scenario_file(stem), name.strip(), motions_of(rows), RATE)
-        return f"Saved as the scenario **{stem}**.", gradio.update(choices=list(workspace.scenarios()))
+        write_scenario(self.workspace.scenario_file(stem), name.strip(), motions_of(rows), RATE)
+        return f"Saved as the scenario **{stem}**.", gradio.update(choices=list(self.workspace.scenarios()))
 
-    @sentences
-    def begun(face: str, name: str, rows: pd.DataFrame) -> tuple[Any, ...]:
-        motions = motions_of(rows)
-        _motion(load_face(workspace.face(face)), motions)  # what is wrong shall be said now
-        command = ["steer", str(workspace.face(face)), "--trajectory", in_words(motions), "--frame-rate", f"{RATE:g}"]
-        with workspace.alone():
-            out = workspace.new("videos", _named(name), ".mp4")
+    def render(self, face: str, name: str, rows: pd.DataFrame) -> Job:
+        motions, file = motions_of(rows), self.workspace.face(face)
+        _motion(load_face(file), motions)  # what is wrong shall be said now
+        command = ["steer", str(file), "--trajectory", in_words(motions), "--frame-rate", f"{RATE:g}"]
+        with self.workspace.alone():
+            out = self.workspace.new("videos", _named(name), ".mp4")
             command += ["--out", str(out)]
-            title = f"Rendering {out.stem}"
-            job = make_job(workspace.new("jobs", "render"), title, "render", [command], {"out": str(out)})
-            job.start()
-        shut = gradio.update(visible=False)
-        return job, gradio.Timer(active=True), job_in_html(job), gradio.update(visible=True), shut, shut
+            return begin_job(self.workspace, "render", f"Rendering {out.stem}", [command], {"out": str(out)})
 
-    def looked(job: Job | None) -> tuple[Any, ...]:
-        running = job is not None and job.state == "running"
-        if job is None or job.state != "done":
-            skip = gradio.skip()
-            return gradio.Timer(active=running), job_in_html(job), gradio.update(visible=running), skip, skip
-        out = Path(outs_of(job)[0])
-        kept = [str(path) for path in (out, out.with_suffix(".parquet"), out.with_suffix(".provenance.json"))]
-        shown = gradio.update(value=str(out), visible=True)
-        return (
-            gradio.Timer(active=False),
-            job_in_html(job),
-            gradio.update(visible=False),
-            shown,
-            gradio.update(value=kept, visible=True),
-        )
 
-    def cancelled(job: Job | None) -> str:
-        if job is not None:
-            job.stop()
-        return job_in_html(job)
-
-    def listed() -> tuple[Any, Any]:
-        return gradio.update(choices=list(workspace.faces())), gradio.update(choices=list(workspace.scenarios()))
-
-    page.load(listed, None, [face, known])
-    face.focus(lambda: gradio.update(choices=list(workspace.faces())), None, face)
-    face.change(None, face, None, js="(name) => { window.dmsynthCockpit.show(name); }")
-    draw.click(shown, [face, moves], [curve, played]).then(
-        None, played, None, js="(text) => { window.dmsynthCockpit.play(text); }"
-    )
-    record.click(None, None, None, js="() => { window.dmsynthCockpit.record(); }")
-    stop.click(recorded, taken, moves, js="() => [window.dmsynthCockpit.recorded()]")
-    known.input(loaded, known, [moves, said])
-    own.upload(brought, own, [moves, said, known])
-    save.click(saved, [name, moves], [said, known])
-    render.click(begun, [face, name, moves], [job, timer, status, cancel, video, files])
-    cancel.click(cancelled, job, status)
-    timer.tick(looked, job, [timer, status, cancel, video, files])
+def _rendered(job: Job | None) -> tuple[Any, Any]:
+    """The video and its files, once they are there."""
+    if job is None or job.state != "done":
+        return gradio.update(visible=False), gradio.update(visible=False)
+    out = Path(outs_of(job)[0])
+    files = [str(path) for path in (out, out.with_suffix(".parquet"), out.with_suffix(".provenance.json"))]
+    return gradio.update(value=str(out), visible=True), gradio.update(value=files, visible=True)
 
 
 def motions_of(rows: pd.DataFrame) -> list[Motion]:
