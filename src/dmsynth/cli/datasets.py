@@ -116,7 +116,7 @@ def dataset_info(
         print_json(dataset_facts(dataset))
     else:
         print_dataset(dataset)
-    if space.name == "rotation" and not as_json:
+    if space.turns_head and not as_json:
         yaw, pitch = (dataset.labels[f"{labels}_{name}"].to_numpy(dtype=float) for name in ("yaw", "pitch"))
         step = 5.0 if max(np.ptp(yaw), np.ptp(pitch)) > 40 else 2.0
         output.print(f"\nyaw-pitch coverage, {step:g}° a cell, darker is more frames (pitch up, yaw to the right)")

@@ -169,7 +169,7 @@ class Studio:
                 self._appearances[name, source] = _moving(self.renderers[name], image)
             else:
                 face = self.face(name).face
-                if face.trained.space.name == "rotation":
+                if face.trained.space.turns_head:
                     self._appearances[name, source] = face.appearance(
                         *as_source(image, "the source", face, self.tracker())
                     )

@@ -16,7 +16,7 @@ from dmsynth.cockpit.job_panel import JobPanel, begin_job, place
 from dmsynth.cockpit.jobs import Job
 from dmsynth.cockpit.showing import keep_fresh, plain, sentences
 from dmsynth.cockpit.workspace import Workspace, outs_of, slug
-from dmsynth.controls import CONTROL_SPACES, ControlSpace
+from dmsynth.controls import CONTROL_SPACES, HEAD, ControlSpace
 from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
 from dmsynth.report.figures import motion_curves
 from dmsynth.steering import SteerableFace, load_face
@@ -27,7 +27,7 @@ from dmsynth.validation.scenario_files import read_scenario, write_scenario
 RATE = 25.0
 _BEGIN = [["move", None, 25, None, 1.0], ["hold", None, None, None, 0.5], ["move", -8, -25, None, 1.5],
           ["move", 0, 0, 0, 1.0]]  # fmt: skip
-_HEADERS = ["motion", "pitch", "yaw", "roll", "seconds"]
+_HEADERS = ["motion", *HEAD, "seconds"]
 
 
 def tab(workspace: Workspace, page: gradio.Blocks) -> None:
@@ -109,7 +109,7 @@ class _Motions:
             raise DmsynthError("nothing was recorded: press Record, drag on the pad, press Stop")
         if taken.ndim != 2 or taken.shape[1] != 4:
             raise DmsynthError("only a face that turns its head can be recorded: choose one")
-        motion = Trajectory(("pitch", "yaw", "roll"), taken[:, 0] - taken[0, 0], taken[:, 1:4])
+        motion = Trajectory(HEAD, taken[:, 0] - taken[0, 0], taken[:, 1:4])
         return rows_of(as_sweeps(motion))
 
     @sentences

@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dmsynth.support.errors import DmsynthError
 
+HEAD = ("pitch", "yaw", "roll")
+"""The head's rotation, in the order of ``controls.pose``."""
+
 
 @dataclass(frozen=True)
 class Control:
@@ -36,10 +39,16 @@ class Control:
 
 @dataclass(frozen=True)
 class ControlSpace:
-    """An ordered list of controls."""
+    """An ordered list of controls.
+
+    Attributes:
+        labels: which of a dataset's labels say that its frames show this space: ``tracked``, measured in each frame,
+            or ``commanded``, known from how each was made.
+    """
 
     name: str
     controls: tuple[Control, ...]
+    labels: str = "tracked"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,6 +57,11 @@ class ControlSpace:
     @property
     def size(self) -> int:
         return len(self.controls)
+
+    @property
+    def turns_head(self) -> bool:
+        """Whether the head's rotation is among the controls."""
+        return set(HEAD) <= set(self.names)
 
     @property
     def low(self) -> NDArray[np.float64]:
@@ -116,20 +130,21 @@ class ControlSpace:
     def from_dict(content: Mapping[str, object]) -> ControlSpace:
         controls = content["controls"]
         assert isinstance(controls, list)
-        return ControlSpace(str(content["name"]), tuple(Control(**control) for control in controls))
+        return replace(CONTROL_SPACES[str(content["name"])], controls=tuple(Control(**control) for control in controls))
 
 
 CONTROL_SPACES: dict[str, ControlSpace] = {
     space.name: space
     for space in (
-        ControlSpace("position", (Control("x", "px", 0, 640, rest=None), Control("y", "px", 0, 480, rest=None))),
+        ControlSpace("rotation", tuple(Control(name, "°", -90, 90) for name in HEAD)),
         ControlSpace(
-            "rotation",
-            (
-                Control("pitch", "°", -90, 90),
-                Control("yaw", "°", -90, 90),
-                Control("roll", "°", -90, 90),
-            ),
+            "position",
+            (Control("x", "px", 0, 640, rest=None), Control("y", "px", 0, 480, rest=None)),
+            labels="commanded",
         ),
     )
 }
+"""Every control space by its name. A dataset shows the first of these that it has labels for."""
+
+MEASURED = frozenset(name for space in CONTROL_SPACES.values() if space.labels == "tracked" for name in space.names)
+"""Controls that a tracker measures."""

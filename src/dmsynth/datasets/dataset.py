@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import CONTROL_SPACES, ControlSpace
+from dmsynth.controls import ControlSpace
 from dmsynth.datasets.dataset_files import (
     FORMAT,
     NPY_HEADER,
@@ -37,6 +37,7 @@ from dmsynth.datasets.dataset_files import (
     open_frames,
     read_labels,
     read_manifest,
+    shown_by,
 )
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import lock, put_in_place, read_json, remove_leftovers, sha256_of, sync, write_json
@@ -82,9 +83,9 @@ class Dataset:
     @property
     def about(self) -> tuple[ControlSpace, str]:
         """What the frames show in many states, and which labels say so: tracked rotations, or commanded positions."""
-        if "tracked_yaw" in self.labels.columns:
-            return CONTROL_SPACES["rotation"], "tracked"
-        return CONTROL_SPACES["position"], "commanded"
+        space = shown_by(self.labels.columns)
+        assert space is not None  # it was checked on opening
+        return space, space.labels
 
     @property
     def most_exact_labels(self) -> str:
@@ -133,10 +134,11 @@ class Dataset:
             return np.zeros(len(self), dtype=bool)
         return self.labels["posed"].to_numpy(dtype=bool)
 
-    def carried(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-        """Names (c) and values (n, c) of what the tracker measured besides the controls: where the head is, what the
-        face does. Nothing for posed photos, which only turn."""
+    def carried(self, space: ControlSpace | None = None) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Names (c) and values (n, c) of what the tracker measured besides the controls of ``space``: where the head
+        is, what the face does. Nothing for posed photos, which only turn."""
         names = tuple(name.removeprefix("carried_") for name in self.labels.columns if name.startswith("carried_"))
+        names = tuple(name for name in names if space is None or name not in space.names)
         return names, self.labels[[f"carried_{name}" for name in names]].to_numpy(dtype=float)
 
     def landmarks(self) -> NDArray[np.float32] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
+from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.support.records import Count, Record, Sha256, Text, checked, content_of
@@ -107,6 +109,13 @@ def read_labels(folder: Path, manifest: dict[str, Any]) -> pd.DataFrame:
     return labels
 
 
+def shown_by(columns: Iterable[str]) -> ControlSpace | None:
+    """The first control space that labels with these columns say something of."""
+    known = set(columns)
+    spaces = CONTROL_SPACES.values()
+    return next((space for space in spaces if {f"{space.labels}_{name}" for name in space.names} <= known), None)
+
+
 def _wrong_column(labels: pd.DataFrame) -> str | None:
     """What is wrong with the columns that everybody relies on; None if nothing is."""
     for name in ("split", "recording_index"):
@@ -121,8 +130,7 @@ def _wrong_column(labels: pd.DataFrame) -> str | None:
                 return f"column {name!r} holds what is no number"
             if kind != "commanded" and not np.isfinite(column.to_numpy(dtype=float)).all():  # filmed frames have none
                 return f"column {name!r} holds what is no number"
-    rotation = {f"tracked_{name}" for name in ("pitch", "yaw", "roll")}
-    if not (rotation <= set(labels.columns) or {"commanded_x", "commanded_y"} <= set(labels.columns)):
+    if shown_by(labels.columns) is None:
         return "says neither where a head turns nor where a face lies"
     if "landmarks" in labels.columns:
         lengths = {len(points) if isinstance(points, np.ndarray | list) else -1 for points in labels["landmarks"]}

@@ -89,7 +89,7 @@ def validate(
             f"--source {face.source}: scenarios are played from the face's own source frames; leave it out"
         )
     steerable = opened(face)
-    if steerable.trained.space.name != "rotation":
+    if not steerable.trained.space.turns_head:
         steers = ", ".join(steerable.trained.space.names)
         raise DmsynthError(f"{face.face}: steers {steers}; scenarios need a face that turns its head")
     open_dms(spec, scenarios[0].name)  # before anything is rendered

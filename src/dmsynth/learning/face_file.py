@@ -61,11 +61,13 @@ class _Control(Record):
 
 
 class _Space(Record):
-    name: Literal["rotation", "position"]
+    name: Name
     controls: Annotated[list[_Control], Field(max_length=100)]
 
     @model_validator(mode="after")
     def _has_its_controls(self) -> _Space:
+        if self.name not in CONTROL_SPACES:
+            raise ValueError(f"no control space is named {self.name}; there is {', '.join(CONTROL_SPACES)}")
         names = tuple(control.name for control in self.controls)
         if names != CONTROL_SPACES[self.name].names:
             raise ValueError(f"{self.name} has the controls {', '.join(CONTROL_SPACES[self.name].names)}")

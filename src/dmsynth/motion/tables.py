@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from dmsynth.controls import CONTROL_SPACES, HEAD
 from dmsynth.controls.pose import angles_from_matrix
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.progress import console
@@ -31,7 +32,7 @@ _MOST_ROWS = 5_000_000
 _SHOWN = 40  # columns that are told
 _TIMES = ("time", "timestamp")
 _OPENFACE = {"pitch": "pose_rx", "yaw": "pose_ry", "roll": "pose_rz"}
-_ANGLES = ("pitch", "yaw", "roll")
+_DEGREES = {control.name for space in CONTROL_SPACES.values() for control in space.controls if control.unit == "°"}
 _UNITS = {
     **dict.fromkeys(("rad", "radian", "radians"), "rad"),
     **dict.fromkeys(("deg", "degree", "degrees", "°"), "deg"),
@@ -189,13 +190,13 @@ def _with_meaning(read: _Csv | _Parquet, names: tuple[str, ...], columns: Column
         if ours not in ("time", *names):
             raise DmsynthError(f"--columns {ours}=…: there is no such control; there is time, {', '.join(names)}")
     openface = {name: known.one(_OPENFACE[name]) for name in names if name in _OPENFACE}
-    is_openface = len(openface) == 3 and None not in openface.values() and not set(_ANGLES) & set(chosen)
+    is_openface = len(openface) == 3 and None not in openface.values() and not set(HEAD) & set(chosen)
     for name in {"time", *names} - set(chosen):
         spellings = _TIMES if name == "time" else (name,)
         found = next((place for place in map(known.one, spellings) if place is not None), None)
         if found is not None:
             chosen[name] = found
-    if is_openface and not set(_ANGLES) & set(chosen):
+    if is_openface and not set(HEAD) & set(chosen):
         chosen |= {name: place for name, place in openface.items() if place is not None}
     else:
         is_openface = False
@@ -208,12 +209,12 @@ def _with_meaning(read: _Csv | _Parquet, names: tuple[str, ...], columns: Column
     for name in (name for name in names if name in chosen):
         unit = columns.angle or known.unit(chosen[name]) or ("rad" if is_openface else None)
         values = read.numbers(raw[chosen[name]]) * signs.get(name, 1.0)
-        table[name] = np.degrees(values) if unit == "rad" and name in _ANGLES else values
-        if unit is None and name in _ANGLES:
+        table[name] = np.degrees(values) if unit == "rad" and name in _DEGREES else values
+        if unit is None and name in _DEGREES:
             known.bare.append(name)
     if is_openface:
-        turns = np.stack([table[name] for name in _ANGLES], axis=1)
-        table |= dict(zip(_ANGLES, _from_openface(turns).T, strict=True))
+        turns = np.stack([table[name] for name in HEAD], axis=1)
+        table |= dict(zip(HEAD, _from_openface(turns).T, strict=True))
     result = pd.DataFrame({name: table[name] for name in ("time", *names) if name in table})
     for name in ("found", "success"):
         if name in extra and (name == "found" or is_openface):

@@ -88,7 +88,7 @@ def marginals(dataset: Dataset, path: Path) -> None:
 def coverage_map(dataset: Dataset, path: Path) -> None:
     """Where the frames lie in yaw and pitch, or in x and y, by split."""
     space, labels = dataset.about
-    turned = space.name == "rotation"
+    turned = space.turns_head
     x, y = ("yaw", "pitch") if turned else ("x", "y")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 4.2))

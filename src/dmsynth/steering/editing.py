@@ -29,7 +29,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing
 from dmsynth.support.progress import progress
 from dmsynth.support.table_files import write_table
-from dmsynth.trackers import Face, Tracker, why_unusable
+from dmsynth.trackers import Face, Tracker, face_columns, why_unusable
 from dmsynth.video import Image, as_file, check_whole, decode, open_video, probe_video
 from dmsynth.video.orientation import Orientation
 
@@ -65,7 +65,7 @@ def edit_video(
         DmsynthError: a face or a video that cannot be edited; a window that the drive or the trajectory does not fill;
             a frame inside it without exactly one face.
     """
-    if not isinstance(face.trained.network, SwapWarp) or face.trained.space.name != "rotation":
+    if not isinstance(face.trained.network, SwapWarp) or not face.trained.space.turns_head:
         raise DmsynthError(f"{face.path}: editing needs a SwapWarp face that turns its head; train one without --model")
     if out.suffix.lower() not in (".mp4", ".mkv", ".mov"):
         raise DmsynthError(f"{out}: a video is written as .mp4, .mkv or .mov; change the name's ending")
@@ -189,7 +189,7 @@ def _own_pose(face: SteerableFace, image: Image, found: Face, tracker: Tracker) 
     """The recorded pose on the face's own scale: the tracker's if that is the scale, else as the network reads it."""
     about = face.trained.about
     if about["settings"].get("labels") == "tracked" and about.get("tracker") == tracker.name:
-        return np.array([found.pose[name] for name in face.trained.space.names])
+        return np.array([face_columns(found)[name] for name in face.trained.space.names])
     return face.encoded_controls(image)
 
 

@@ -257,6 +257,6 @@ def open_face(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableF
     if spec.source is None:
         return face.from_one_source() if spec.one_source else face
     source = read_source(spec.source)
-    if face.trained.space.name != "rotation":
+    if not face.trained.space.turns_head:
         return face.from_source(source)
     return face.from_source(*as_source(source, spec.source, face, spec.open_tracker()))

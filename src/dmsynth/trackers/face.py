@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmsynth.controls import HEAD, MEASURED
 from dmsynth.controls.pose import angles_from_matrix
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
@@ -42,7 +43,7 @@ class Face:
     @property
     def pose(self) -> dict[str, float]:
         """pitch, yaw, roll in degrees."""
-        return dict(zip(("pitch", "yaw", "roll"), map(float, angles_from_matrix(self.rotation)), strict=True))
+        return dict(zip(HEAD, map(float, angles_from_matrix(self.rotation)), strict=True))
 
     def scaled(self, factor: float) -> Face:
         """The same face in an image enlarged by ``factor``."""
@@ -119,10 +120,11 @@ def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, objec
 
 
 def face_columns(face: Face) -> dict[str, float]:
-    """A face as columns of a table: pose, centre, box."""
+    """A face as columns of a table: pose, centre, box, and what of its expression can be commanded."""
     left, top, right, bottom = face.box
     x, y = face.centre
-    return face.pose | {"x": x, "y": y, "left": left, "top": top, "right": right, "bottom": bottom}
+    place = {"x": x, "y": y, "left": left, "top": top, "right": right, "bottom": bottom}
+    return face.pose | place | {name: value for name, value in face.expression.items() if name in MEASURED}
 
 
 def face_labels(face: Face) -> dict[str, float | list[float]]:
