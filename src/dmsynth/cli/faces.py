@@ -145,6 +145,10 @@ def steer(
     unit: Annotated[
         str | None, typer.Option(help="What a table's numbers are: rad or deg, and s or ms, such as rad,ms.")
     ] = None,
+    effect: Annotated[
+        list[str] | None,
+        typer.Option(help="What the camera does: exposure, blur or noise, with =STRENGTH or without; may be repeated."),
+    ] = None,
     renderer: RendererName = "face",
     checkout: Checkout = None,
     tracker: TrackerName = "auto",
@@ -157,6 +161,7 @@ def steer(
     from dmsynth.motion.tables import Columns
     from dmsynth.steering.writing import keep_inputs
     from dmsynth.support.files import check_output
+    from dmsynth.video.effects import parse_effects
 
     if strict + clip + fit > 1:
         raise DmsynthError("--strict, --clip and --fit: choose one")
@@ -165,6 +170,7 @@ def steer(
     command = steering.Command(
         trajectory, frame_rate, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
         Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
+        parse_effects(effect or []),
     )  # fmt: skip
     keep_inputs(out, [trajectory, source, face])
     check_output(out)

@@ -75,7 +75,7 @@ def evaluate(
             f"{dataset.path}: frames of {dataset.size[0]}×{dataset.size[1]}, but {face.path} makes "
             f"{face.size[0]}×{face.size[1]}; import the recording with --size {face.size[0]}x{face.size[1]}"
         )
-    if dataset.sha256 != settings["dataset_sha256"]:
+    if settings["dataset_sha256"] not in (None, dataset.sha256):
         console.print(
             f"note: {face.path} was trained on another dataset than {dataset.path}; make sure that none of these "
             "test frames was in it",
@@ -88,7 +88,7 @@ def evaluate(
     chosen = test[np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(int)]
     commanded = dataset.controls(space, settings["labels"])[chosen]
     carried = _carried_along(face, dataset, commanded, chosen)
-    if tracker.name != face.trained.about["tracker"]:
+    if face.trained.about["tracker"] not in (None, tracker.name):
         console.print(f"note: {face.path} learned the scale of {face.trained.about['tracker']}", style="yellow")
 
     like_steered = to_grey if face.trained.shape["channels"] == 1 else to_rgb
@@ -124,7 +124,7 @@ def evaluate(
         "ssim": _mean(table["ssim"]),
         "sharpness": _median(table["sharpness"]),
         "outside_coverage": _judge_flag(table, space),
-        "flicker": flicker(face, source, at=at),
+        "flicker": flicker(face, source, at=at) if face.trained.draws else None,
         "steer_fps": round(steer_fps, 1),
         "train_seconds": face.trained.about["train_seconds"],
         "dataset_sha256": dataset.sha256,

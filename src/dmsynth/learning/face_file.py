@@ -170,6 +170,11 @@ class TrainedFace:
     about: dict[str, Any]
 
     @property
+    def draws(self) -> bool:
+        """Whether there is a network, to draw any motion; a video that was made elsewhere has the one."""
+        return self.network is not None
+
+    @property
     def source(self) -> Image:
         """The most typical source frame."""
         return self.sources[0]

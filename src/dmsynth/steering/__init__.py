@@ -114,6 +114,7 @@ class Command:
         outside: what becomes of poses outside the training coverage (``motion.covered.cover``).
         driving: how a tracked head becomes a command.
         columns: what the user says of a table's columns.
+        effects: what the camera does to the frames (``video.effects``): names and strengths, in their order.
     """
 
     trajectory: str
@@ -122,6 +123,7 @@ class Command:
     outside: str = "warn"
     driving: Driving = field(default_factory=Driving)
     columns: Columns = field(default_factory=Columns)
+    effects: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def steer(spec: FaceSpec, command: Command, out: Path) -> Steered:
     Raises ``DmsynthError`` as ``open_renderer``, ``motion.driving.read_trajectory`` and ``steer_to_video``.
     """
     shot = _followed(spec, command) if kind_of(spec).instead else _commanded(spec, command, out.name)
-    return Steered(out, write_video(shot, out), shot.share)
+    return Steered(out, write_video(replace(shot, effects=command.effects), out), shot.share)
 
 
 def steer_to_video(
@@ -182,7 +184,7 @@ def _shot(face: SteerableFace, motion: Trajectory, frame_rate: float, outside: s
 
 def _followed(spec: FaceSpec, command: Command) -> Shot:
     """A renderer that follows a driving video, and what happens in it."""
-    if replace(command, trajectory="", seconds=None) != Command(""):
+    if replace(command, trajectory="", seconds=None, effects=()) != Command(""):
         raise DmsynthError(
             "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
             f"poses; --renderer {spec.kind} follows its video"

@@ -72,7 +72,7 @@ def open_recorded(spec: FaceSpec, size: tuple[int, int] | None = None) -> Record
         about={
             "sha256": sha256_of(path),
             "trusted": "the video",
-            "tracker": "–",
+            "tracker": None,
             "dataset": "–",
             "steps": "–",
             "train_seconds": None,

@@ -19,13 +19,15 @@ from dmsynth.support.parallel import ahead
 from dmsynth.support.progress import progress
 from dmsynth.support.table_files import write_table
 from dmsynth.video import VideoWriter
+from dmsynth.video.effects import with_effects
 
 
 @dataclass(frozen=True)
 class Shot:
     """What a renderer draws: ``values`` (n, k), a row a frame, and the ``table`` that says what happens in each.
 
-    ``share``: to which the motion was fitted into the training coverage; 1: not at all.
+    ``share``: to which the motion was fitted into the training coverage; 1: not at all. ``effects``: what the camera
+    does to the frames (``video.effects``).
     """
 
     renderer: Renderer
@@ -33,6 +35,7 @@ class Shot:
     table: pd.DataFrame
     frame_rate: float
     share: float = 1.0
+    effects: tuple[tuple[str, float], ...] = ()
 
 
 def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
@@ -41,7 +44,7 @@ def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
     Returns the table's path. ``quiet``: without progress, for work beside other work.
     """
     origin = Provenance.of(shot.renderer.path, shot.renderer.trained, "rendered")
-    drawn = shot.renderer.frames(shot.values)
+    drawn = with_effects(shot.renderer.frames(shot.values), shot.effects)
     with (
         VideoWriter(out, *shot.renderer.size, shot.frame_rate, origin.metadata()) as video,
         nullcontext(_nothing) if quiet else progress("steering", len(shot.values)) as advance,
