@@ -10,9 +10,17 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import torch
 import typer
 
 from dmsynth.cli import app
+from dmsynth.learning.autoencoder import Autoencoder
+from dmsynth.steering import FaceSpec, load_face
+from dmsynth.trackers import track_to_table
+from dmsynth.validation.dms import run_dms
+from dmsynth.video import Frame, Image
+from dmsynth.video.effects import EFFECTS, with_effects
+from house import FLOW
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,6 +91,32 @@ def test_the_python_interface_does_what_its_page_says(tmp_path: Path, monkeypatc
     off = abs(there["grey"].astype(int) - there["face"].from_one_source().steer(yaw=20, pitch=-5).astype(int))
     assert off.max() <= 2, "ONNX Runtime draws what PyTorch draws"
     assert there["results"]["summary"]["pass"] == 1 and there["mine"].size == (96, 80)
+
+
+def test_what_the_architecture_adds_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, face_file: Path, portrait: Image
+) -> None:
+    page = ROOT / "docs" / "architecture.md"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dmsynth.video.effects.EFFECTS", dict(EFFECTS))
+    there: dict[str, Any] = {}
+    for code in blocks(page, "python"):
+        exec(compile(code, "docs/architecture.md", "exec"), there)
+    tracked = track_to_table(there["StraightAhead"](), [Frame(0, 0.0, portrait)])
+    assert tracked["found"].all() and tracked["yaw"].tolist() == [0.0]
+    run = run_dms(there["NeverWarns"](), tmp_path / "a.mp4", 50, seconds=1)
+    assert run.problem is None and [answer.warning for answer in run.answers] == [False]
+    mirrored = there["open_mirror"](FaceSpec(f"mirror:{face_file}"))
+    assert (mirrored.steer(yaw=4) == load_face(face_file).steer(yaw=4)[:, ::-1]).all()
+    losses = there["swap_only"](
+        Autoencoder(32, 32, latent=4, base_channels=2), torch.rand(4, 1, 32, 32), torch.rand(4, 2)
+    )
+    assert losses["swap"].isfinite()
+    (dark,) = with_effects([portrait], [("vignette", 1.0)])
+    assert dark[0, 0].max() == 0 and (dark[256, 256] == portrait[256, 256]).all()
+    assert len(there["dataset"]) == 40 and there["dataset"].about[0].name == "position"
+    told = re.findall(r"^\| `(\w+)` \|", page.read_text("utf-8"), re.MULTILINE)
+    assert told == list(FLOW), "the table lists the folders from the ground up"
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -11,54 +10,14 @@ from pathlib import Path
 import pytest
 
 import dmsynth
+from house import FLOW, floors, imports, rooms
 
 HOUSE = Path(str(dmsynth.__file__)).parent
-FLOW = (
-    *(
-        "support",
-        "video",
-        "controls",
-        "trackers",
-        "motion",
-        "datasets",
-        "learning",
-        "steering",
-        "evaluation",
-        "validation",
-    ),
-    *("report", "experiments", "web", "cockpit", "cli"),
-)
-"""The folders from the ground up, as docs/architecture.md draws them."""
-
-
-def _imports() -> dict[str, set[str]]:
-    """Each module's imports of dmsynth's own modules, those inside functions and for type checkers included."""
-    files = {_module(file): file for file in HOUSE.rglob("*.py")}
-    arrows: dict[str, set[str]] = {name: set() for name in files}
-    for name, file in files.items():
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                named = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{file}: relative import; name the module in full"
-                named = [f"{node.module}.{alias.name}" for alias in node.names]
-            else:
-                continue
-            for each in named:  # a module, or a name in one
-                found = each if each in files else each.rpartition(".")[0]
-                if found in files and found != name:
-                    arrows[name].add(found)
-    return arrows
-
-
-def _module(file: Path) -> str:
-    parts = ("dmsynth", *file.relative_to(HOUSE).with_suffix("").parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _floor(module: str) -> int:
     folder = module.split(".")[1:2]
-    return FLOW.index(folder[0]) if folder else len(FLOW)  # dmsynth itself is the roof
+    return list(FLOW).index(folder[0]) if folder else len(FLOW)  # dmsynth itself is the roof
 
 
 def test_the_folders_are_the_flow() -> None:
@@ -69,16 +28,43 @@ def test_the_folders_are_the_flow() -> None:
 
 def test_no_folder_imports_a_later_one() -> None:
     back_up = [
-        f"{name} imports {each}" for name, own in _imports().items() for each in own if _floor(each) > _floor(name)
+        f"{name} imports {each}" for name, own in imports(HOUSE).items() for each in own if _floor(each) > _floor(name)
     ]
     assert not back_up
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     try:
-        TopologicalSorter(_imports()).prepare()
+        TopologicalSorter(imports(HOUSE)).prepare()
     except CycleError as error:
         pytest.fail(f"circle: {' imports '.join(reversed(error.args[1]))}")
+
+
+def test_rules_are_broken_by_what_breaks_them(tmp_path: Path) -> None:
+    """The reader of imports sees those inside functions, for type checkers, and of names in modules."""
+    house = tmp_path / "dmsynth"
+    for name, text in {
+        "__init__.py": "",
+        "support/__init__.py": "",
+        "support/files.py": "def f():\n    from dmsynth.cli import app\n",
+        "cli/__init__.py": "",
+        "cli/app.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import dmsynth.support.files\n",
+    }.items():
+        (house / name).parent.mkdir(parents=True, exist_ok=True)
+        (house / name).write_text(text)
+    found = imports(house)
+    assert found["dmsynth.support.files"] == {"dmsynth.cli.app"} and found["dmsynth.cli.app"] == {
+        "dmsynth.support.files"
+    }
+    with pytest.raises(CycleError):
+        TopologicalSorter(found).prepare()
+
+
+def test_every_folder_stands_above_what_it_imports() -> None:
+    _, arrows = rooms(HOUSE)
+    at = floors(arrows)
+    assert at["support"] == 1 and at["cli"] == max(at.values())
+    assert all(at[name] > at[each] for name, found in arrows.items() for each in found)
 
 
 def test_former_names_are_the_same_modules() -> None:
