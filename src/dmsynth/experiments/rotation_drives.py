@@ -1,4 +1,4 @@
-"""One driving video of chapter 4: its poses become the command, and every model draws it."""
+"""One driving video of chapter 4: its tracked poses are the command, which every model renders."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Driver:
 
     Attributes:
         frames: its images.
-        table: the first judge's view, as ``track_to_table``.
+        table: the first judge's measurements, as ``track_to_table``.
         raw: (n, 3) its tracked pose; NaN where no face was found.
-        values: (n, 3) the command: bridged and smoothed.
+        values: (n, 3) the command: gaps interpolated, smoothed.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Driver:
 
 
 def read_driver(video: Path, most: int, tracker: Tracker) -> Driver:
-    """The first ``most`` frames of a driving video, or all where there are fewer, which is said.
+    """The first ``most`` frames of a driving video, or all if there are fewer (with a note).
 
-    Raises ``DmsynthError`` as ``driving.drive``: nobody in it, two people, a gap too long to bridge.
+    Raises ``DmsynthError`` as ``driving.drive``: no face, two people, a gap too long to interpolate.
     """
     info = probe_video(video)
     frames: list[Image] = []
@@ -73,13 +73,13 @@ def read_driver(video: Path, most: int, tracker: Tracker) -> Driver:
 
 @dataclass(frozen=True)
 class Material:
-    """What is driven.
+    """The dataset, source frame, models and trackers of a study.
 
     Attributes:
-        source: number of the dataset's frame that every model draws from.
+        source: index of the dataset's frame that every model draws from.
         models: trained on the dataset, by recipe.
-        liveportrait, liveportrait_video: its checkout, or its result for the one driving video, where there is one.
-        tracker, tracker_model: by name, for processes of their own.
+        liveportrait, liveportrait_video: its checkout, or its result for a single driving video, if given.
+        tracker, tracker_model: name and file, for subprocesses.
     """
 
     dataset: Dataset
@@ -96,12 +96,12 @@ class Material:
 
     @property
     def source_pose(self) -> NDArray[np.float64]:
-        """(3,) as its label says."""
+        """(3,) the source frame's label."""
         return np.asarray(self.dataset.controls(SPACE)[self.source])
 
     @property
     def columns(self) -> list[tuple[str, str, str | None]]:
-        """Title, kind of drawing and recipe of each model; LivePortrait has one even where it did not run."""
+        """Title, kind of rendering and recipe of each model; LivePortrait has an entry even if it did not run."""
         ours: list[tuple[str, str, str | None]] = [
             ("rotation model", "one source", "rotation"),
             ("SwapWarp", "one source", "swapwarp"),
@@ -118,13 +118,14 @@ class Material:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one model made of the command.
+    """One model's rendering of the command.
 
     Attributes:
         frames: grey or RGB, of the dataset's size.
-        seconds: for all of them, the source's encoding included, tracking and video left out; None: made elsewhere.
-        memory: MiB, of the process that drew.
-        parameters: of its networks.
+        seconds: rendering time of all frames, including encoding the source, without tracking and video; None: made
+            elsewhere.
+        memory: peak memory of the rendering process in MiB.
+        parameters: number of its networks' parameters.
         model: its recipe, if it was trained here.
     """
 
@@ -136,9 +137,9 @@ class Drawn:
 
 
 def draw(folder: Path, driver: Driver, material: Material) -> dict[str, Drawn | None]:
-    """Every model's frames, each from a process of its own, kept in ``folder`` as they are and as a video.
+    """Every model's frames, each rendered in a separate process, stored in ``folder`` as an array and as a video.
 
-    Those of an earlier call with the same command and the same faces are read back. None where one did not run.
+    Results of an earlier call with the same command and faces are reused. None if a model did not run.
     """
     result: dict[str, Drawn | None] = {}
     for title, kind, model in material.columns:
@@ -182,7 +183,7 @@ def draw(folder: Path, driver: Driver, material: Material) -> dict[str, Drawn | 
 
 
 def _draw(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Draw one model's frames into a file; how long it took, and the number of parameters."""
+    """Render one model's frames into a file; returns the time it took, and the number of parameters."""
     values = np.array(arguments["values"])
     frames_of, parameters = _open(arguments)
     size = arguments["size"]
@@ -201,7 +202,7 @@ def _draw(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open(arguments: dict[str, Any]) -> tuple[Callable[[NDArray[np.float64]], Iterator[Image]], int | None]:
-    """What makes frames of commands (n, 3), and how many parameters it has."""
+    """A function from commands (n, 3) to frames, and its number of parameters."""
     kind = arguments["kind"]
     if kind == "recorded":
         return open_recorded(Path(arguments["video"])).frames, None

@@ -1,4 +1,4 @@
-"""Who measures a head: one file a tracker.
+"""Head pose trackers: one file per tracker.
 
 A tracker is any callable object with a ``name`` that takes an image and returns the faces in it:
 
@@ -6,8 +6,8 @@ A tracker is any callable object with a ``name`` that takes an image and returns
         name = "my-tracker 1.0"
         def __call__(self, image): ...   # → list[Face]
 
-Register it under the entry point group ``dmsynth.trackers`` of your package and it is there for every command as
-``--tracker NAME`` (``docs/trackers.md``). Angles follow ``controls.pose``; converting to it is the adapter's work.
+Register it under the entry point group ``dmsynth.trackers`` of your package, and every command accepts it as
+``--tracker NAME`` (``docs/trackers.md``). Angles follow ``controls.pose``; the adapter must convert to it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ BUILT_IN = {
     "face-landmarker": "dmsynth.trackers.face_landmarker:FaceLandmarker",
     "openpilot": "dmsynth.trackers.openpilot:Openpilot",
 }
-"""Trackers that come along: module and class by name."""
+"""Included trackers: module and class by name."""
 
-_LANDMARKS = 150  # at least so many are kept as labels, of those that a tracker has
+_LANDMARKS = 150  # at least so many of a tracker's landmarks are kept as labels
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Face:
         box: left, top, right, bottom of the landmarks in pixels; may reach outside the image.
         landmarks: (n, 3) float32 in pixels: x right, y down, z negative towards the camera, in the scale of x.
             Empty for trackers that have none.
-        expression: what the face does besides turning, by name (blink_left, gaze_x, jaw, …), in any scale. Empty for
-            trackers that do not say.
-        reports: what the tracker says of its own seeing (face and eye probabilities, spreads of its angles, …), in its
-            own words and scale. Kept in tracked tables; never steered, so it is no expression.
+        expression: facial expression and gaze by name (blink_left, gaze_x, jaw, …), in any scale. Empty for trackers
+            that do not measure it.
+        reports: the tracker's own confidence outputs (face and eye probabilities, standard deviations of its angles,
+            …), with its names and scales. Kept in tracked tables; unlike the expression, never steered.
     """
 
     rotation: NDArray[np.float64]
@@ -85,7 +85,7 @@ class Face:
 
 
 class Tracker(Protocol):
-    """Software that measures head pose in a frame. Each frame is judged alone, so answers do not depend on
+    """Software that measures head pose in a frame. Each frame is measured independently, so results do not depend on
     where a recording starts."""
 
     name: str
@@ -96,18 +96,18 @@ class Tracker(Protocol):
 
 
 def _trackers() -> dict[str, EntryPoint]:
-    """Every tracker by name: those that come along, and installed packages'."""
+    """Every tracker by name: the included ones, and those of installed packages."""
     built_in = [EntryPoint(name, place, ENTRY_POINTS) for name, place in BUILT_IN.items()]
     return {entry.name: entry for entry in (*entry_points(group=ENTRY_POINTS), *built_in)}
 
 
 def tracker_names() -> list[str]:
-    """Names that ``open_tracker`` knows, installed packages' included."""
+    """Names that ``open_tracker`` accepts, including those of installed packages."""
     return sorted(_trackers())
 
 
 def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
-    """A tracker by name, for any number of threads.
+    """A tracker by name, thread-safe.
 
     ``auto`` is MediaPipe's Face Landmarker (the thesis's tracker, 4.1). ``model`` names the tracker's model file.
     Raises ``DmsynthError`` for an unknown name or a tracker that cannot start.
@@ -130,10 +130,10 @@ def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
 
 
 def open_second_tracker(first: Tracker, name: str = "auto", model: Path | None = None) -> TrackerPool | None:
-    """A second judge beside ``first``, or None for ``none``.
+    """A second tracker for judging (``judges.md``), or None for ``none``.
 
-    ``auto`` is openpilot's network where its file is given or at hand (else None), and beside openpilot's the thesis's
-    tracker. Raises ``DmsynthError`` for an unknown name, a tracker that cannot start, or the first one again.
+    ``auto`` is openpilot's network if its file is given or found (else None); if the first tracker is openpilot's, it
+    is the thesis's tracker. Raises ``DmsynthError`` for an unknown name, a tracker that cannot start, or the first one.
     """
     if name == "none":
         return None
@@ -152,7 +152,7 @@ def open_second_tracker(first: Tracker, name: str = "auto", model: Path | None =
 
 
 class TrackerPool:
-    """One tracker a thread, because most trackers are not thread-safe. Itself a tracker."""
+    """One tracker instance per thread, because most trackers are not thread-safe. Itself a tracker."""
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
         self._make = make
@@ -179,7 +179,7 @@ def why_unusable(faces: list[Face], image: Image) -> str | None:
 
 
 def how_to_crop(reasons: Iterable[str]) -> str:
-    """What to add to a message where crowds or distance are ``why_unusable``."""
+    """Advice to append to a message if the reason (``why_unusable``) is several faces or no face."""
     if "several faces" in reasons:
         return "; several people in view: --crop LEFT,TOP,WIDTH,HEIGHT around one"
     if "no face" in reasons:
@@ -191,15 +191,15 @@ def how_to_crop(reasons: Iterable[str]) -> str:
 
 
 def check_landmarks(tracker: Tracker, face: Face) -> None:
-    """Raise ``DmsynthError`` if the tracker gives no landmarks: to cut out or pose a picture takes them."""
+    """Raise ``DmsynthError`` if the tracker gives no landmarks: they are needed to cut out or pose a picture."""
     if not len(face.landmarks):
         raise DmsynthError(f"the tracker {tracker.name} gives no landmarks to pose a picture by; use --tracker auto")
 
 
 def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, object]]:
-    """Measure frames in order, one row a frame: ``frame``, ``time``, ``found``, and where exactly one usable face
-    is found ``pitch``, ``yaw``, ``roll`` (degrees), ``x``, ``y`` (face centre, pixels), its box, and what the tracker
-    reports besides; else ``reason``.
+    """Measure frames in order, one row per frame: ``frame``, ``time``, ``found``. If exactly one usable face is found,
+    also ``pitch``, ``yaw``, ``roll`` (degrees), ``x``, ``y`` (face centre, pixels), its box, and the tracker's
+    ``reports``; else ``reason``.
     """
 
     def measure(frame: Frame) -> dict[str, object]:
@@ -221,8 +221,8 @@ def face_columns(face: Face) -> dict[str, float]:
 
 
 def face_labels(face: Face) -> dict[str, float | list[float]]:
-    """A face as a dataset's labels: ``tracked_pitch`` … and, where the tracker has any, ``landmarks``: x and y in
-    pixels, one point after the other, of some 160 points spread over the face."""
+    """A face as a dataset's labels: ``tracked_pitch`` … and, if the tracker has any, ``landmarks``: x and y in pixels
+    of about 160 points spread over the face, in one flat list."""
     labels: dict[str, float | list[float]] = {f"tracked_{name}": value for name, value in face_columns(face).items()}
     if len(face.landmarks):
         some = face.landmarks[:: max(1, len(face.landmarks) // _LANDMARKS), :2]
@@ -231,7 +231,7 @@ def face_labels(face: Face) -> dict[str, float | list[float]]:
 
 
 def track_to_table(tracker: Tracker, frames: Iterable[Frame]) -> pd.DataFrame:
-    """``track`` as a table; what the tracker reports besides stands in the last columns."""
+    """``track`` as a table; the tracker's ``reports`` are the last columns."""
     columns = ["frame", "time", "found", "reason", "pitch", "yaw", "roll", "x", "y"]
     columns += ["left", "top", "right", "bottom"]
     rows = list(track(tracker, frames))

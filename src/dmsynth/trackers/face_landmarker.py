@@ -14,11 +14,11 @@ from dmsynth.trackers.finder import FaceFinder, same_face
 from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
 from dmsynth.video import Image, to_rgb
 
-_WIDE = 720  # pixels: a face in a larger picture may be too small for it
-_AROUND = 2.5  # of a face: the square that is looked at closely
-_SHARE = 0.25
-# What the face does besides turning: the mean of the first blendshapes less the mean of the second. Left and right are
-# the person's own; gaze > 0 looks towards the image's right edge and up, as yaw and pitch do.
+_WIDE = 720  # pixels: in a larger picture a face may be too small for the network
+_AROUND = 2.5  # side of the square crop in face sizes
+_SHARE = 0.25  # see ``_seen_from``
+# Expression: the mean of the first blendshapes minus the mean of the second. Left and right are the person's own;
+# gaze > 0 is towards the image's right edge and up, as for yaw and pitch.
 EXPRESSION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "blink_left": (("eyeBlinkLeft",), ()),
     "blink_right": (("eyeBlinkRight",), ()),
@@ -33,7 +33,7 @@ EXPRESSION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 class FaceLandmarker:
-    """Face Landmarker on single images (no memory between frames).
+    """Face Landmarker on single images (no state between frames).
 
     Its transformation matrix maps the canonical face to a metric camera frame with x right, y up, z towards the
     camera, which is the frame of ``dmsynth.controls.pose``.
@@ -55,7 +55,7 @@ class FaceLandmarker:
             self._landmarker = vision.FaceLandmarker.create_from_options(options)
             close_in_time(self, self._landmarker)
             self._finder: FaceFinder | None = None
-            for _ in range(2):  # each network chatters at its first use, one of them after the answer
+            for _ in range(2):  # each network prints messages at its first use, one of them after returning
                 self(first_face())
 
     def __call__(self, image: Image) -> list[Face]:
@@ -85,7 +85,8 @@ class FaceLandmarker:
         return faces
 
     def _look_closer(self, rgb: NDArray[np.uint8]) -> list[Face]:
-        """Faces too small for the whole picture, which it sees at 128×128: those that tiles show, each in a square."""
+        """Faces too small to be found in the whole picture, which the network scales to 128×128: find them in tiles,
+        then measure each in a square crop."""
         self._finder = self._finder or FaceFinder()
         faces: list[Face] = []
         for left, top, right, bottom in self._finder(rgb):
@@ -112,15 +113,15 @@ def _moved(box: tuple[float, float, float, float], x: float, y: float) -> tuple[
 
 
 def _seen_from(x: float, y: float, width: int, height: int) -> NDArray[np.float64]:
-    """What a rotation that was read in a square around (x, y) lacks against one that was read in the whole picture.
+    """Correction from a rotation measured in a square crop around (x, y) to one measured in the whole picture.
 
-    The tracker takes every picture for a camera's with a field of view of 63°, so a head beside the middle is seen from
-    the side; a quarter of that angle is what it makes of it (48 places
-    in four sizes: what is left is 0.9, 0.4 and 1.1° in pitch, yaw and roll on average).
+    The tracker assumes a field of view of 63° for every picture, so an off-centre head is seen from the side; the
+    measured rotation changes by a quarter (``_SHARE``) of that angle (48 places in four sizes: the remaining error is
+    0.9, 0.4 and 1.1° in pitch, yaw and roll on average).
     """
     focal = height / 2 / np.tan(np.radians(63) / 2)
     right, up = _SHARE * (x - width / 2) / focal, _SHARE * (height / 2 - y) / focal
-    # about the axis across the way there, in x right, y up, z towards the camera
+    # about the axis perpendicular to that direction, in x right, y up, z towards the camera
     return np.asarray(cv2.Rodrigues(np.array([up, -right, 0.0]))[0])
 
 

@@ -1,4 +1,4 @@
-"""Where in a picture there are faces: the detector inside Face Landmarker's model, for trackers to be pointed."""
+"""Face detection: the detector inside Face Landmarker's model, which gives trackers the place of a face."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SMALLEST_TILE = 64  # pixels
 
 
 class FaceFinder:
-    """Boxes of at most two faces, the clearest first.
+    """Bounding boxes of at most two faces, the highest score first.
 
-    The detector sees the picture at 128×128 and so overlooks a driver in a wide cabin. Where it finds nobody in the
-    whole, it looks at squares of the picture's height, then of half of it, each half over the next.
+    The detector scales the picture to 128×128 and so misses a driver in a wide cabin view. If it finds no face in the
+    whole picture, it searches square tiles of the picture's height, then of half of it, with 50 % overlap.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class FaceFinder:
         return clearest[:_MOST]
 
     def _look(self, rgb: NDArray[np.uint8], x: int, y: int) -> list[tuple[float, Box]]:
-        """Score and box of each face in a part of a picture that begins at ``x``, ``y``."""
+        """Score and box of each face in a tile whose top left corner is at ``x``, ``y``."""
         import mediapipe
 
         found = []
@@ -67,7 +67,7 @@ class FaceFinder:
 
 
 def _tiles(rgb: NDArray[np.uint8], side: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """x, y and content of squares that cover the picture, each at least half over the next."""
+    """x, y and content of square tiles that cover the picture, with at least 50 % overlap."""
     height, width = rgb.shape[:2]
 
     def starts(length: int) -> list[int]:
@@ -79,7 +79,7 @@ def _tiles(rgb: NDArray[np.uint8], side: int) -> Iterator[tuple[int, int, NDArra
 
 
 def same_face(a: Box, b: Box) -> bool:
-    """Whether two boxes are about one face: the centre of one lies in the other."""
+    """Whether two boxes belong to the same face: the centre of one lies in the other."""
 
     def holds(outer: Box, inner: Box) -> bool:
         x, y = (inner[0] + inner[2]) / 2, (inner[1] + inner[3]) / 2

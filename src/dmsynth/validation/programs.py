@@ -1,4 +1,4 @@
-"""DMSs outside this process: a program, a log that one left, and the process that runs a Python entry point."""
+"""DMSs outside this process: a program, a recorded log, and the process that runs a Python entry point."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from dmsynth.validation.protocol import Answer, DmsFailedError, NoAnswer, NotTes
 
 OUTPUT_LIMIT = 32 * 2**20  # bytes; an hour of answers at 30 a second is 16 MiB
 _POLL_INTERVAL = 0.02  # seconds between checks of a running program
-_SHOWN = 200  # characters of what it said on standard error
+_SHOWN = 200  # characters of its standard error in messages
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that is started once a video and prints JSON Lines on its standard output.
+    """A program that is started once per video and prints JSON Lines to standard output.
 
     Attributes:
         name: for reports.
         arguments: the argument list; ``{video}`` and ``{speed}`` in it are replaced.
         time_limit: seconds it may take.
         output_limit: bytes it may print.
-        strict: whether a line that is no answer fails it.
+        strict: whether it fails if a line is no answer.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Program:
                 raise DmsFailedError(f"crashed with {_code(ended)}{_last_words(stderr)}")
 
     def _watch(self, process: subprocess.Popen[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> str | None:
-        """Wait for its end. Why it has to be stopped, or None."""
+        """Wait until it ends (returns None), or until it has to be stopped (returns the reason)."""
         begun = time.monotonic()
         while True:
             ended = process.poll() is not None
@@ -87,7 +87,7 @@ class Program:
 
 
 def _whole(lines: Iterator[str]) -> Iterator[str]:
-    """Without a last line that was cut in the middle."""
+    """Drop an incomplete last line."""
     return (line for line in lines if line.endswith("\n"))
 
 
@@ -117,7 +117,7 @@ def _last_words(stderr: IO[bytes]) -> str:
 
 @dataclass(frozen=True)
 class Log:
-    """What a DMS answered elsewhere, on real hardware: JSON Lines in ``SCENARIO.jsonl`` of a folder, or one file."""
+    """Answers recorded elsewhere, such as on real hardware: JSON Lines in one file or in a folder's ``SCENARIO.jsonl``."""
 
     path: Path
     scenario: str
