@@ -27,7 +27,7 @@ _SLOPE = 300  # real frames that the second judge's slope is fitted to
 
 
 def reference(dataset: Dataset, most: int) -> list[Image]:
-    """At most ``most`` evenly chosen real frames of the dataset's person: filmed, or posed if all are."""
+    """At most ``most`` evenly chosen frames of the dataset's person: filmed ones, or posed ones of a photo dataset."""
     real = np.flatnonzero(~dataset.posed)
     chosen = real[np.linspace(0, len(real) - 1, min(most, len(real))).round().astype(int)]
     return [np.array(dataset.frames[index]) for index in chosen]
