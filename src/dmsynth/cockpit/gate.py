@@ -26,7 +26,7 @@ _SERVED = re.compile(
     r"/gradio_api/(queue/(join|data)|reset|cancel|upload|upload_progress|info|app_id|theme\.css|heartbeat/\w+|file=.*)",
     re.DOTALL,
 )
-_ASKED_IN_JSON = ("/gradio_api/queue/join", "/gradio_api/reset", "/gradio_api/cancel")
+_JSON_ROUTES = ("/gradio_api/queue/join", "/gradio_api/reset", "/gradio_api/cancel")
 _LONGEST = 4 * 2**20  # bytes of such a request
 # Content Security Policy: only the page's own scripts run, identified by a nonce per response, and what they load; no
 # inline event handlers, whatever a title or a DMS's answer contains. Gradio needs two exceptions: inline styles, and
@@ -43,7 +43,7 @@ _POLICY = (
 _LOGIN_PAGE = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>dmsynth cockpit</title>'
 
 
-class _Question(Record):
+class _QueueRequest(Record):
     """A request to Gradio's queue: a function by its number, and the values of its fields."""
 
     fn_index: Count | None = None
@@ -70,8 +70,8 @@ class Gate:
             return
         headers = Headers(scope=scope)
         refused = self._refusal(scope, headers)
-        if refused is None and scope["path"] in _ASKED_IN_JSON:
-            refused, receive = await _question(receive)
+        if refused is None and scope["path"] in _JSON_ROUTES:
+            refused, receive = await _validated_request(receive)
         if refused is None:
             if scope["type"] == "websocket":
                 await self.app(scope, receive, send)
@@ -112,18 +112,20 @@ class Gate:
         return given is not None and secrets.compare_digest(given.encode(), self.token.encode())
 
 
-async def _question(receive: Receive) -> tuple[Response | None, Receive]:
+async def _validated_request(receive: Receive) -> tuple[Response | None, Receive]:
     """Read and validate a request to Gradio's queue: an error response if it is invalid, and a ``receive`` that replays
     the body."""
     body = bytearray()
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
         if len(body) > _LONGEST:
-            return PlainTextResponse("this question is too long", 413), receive
+            return PlainTextResponse("this request is too long", 413), receive
         if not message.get("more_body"):
             break
     try:
-        checked(json_of(bytes(body), "this question", "reload the page"), _Question, "this question", "reload the page")
+        checked(
+            json_of(bytes(body), "this request", "reload the page"), _QueueRequest, "this request", "reload the page"
+        )
     except DmsynthError as error:
         return PlainTextResponse(str(error), 422), receive
     read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]

@@ -113,12 +113,12 @@ class Job:
     @property
     def log(self) -> str:
         """The end of its commands' output."""
-        return self._said(0)
+        return self._log_since(0)
 
     @property
     def error(self) -> str:
         """The error line of a failed command in the job's last run."""
-        lines = [line for line in self._said(self._state().log).splitlines() if line.strip()]
+        lines = [line for line in self._log_since(self._state().log).splitlines() if line.strip()]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         return errors[-1] if errors else (lines[-1] if lines else "it said nothing")
 
@@ -160,7 +160,7 @@ class Job:
     def _stopped(self) -> Path:
         return self.folder / "stopped"
 
-    def _said(self, since: int) -> str:
+    def _log_since(self, since: int) -> str:
         """The end of the log, from byte ``since`` at the earliest."""
         path = self.folder / "log.txt"
         if not path.is_file():

@@ -168,29 +168,29 @@ class Workspace:
             raise DmsynthError(f"{Path(path).name}: lies outside the workspace")
         return resolved
 
-    def take(self, brought: Path, kind: str) -> Path:
+    def take(self, upload: Path, kind: str) -> Path:
         """Store an uploaded file if its content is a valid ``recording``, ``portrait`` or ``scenario``; returns its
         path. ``DmsynthError`` for anything else, or if it is too large."""
-        name, largest = brought.name, LARGEST[kind]
-        if brought.stat().st_size > largest:
+        name, largest = upload.name, LARGEST[kind]
+        if upload.stat().st_size > largest:
             size = f"{largest / 2**20:.0f} MB" if largest >= 2**20 else f"{largest // 1000} kB"
             raise DmsynthError(f"{name}: is too large; a {kind} has at most {size}")
         if kind == "recording":
-            with _called(brought):
-                probe_video(brought)
-                check_whole(brought)
-            kept = self.root / "uploads" / f"{slug(brought.stem) or 'recording'}-{sha256_of(brought)[:8]}.mp4"
+            with _original_name(upload):
+                probe_video(upload)
+                check_whole(upload)
+            kept = self.root / "uploads" / f"{slug(upload.stem) or 'recording'}-{sha256_of(upload)[:8]}.mp4"
             with replacing(kept) as temporary:
-                shutil.copyfile(brought, temporary)
+                shutil.copyfile(upload, temporary)
         elif kind == "portrait":
-            with _called(brought):
-                picture = read_image(brought)
-            kept = self.root / "uploads" / f"{slug(brought.stem) or 'portrait'}-{sha256_of(brought)[:8]}.png"
+            with _original_name(upload):
+                picture = read_image(upload)
+            kept = self.root / "uploads" / f"{slug(upload.stem) or 'portrait'}-{sha256_of(upload)[:8]}.png"
             with replacing(kept) as temporary:
                 write_image(temporary, picture)
         else:
             try:
-                text = brought.read_text("utf-8")
+                text = upload.read_text("utf-8")
             except UnicodeDecodeError:
                 raise DmsynthError(f"{name}: is no text; a scenario is a YAML file") from None
             kept = self.scenario_file(parse_scenario(text, name).name)
@@ -206,12 +206,12 @@ def outs_of(job: Job) -> list[str]:
 
 
 @contextmanager
-def _called(brought: Path) -> Iterator[None]:
+def _original_name(upload: Path) -> Iterator[None]:
     """In error messages, replace the path of an uploaded file by its original name."""
     try:
         yield
     except DmsynthError as error:
-        raise DmsynthError(str(error).replace(str(brought), brought.name)) from None
+        raise DmsynthError(str(error).replace(str(upload), upload.name)) from None
 
 
 def slug(text: str) -> str:

@@ -285,7 +285,7 @@ def _unknown(found: Sequence[str], names: tuple[str, ...], has_time: bool, where
 
 
 def _seconds(
-    read: _Csv | _Parquet, column: pd.Series, unit: str | None, told: str | None, where: str
+    read: _Csv | _Parquet, column: pd.Series, unit: str | None, given: str | None, where: str
 ) -> NDArray[np.float64]:
     """Times in seconds; dates and times of day become seconds since the first."""
     if pd.api.types.is_datetime64_any_dtype(column):
@@ -299,9 +299,9 @@ def _seconds(
         return np.asarray(clock.dt.total_seconds(), dtype=float)
     values = read.numbers(column)
     finite = values[np.isfinite(values)]
-    if told is None and unit is None and len(finite):
+    if given is None and unit is None and len(finite):
         unit = next((unit for most, unit in _SINCE_1970 if abs(finite[0]) > most), None)
-    factor = _SECONDS.get(told or unit or "s")
+    factor = _SECONDS.get(given or unit or "s")
     if factor is None:
         raise DmsynthError(f"{where}: its times are in {unit}; give seconds or milliseconds")
     return values * factor

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.model_files import ModelFile, Wheel
 from dmsynth.support.progress import console
-from dmsynth.trackers.quiet import mediapipe_at_hand, quiet
+from dmsynth.trackers.quiet import explained_import_errors, quiet
 
 Float = NDArray[np.float32]
 
@@ -43,7 +43,7 @@ def person_mask(image: NDArray[np.uint8]) -> Float | None:
     network = _segmenter()
     if network is None:
         return None
-    with quiet(), mediapipe_at_hand():
+    with quiet(), explained_import_errors():
         import mediapipe
         from mediapipe.tasks import python as tasks
         from mediapipe.tasks.python import vision

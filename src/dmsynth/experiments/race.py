@@ -56,11 +56,11 @@ def race(dataset: Dataset, out: Path, tracker: Tracker, seconds: tuple[float, ..
             runs.append(read_json(note))
             if runs[-1]["of"] != of:
                 raise DmsynthError(f"{folder}: holds a run of another race; give another --out or remove it")
-        there = [run["seconds"] for run in runs if _arrived(run)]
+        there = [run["seconds"] for run in runs if _reached_goal(run)]
         result[name] = {"runs": runs, "seconds_to_goal": min(there, default=None)}
     return result
 
 
-def _arrived(run: dict[str, Any]) -> bool:
+def _reached_goal(run: dict[str, Any]) -> bool:
     errors = run["mae"].values()
     return run["lost"] * 50 <= run["frames"] and all(error is not None and error <= GOAL for error in errors)

@@ -168,12 +168,12 @@ def judge(
         material.models["swapwarp"].trained.space.encode(driver.values)
     )
     ran = {title: [np.asarray(frame) for frame in one.frames] for title, one in drawn.items() if one is not None}
-    views = {title: _look(tracker, frames, f"{driver.name}: {title}") for title, frames in ran.items()}
+    views = {title: _track(tracker, frames, f"{driver.name}: {title}") for title, frames in ran.items()}
     second_views: dict[str, pd.DataFrame] = {}
     if second:
-        second_views["driver"] = _look(second, driver.frames, f"{driver.name}: second judge, driver")
+        second_views["driver"] = _track(second, driver.frames, f"{driver.name}: second judge, driver")
         for title, frames in ran.items():
-            second_views[title] = _look(second, frames, f"{driver.name}: second judge, {title}")
+            second_views[title] = _track(second, frames, f"{driver.name}: second judge, {title}")
     real = _test_sharpness(material.dataset, tracker)
     looks: dict[str, dict[str, float | None]] = {}
     for title, frames in ran.items():
@@ -186,7 +186,7 @@ def judge(
     )  # fmt: skip
 
 
-def _look(tracker: Tracker, images: Sequence[Image], title: str) -> pd.DataFrame:
+def _track(tracker: Tracker, images: Sequence[Image], title: str) -> pd.DataFrame:
     with progress(title, len(images)) as advance:
         frames = (advance() or Frame(number, number / FRAME_RATE, image) for number, image in enumerate(images))
         return track_to_table(tracker, frames)
@@ -204,7 +204,7 @@ def _sharpness(frames: Sequence[Image], view: pd.DataFrame) -> float | None:
 
 def _test_sharpness(dataset: Dataset, tracker: Tracker) -> float | None:
     frames = [np.array(dataset.frames[index]) for index in dataset.split("test")[:200]]
-    return _sharpness(frames, _look(tracker, frames, "sharpness of the test frames"))
+    return _sharpness(frames, _track(tracker, frames, "sharpness of the test frames"))
 
 
 def _same_poses(driver: Driver, covered: NDArray[np.bool_], dataset: Dataset, second: Tracker | None) -> pd.DataFrame:
@@ -223,7 +223,7 @@ def _same_poses(driver: Driver, covered: NDArray[np.bool_], dataset: Dataset, se
     nearest = apart.argmin(axis=1)[rows]
     some = np.linspace(0, len(filmed) - 1, min(_SLOPE, len(filmed))).round().astype(int)
     looked = np.unique(np.concatenate([nearest, some]))
-    seen = _look(
+    seen = _track(
         second, [np.array(dataset.frames[filmed[n]]) for n in looked], "second judge, the person's real frames"
     )
     off = np.asarray(angle_difference(seen[list(SPACE.names)].to_numpy(float), poses[looked]))

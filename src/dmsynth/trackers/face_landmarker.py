@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dmsynth.trackers import Face
 from dmsynth.trackers.face_model import MODEL
 from dmsynth.trackers.finder import FaceFinder, same_face
-from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
+from dmsynth.trackers.quiet import close_with_owner, explained_import_errors, first_face, quiet
 from dmsynth.video import Image, to_rgb
 
 _WIDE = 720  # pixels: in a larger picture a face may be too small for the network
@@ -42,7 +42,7 @@ class FaceLandmarker:
     def __init__(self, model: Path | None = None) -> None:
         path = MODEL.find(model)
         self.name = f"MediaPipe Face Landmarker ({MODEL.sha256[:8]})"
-        with quiet(), mediapipe_at_hand():
+        with quiet(), explained_import_errors():
             from mediapipe.tasks import python as tasks
             from mediapipe.tasks.python import vision
 
@@ -53,17 +53,17 @@ class FaceLandmarker:
                 output_face_blendshapes=True,
             )
             self._landmarker = vision.FaceLandmarker.create_from_options(options)
-            close_in_time(self, self._landmarker)
+            close_with_owner(self, self._landmarker)
             self._finder: FaceFinder | None = None
             for _ in range(2):  # each network prints messages at its first use, one of them after returning
                 self(first_face())
 
     def __call__(self, image: Image) -> list[Face]:
         rgb = np.ascontiguousarray(to_rgb(image))
-        faces = self._look(rgb)
-        return faces if faces or max(rgb.shape[:2]) < _WIDE else self._look_closer(rgb)
+        faces = self._detect(rgb)
+        return faces if faces or max(rgb.shape[:2]) < _WIDE else self._detect_in_tiles(rgb)
 
-    def _look(self, rgb: NDArray[np.uint8]) -> list[Face]:
+    def _detect(self, rgb: NDArray[np.uint8]) -> list[Face]:
         import mediapipe
 
         height, width = rgb.shape[:2]
@@ -84,7 +84,7 @@ class FaceLandmarker:
             )
         return faces
 
-    def _look_closer(self, rgb: NDArray[np.uint8]) -> list[Face]:
+    def _detect_in_tiles(self, rgb: NDArray[np.uint8]) -> list[Face]:
         """Faces too small to be found in the whole picture, which the network scales to 128×128: find them in tiles,
         then measure each in a square crop."""
         self._finder = self._finder or FaceFinder()
@@ -93,13 +93,13 @@ class FaceLandmarker:
             side = min(round(_AROUND * max(right - left, bottom - top)), *rgb.shape[:2])
             x = int(np.clip((left + right - side) / 2, 0, rgb.shape[1] - side))
             y = int(np.clip((top + bottom - side) / 2, 0, rgb.shape[0] - side))
-            for face in self._look(np.ascontiguousarray(rgb[y : y + side, x : x + side])):
-                if any(same_face(_moved(face.box, x, y), known.box) for known in faces):
+            for face in self._detect(np.ascontiguousarray(rgb[y : y + side, x : x + side])):
+                if any(same_face(_shifted(face.box, x, y), known.box) for known in faces):
                     continue
                 faces.append(
                     Face(
                         _seen_from(x + side / 2, y + side / 2, rgb.shape[1], rgb.shape[0]) @ face.rotation,
-                        _moved(face.box, x, y),
+                        _shifted(face.box, x, y),
                         face.landmarks + np.array([x, y, 0], dtype=np.float32),
                         face.expression,
                     )
@@ -107,7 +107,7 @@ class FaceLandmarker:
         return faces
 
 
-def _moved(box: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float, float, float]:
+def _shifted(box: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float, float, float]:
     left, top, right, bottom = box
     return left + x, top + y, right + x, bottom + y
 

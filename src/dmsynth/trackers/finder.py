@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.trackers.face_model import MODEL
-from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
+from dmsynth.trackers.quiet import close_with_owner, explained_import_errors, first_face, quiet
 from dmsynth.video import Image, to_rgb
 
 Box = tuple[float, float, float, float]
@@ -29,7 +29,7 @@ class FaceFinder:
     def __init__(self) -> None:
         with zipfile.ZipFile(MODEL.find()) as parts:
             network = parts.read("face_detector.tflite")
-        with quiet(), mediapipe_at_hand():
+        with quiet(), explained_import_errors():
             from mediapipe.tasks import python as tasks
             from mediapipe.tasks.python import vision
 
@@ -37,16 +37,16 @@ class FaceFinder:
                 base_options=tasks.BaseOptions(model_asset_buffer=network), min_detection_confidence=_SURE
             )
             self._detector = vision.FaceDetector.create_from_options(options)
-            close_in_time(self, self._detector)
+            close_with_owner(self, self._detector)
             self(first_face())
 
     def __call__(self, image: Image) -> list[Box]:
         """Left, top, right, bottom in pixels, from the brows to the chin and about as wide as the face."""
         rgb = np.ascontiguousarray(to_rgb(image))
-        found = self._look(rgb, 0, 0)
+        found = self._detect(rgb, 0, 0)
         side = min(rgb.shape[:2])
         while not found and side >= max(_SMALLEST_TILE, min(rgb.shape[:2]) // 2):
-            found = [box for x, y, tile in _tiles(rgb, side) for box in self._look(tile, x, y)]
+            found = [box for x, y, tile in _tiles(rgb, side) for box in self._detect(tile, x, y)]
             side //= 2
         clearest: list[Box] = []
         for _, box in sorted(found, reverse=True):
@@ -54,7 +54,7 @@ class FaceFinder:
                 clearest.append(box)
         return clearest[:_MOST]
 
-    def _look(self, rgb: NDArray[np.uint8], x: int, y: int) -> list[tuple[float, Box]]:
+    def _detect(self, rgb: NDArray[np.uint8], x: int, y: int) -> list[tuple[float, Box]]:
         """Score and box of each face in a tile whose top left corner is at ``x``, ``y``."""
         import mediapipe
 

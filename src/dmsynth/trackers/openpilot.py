@@ -141,7 +141,7 @@ class Openpilot:
         height, width = image.shape[:2]
         faces: list[Face] = []
         for box in self._find(image) or [_middle(width, height)]:
-            face = self._look(image, box)
+            face = self._measure(image, box)
             is_new = not any(
                 same_face(face.box, known.box) for known in faces
             )  # the second crop may move to the other face
@@ -149,7 +149,7 @@ class Openpilot:
                 faces.append(face)
         return faces
 
-    def _look(self, image: Image, box: Box) -> Face:
+    def _measure(self, image: Image, box: Box) -> Face:
         """The face near ``box``, whatever its probability."""
         crop_width = _crop_width(image.shape[1], box[2] - box[0])
         centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2

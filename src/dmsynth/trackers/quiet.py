@@ -41,7 +41,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def mediapipe_at_hand() -> Iterator[None]:
+def explained_import_errors() -> Iterator[None]:
     """Raise ``DmsynthError`` with the install command if MediaPipe cannot load because a system library is missing."""
     try:
         yield
@@ -53,7 +53,7 @@ def mediapipe_at_hand() -> Iterator[None]:
         raise DmsynthError(f"MediaPipe needs {' and '.join(lacking)}, which this system lacks: {how}") from error
 
 
-def close_in_time(owner: object, task: Any) -> None:
+def close_with_owner(owner: object, task: Any) -> None:
     """Close a MediaPipe task together with its owner; otherwise it closes during interpreter shutdown, with an error
     message."""
 

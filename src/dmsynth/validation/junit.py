@@ -45,8 +45,8 @@ def write_junit(path: Path, results: dict[str, Any]) -> None:
         _add_properties(case, [*properties, ("video_sha256", scenario["video_sha256"]), ("judged", scenario["judged"])])
         if kind:
             reasons = [_clean(reason) for reason in scenario["reasons"]]
-            told = ElementTree.SubElement(case, kind, {"message": "; ".join(reasons)})
-            told.text = "\n".join(reasons)
+            element = ElementTree.SubElement(case, kind, {"message": "; ".join(reasons)})
+            element.text = "\n".join(reasons)
     ElementTree.indent(root)
     write_text(path, ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
 

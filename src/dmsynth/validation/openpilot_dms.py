@@ -105,9 +105,11 @@ def is_distracted(face: Face, policy: Policy, neutral_pitch: float, neutral_yaw:
     pitch, yaw = face.pose["pitch"] - neutral_pitch, abs(face.pose["yaw"] - neutral_yaw)
     pitch = policy.pitch_weight * (max(pitch - policy.up_allowance, 0.0) if pitch > 0 else -pitch)
     away = math.hypot(pitch, yaw) if policy.both_axes else max(pitch, yaw)
-    said = face.reports
+    reports = face.reports
     shut = sum(
-        face.expression[f"blink_{side}"] * (said[f"eye_{side}"] > policy.eye) * (said["sunglasses"] < policy.sunglasses)
+        face.expression[f"blink_{side}"]
+        * (reports[f"eye_{side}"] > policy.eye)
+        * (reports["sunglasses"] < policy.sunglasses)
         for side in ("left", "right")
     )
     return away > policy.threshold or shut / 2 > policy.blink

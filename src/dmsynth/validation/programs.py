@@ -117,7 +117,7 @@ def _last_words(stderr: IO[bytes]) -> str:
 
 @dataclass(frozen=True)
 class Log:
-    """Answers recorded elsewhere, such as on real hardware: JSON Lines in one file, or a folder's ``SCENARIO.jsonl``."""
+    """Answers recorded elsewhere, such as on real hardware: JSON Lines in a file or a folder's ``SCENARIO.jsonl``."""
 
     path: Path
     scenario: str

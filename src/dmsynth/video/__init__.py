@@ -249,24 +249,24 @@ def decode(
     Raises ``DmsynthError`` naming file and frame for a file that holds no frame or is truncated. At the first missing
     data, raises unless ``damaged``, else continues after it.
     """
-    done, read, lost = 0, _Read(), _Lost()
+    done, read, damage = 0, _Read(), _Damage()
     try:
         for packet in container.demux():
             read.count(packet, stream)
             if packet.stream is not stream:
                 continue
             if _is_broken(packet, stream):
-                lost.note(packet)
+                damage.note(packet)
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 if not (damaged and done):
                     raise
-                lost.note(packet)
+                damage.note(packet)
                 continue
             for frame in frames:
                 if isinstance(frame, av.VideoFrame):
-                    patched = lost.shows_in(frame)
+                    patched = damage.affects(frame)
                     if patched and not damaged:
                         raise DmsynthError(
                             f"{path}: damaged at frame {done}, {frame.time or 0:.1f} s: a part of the picture is "
@@ -285,7 +285,7 @@ def decode(
 
 
 @dataclass
-class _Lost:
+class _Damage:
     """From which packet on frames are damaged, and until when: frames are predicted from earlier ones, up to the next
     key frame."""
 
@@ -297,7 +297,7 @@ class _Lost:
         self.since = min(stamps) if self.since is None else self.since
         self.at = max(stamps)
 
-    def shows_in(self, frame: av.VideoFrame) -> bool:
+    def affects(self, frame: av.VideoFrame) -> bool:
         """Whether this frame is damaged, as far as can be known."""
         if self.since is None or frame.pts is None:
             return frame.is_corrupt or self.since is not None
