@@ -23,7 +23,7 @@ class FaceFinder:
     """Bounding boxes of at most two faces, the highest score first.
 
     The detector scales the picture to 128×128 and so misses a driver in a wide cabin view. If it finds no face in the
-    whole picture, it searches square tiles of the picture's height, then of half of it, with 50 % overlap.
+    whole picture, it searches square tiles of the picture's height, then of half of it, overlapping by half.
     """
 
     def __init__(self) -> None:
