@@ -1,4 +1,4 @@
-"""Who comes in: pages of this machine's own, in the hands of whoever started the cockpit, and nobody else."""
+"""Access control of the cockpit: only pages of this machine, and only with the token of the user who started it."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.records import Count, Record, checked, json_of
 
 _HERE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
-# What the page asks for. Gradio has some fifty routes more, which run functions beside the queue, fetch from other
-# addresses, or change the page's own program: nobody here needs them.
+# The routes that the page needs. Gradio has about fifty more, which run functions outside the queue, fetch from other
+# addresses, or change the page's own code: they are blocked.
 _SERVED = re.compile(
     r"/|/(config|theme\.css|manifest\.json|favicon\.ico|live)|/(own|api|files|static|assets|svelte)/.*|"
     r"/gradio_api/(queue/(join|data)|reset|cancel|upload|upload_progress|info|app_id|theme\.css|heartbeat/\w+|file=.*)",
     re.DOTALL,
 )
-_ASKED_IN_JSON = ("/gradio_api/queue/join", "/gradio_api/reset", "/gradio_api/cancel")
-_LONGEST = 4 * 2**20  # bytes of such a question
-# No script runs but those that the page itself brings, which bear a number made for this one answer, and what they
-# load; no handler in an attribute, whatever a title or a DMS's answer may contain. Two things are Gradio's and cannot
-# be forbidden: it writes styles into the page, and makes functions of its own texts (gradio.HTML's templates, which
-# hold no words of others). Nothing is loaded from elsewhere, and no other page puts a frame around this one.
+_JSON_ROUTES = ("/gradio_api/queue/join", "/gradio_api/reset", "/gradio_api/cancel")
+_LONGEST = 4 * 2**20  # bytes of such a request
+# Content Security Policy: only the page's own scripts run, identified by a nonce per response, and what they load; no
+# inline event handlers, whatever a title or a DMS's answer contains. Gradio needs two exceptions: inline styles, and
+# functions made from strings (gradio.HTML's templates, which contain no untrusted text). Nothing is loaded from other
+# sites, and no other page can embed this one in a frame.
 _POLICY = (
     "default-src 'self' data: blob:; "
     "script-src 'nonce-{nonce}' 'strict-dynamic' 'unsafe-eval'; script-src-attr 'none'; "
     "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob: ws://{host}; "
     "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"
 )
-# The way in: the token has become a cookie, and goes from the address. A page of this machine's own leads on, because
-# a browser withholds the cookie from what another page, or a file, leads to.
-_WAY_IN = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>dmsynth cockpit</title>'
+# Login: the token is stored as a cookie and removed from the URL. A redirect by a page of this origin is needed,
+# because a browser does not send the SameSite=Strict cookie after a link from another page or a file.
+_LOGIN_PAGE = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>dmsynth cockpit</title>'
 
 
-class _Question(Record):
-    """What a page asks Gradio's queue for: a function by its number, and the values of its fields."""
+class _QueueRequest(Record):
+    """A request to Gradio's queue: a function by its number, and the values of its fields."""
 
     fn_index: Count | None = None
     data: list[Any] | None = None
@@ -55,10 +55,10 @@ class _Question(Record):
 
 
 class Gate:
-    """Around the whole application, Gradio's routes and the WebSocket included.
+    """ASGI middleware around the whole application, including Gradio's routes and the WebSocket.
 
-    A request must name this machine, come from a page of this machine's or from no page, and bear the token: as a
-    cookie, which ``/?token=…`` sets.
+    A request must have this machine as its host, this origin or none, and the token as a cookie, which ``/?token=…``
+    sets.
     """
 
     def __init__(self, app: ASGIApp, workspace: Workspace, token: str) -> None:
@@ -70,8 +70,8 @@ class Gate:
             return
         headers = Headers(scope=scope)
         refused = self._refusal(scope, headers)
-        if refused is None and scope["path"] in _ASKED_IN_JSON:
-            refused, receive = await _question(receive)
+        if refused is None and scope["path"] in _JSON_ROUTES:
+            refused, receive = await _validated_request(receive)
         if refused is None:
             if scope["type"] == "websocket":
                 await self.app(scope, receive, send)
@@ -86,15 +86,15 @@ class Gate:
             await refused(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        """What is answered instead; None: come in."""
+        """The error response for a refused request; None: allowed."""
         if not _is_ours(headers.get("host"), headers.get("origin")) or _is_embedded_elsewhere(scope, headers):
             return PlainTextResponse("this page is for this machine alone", 403)
-        # cookies know no ports: two cockpits of one person's must not take each other's
+        # cookies are not separated by port: two cockpits of one user need different names
         cookie = f"dmsynth-{scope['server'][1]}"
         if not self._is_token(cookie_parser(headers.get("cookie", "")).get(cookie)):
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [None])[0]
             if scope["type"] == "http" and scope["path"] == "/" and self._is_token(given):
-                answer = HTMLResponse(_WAY_IN, headers={"Cache-Control": "no-store"})
+                answer = HTMLResponse(_LOGIN_PAGE, headers={"Cache-Control": "no-store"})
                 answer.set_cookie(cookie, self.token, httponly=True, samesite="strict")
                 return answer
             return PlainTextResponse("open the address that dmsynth cockpit printed: it holds a token", 401)
@@ -112,17 +112,20 @@ class Gate:
         return given is not None and secrets.compare_digest(given.encode(), self.token.encode())
 
 
-async def _question(receive: Receive) -> tuple[Response | None, Receive]:
-    """Read a question to Gradio's queue: what is answered instead, if it is none, and whence it is read again."""
+async def _validated_request(receive: Receive) -> tuple[Response | None, Receive]:
+    """Read and validate a request to Gradio's queue: an error response if it is invalid, and a ``receive`` that replays
+    the body."""
     body = bytearray()
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
         if len(body) > _LONGEST:
-            return PlainTextResponse("this question is too long", 413), receive
+            return PlainTextResponse("this request is too long", 413), receive
         if not message.get("more_body"):
             break
     try:
-        checked(json_of(bytes(body), "this question", "reload the page"), _Question, "this question", "reload the page")
+        checked(
+            json_of(bytes(body), "this request", "reload the page"), _QueueRequest, "this request", "reload the page"
+        )
     except DmsynthError as error:
         return PlainTextResponse(str(error), 422), receive
     read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
@@ -134,11 +137,11 @@ async def _question(receive: Receive) -> tuple[Response | None, Receive]:
 
 
 async def _with_policy(app: ASGIApp, scope: Scope, receive: Receive, send: Send, host: str) -> None:
-    """Serve with headers that tell the browser what it may load; the page's own scripts get their number."""
+    """Serve with a Content Security Policy; the page's own scripts get the nonce."""
     nonce, page = secrets.token_urlsafe(16), bytearray()
     begun: list[Message] = []
     is_page = scope["path"] == "/" and scope["method"] == "GET"
-    if is_page:  # it is written into, so not packed
+    if is_page:  # it is modified, so not compressed
         scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
 
     async def sent(message: Message) -> None:
@@ -154,9 +157,9 @@ async def _with_policy(app: ASGIApp, scope: Scope, receive: Receive, send: Send,
             page.extend(message.get("body", b""))
             if message.get("more_body"):
                 return
-            # Gradio's template: in what comes from others "<" is written otherwise (routes.toorjson)
+            # Gradio's template: in untrusted data "<" is escaped (routes.toorjson)
             body = bytes(page).replace(b"<script", f'<script nonce="{nonce}"'.encode())
-            # Gradio's loader gives this number to what it loads ahead
+            # Gradio's loader copies this nonce to what it preloads
             body = body.replace(b"<head>", f'<head><meta property="csp-nonce" nonce="{nonce}">'.encode(), 1)
             headers = MutableHeaders(scope=begun[0])
             headers["Content-Length"] = str(len(body))
@@ -169,13 +172,13 @@ async def _with_policy(app: ASGIApp, scope: Scope, receive: Receive, send: Send,
 
 
 def _is_embedded_elsewhere(scope: Scope, headers: Headers) -> bool:
-    """Whether a page of another site loads this as a part of itself. A link to the page is no harm."""
+    """Whether a page of another site embeds this one or a part of it. A link to the page is allowed."""
     elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
     return elsewhere and scope["type"] == "http" and headers.get("sec-fetch-dest") != "document"
 
 
 def _is_ours(host: str | None, origin: str | None) -> bool:
-    """Whether a request names this machine, and comes from a page of this machine's, or from no page."""
+    """Whether a request has this machine as its host, and this origin or none."""
     if host is None or _HERE.fullmatch(host) is None:
         return False
     return origin is None or urlsplit(origin).netloc == host

@@ -1,15 +1,15 @@
-"""Long work beside whoever asked for it: dmsynth's own commands, in processes that nobody's end takes along.
+"""Background jobs: dmsynth commands in processes that keep running after the process that started them has ended.
 
 A job is a folder:
 
-    job.json        what it is for, and its commands
-    lock            held as long as a process of the job lives, whoever started it
-    state.json      which process leads it, how many of its commands are done, and how it ended
-    stopped         there if somebody stopped it
-    progress.json   how far it is (``dmsynth.support.progress``)
-    log.txt         what the commands said
+    job.json        its purpose, and its commands
+    lock            lock file, held while any process of the job is running
+    state.json      its leading process, the number of finished commands, and how it ended
+    stopped         exists if a user stopped it
+    progress.json   its progress (``dmsynth.support.progress``)
+    log.txt         output of the commands
 
-Commands are dmsynth's, so one that was interrupted goes on when it is run again.
+An interrupted dmsynth command resumes when it is run again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from dmsynth.support.processes import PARENT
 from dmsynth.support.progress import ENVIRONMENT
 from dmsynth.support.records import Count, Record, Text, read_record
 
-_PATIENCE = 20.0  # seconds that a job has to end by itself when it is told to
+_STOP_TIMEOUT = 20.0  # seconds that a job has to end after a signal
 _TAIL = 20_000  # bytes of a log that are read
-# Without the folder that somebody happens to stand in on Python's path: a queue.py there would be taken for Python's.
+# -P: without the current folder on Python's path, where a queue.py would shadow Python's.
 _PYTHON = [sys.executable, "-P", "-m"]
 
 
 class _About(Record):
-    """``job.json``; whoever started the job may note more."""
+    """``job.json``; it may have more entries."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -79,7 +79,7 @@ class Job:
 
     @property
     def about(self) -> dict[str, Any]:
-        """``title``, ``kind``, ``made`` (seconds since 1970), ``commands``, and what whoever started it noted.
+        """``title``, ``kind``, ``made`` (seconds since 1970), ``commands``, and further entries of ``job.json``.
 
         Raises ``DmsynthError`` if it is damaged.
         """
@@ -98,13 +98,13 @@ class Job:
         return "interrupted" if code is None else "failed"
 
     def is_alive(self) -> bool:
-        """Whether any process of it lives: each holds the lock. A number of a process could be another's by now."""
+        """Whether any process of it is running: each holds the lock. (Process IDs can be reused.)"""
         with (self.folder / "lock").open("ab") as file:
-            return not _locked(file, shared=True)  # so that two who look at once do not see each other
+            return not _locked(file, shared=True)  # shared: simultaneous checks do not block each other
 
     @property
     def progress(self) -> dict[str, Any]:
-        """``title``, ``done``, ``total``, ``rate`` (a second), ``left`` (seconds); empty before anything is known."""
+        """``title``, ``done``, ``total``, ``rate`` (a second), ``left`` (seconds); empty if not known yet."""
         try:
             return read_record(self.folder / "progress.json", _Progress, "").model_dump()
         except DmsynthError:
@@ -112,25 +112,25 @@ class Job:
 
     @property
     def log(self) -> str:
-        """The end of what its commands said."""
-        return self._said(0)
+        """The end of its commands' output."""
+        return self._log_since(0)
 
     @property
     def error(self) -> str:
-        """The one line that a failed command left, the last time that the job ran."""
-        lines = [line for line in self._said(self._state().log).splitlines() if line.strip()]
+        """The error line of a failed command in the job's last run."""
+        lines = [line for line in self._log_since(self._state().log).splitlines() if line.strip()]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         return errors[-1] if errors else (lines[-1] if lines else "it said nothing")
 
     def start(self) -> None:
-        """Run it, or go on where it stopped, in a session of its own. ``DmsynthError`` if it is running."""
+        """Start or resume it, in a new session. ``DmsynthError`` if it is running."""
         with (self.folder / "lock").open("ab") as lock, (self.folder / "log.txt").open("ab") as log:
             if not _locked(lock):
                 raise DmsynthError(f"{self.about['title']}: is running already")
             self._stopped.unlink(missing_ok=True)
             (self.folder / "progress.json").unlink(missing_ok=True)
             write_json(self.folder / "state.json", {"finished": self._state().finished, "log": log.seek(0, 2)})
-            # The lock goes from hand to hand: to the process that leads the job, and on to its commands.
+            # The lock is inherited by the job's leading process, and by its commands.
             process = subprocess.Popen(
                 [*_PYTHON, "dmsynth.cockpit.jobs", str(self.folder.resolve()), str(lock.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -143,25 +143,25 @@ class Job:
                 time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it; what its commands had done is kept. Returns when nothing of it lives."""
+        """Stop it; finished work is kept. Returns when all its processes have ended."""
         if not self.is_alive():
             return
         self._stopped.touch()
         for signum in (signal.SIGINT, signal.SIGKILL):
             leader = self._state().leader or 0
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                if leader > 1 and self.is_alive():  # then the number of its group is still its own
+                if leader > 1 and self.is_alive():  # then its process group ID is still valid
                     os.killpg(leader, signum)
             begun = time.monotonic()
-            while self.is_alive() and time.monotonic() - begun < _PATIENCE:
+            while self.is_alive() and time.monotonic() - begun < _STOP_TIMEOUT:
                 time.sleep(0.05)
 
     @property
     def _stopped(self) -> Path:
         return self.folder / "stopped"
 
-    def _said(self, since: int) -> str:
-        """The end of the log, nothing before byte ``since``."""
+    def _log_since(self, since: int) -> str:
+        """The end of the log, from byte ``since`` at the earliest."""
         path = self.folder / "log.txt"
         if not path.is_file():
             return ""
@@ -170,7 +170,7 @@ class Job:
             return file.read().decode("utf-8", "replace")
 
     def _state(self) -> _State:
-        """Nothing is known of a job whose state is damaged: its commands are run again, and go on where they were."""
+        """The state; empty if it is damaged: then the commands are run again, and resume."""
         try:
             return read_record(self.folder / "state.json", _State, "")
         except DmsynthError:
@@ -180,7 +180,7 @@ class Job:
 def make_job(
     folder: Path, title: str, kind: str, commands: Sequence[Sequence[str]], note: dict[str, Any] | None = None
 ) -> Job:
-    """A job of ``dmsynth`` commands, each a list of arguments, in a new ``folder``; it is not started."""
+    """Create a job of ``dmsynth`` commands, each a list of arguments, in a new ``folder``; it is not started."""
     folder.mkdir(parents=True)
     about = {"title": title, "kind": kind, "made": time.time(), "commands": [list(map(str, c)) for c in commands]}
     (folder / "lock").touch()
@@ -189,7 +189,7 @@ def make_job(
 
 
 def find_jobs(folder: Path) -> list[Job]:
-    """The jobs in a folder, the newest first; a damaged one does not hide the others."""
+    """The jobs in a folder, newest first; damaged ones are skipped."""
     made = {}
     for path in folder.glob("*/job.json"):
         with contextlib.suppress(DmsynthError, OSError):
@@ -199,9 +199,9 @@ def find_jobs(folder: Path) -> list[Job]:
 
 
 def _locked(file: IO[bytes], shared: bool = False) -> bool:
-    """Take a lock until ``file``, and every copy that other processes have of it, is closed; False if it is taken.
+    """Take a lock until ``file``, and every inherited copy of it, is closed; False if it is held by another process.
 
-    Whoever wants it alone waits a moment for those that only look.
+    An exclusive request waits a moment for processes that only check.
     """
     import fcntl
 
@@ -217,12 +217,12 @@ def _locked(file: IO[bytes], shared: bool = False) -> bool:
 
 
 def _lead(folder: Path, lock: int) -> int:
-    """Run the commands that are not done, one after the other: the process that leads a job.
+    """Main function of a job's leading process: run the unfinished commands one after the other.
 
-    ``lock`` is the open file of the job's lock, which is held.
+    ``lock`` is the file descriptor of the held lock.
     """
     job, stopped = Job(folder), folder / "stopped"
-    signal.signal(signal.SIGINT, lambda *_: None)  # for the command; this process writes down how it ended
+    signal.signal(signal.SIGINT, lambda *_: None)  # the command gets it, too; this process records how it ended
     state = job._state().model_dump(exclude_none=True) | {"leader": os.getpid()}
     write_json(folder / "state.json", state)
     try:
@@ -241,7 +241,11 @@ def _lead(folder: Path, lock: int) -> int:
             break
         (folder / "progress.json").unlink(missing_ok=True)
         done = subprocess.run(
-            [*_PYTHON, "dmsynth.cli", *command], env=environment, check=False, pass_fds=[lock], preexec_fn=_kindly
+            [*_PYTHON, "dmsynth.cli", *command],
+            env=environment,
+            check=False,
+            pass_fds=[lock],
+            preexec_fn=_lower_priority,
         )
         code = done.returncode
         if code and not (about["kind"] == "validation" and code == 1 and _has_results(command)):
@@ -254,13 +258,13 @@ def _lead(folder: Path, lock: int) -> int:
 
 
 def _has_results(command: Sequence[str]) -> bool:
-    """Whether a validation came to a verdict: that a DMS fails is no failure of the job."""
+    """Whether a validation reached a verdict: a DMS that fails is no failure of the job."""
     out = Path(command[list(command).index("--out") + 1])
     return (out / "results.json").is_file()
 
 
-def _kindly() -> None:
-    """Whoever works on this machine goes first."""
+def _lower_priority() -> None:
+    """Leave the processor to interactive work."""
     with contextlib.suppress(OSError):
         os.nice(5)
 

@@ -1,12 +1,12 @@
-"""One folder in which faces are made: what people bring, what is learned, what is rendered and judged.
+"""The cockpit's workspace: one folder with uploads and everything made from them.
 
-uploads/      recordings, portraits and scenarios that were brought, under names of our own
+uploads/      recordings and portraits that were uploaded, renamed
 datasets/     made from them
 trainings/    run folders; a finished one is a face
 videos/       steered
-scenarios/    written here
+scenarios/    uploaded, or written here
 results/      validations
-jobs/         long work (``dmsynth.cockpit.jobs``)
+jobs/         background jobs (``dmsynth.cockpit.jobs``)
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ _LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder, and what is in it by the names that people see.
+    """The folder, and its contents by their displayed names.
 
     Attributes:
         root: everything is read from and written to this folder only.
-        brought: faces from elsewhere that whoever opened it named, by name.
+        brought: faces from elsewhere, given when the workspace was opened, by name.
     """
 
     root: Path
     brought: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # jobs remember paths, and go on from wherever the workspace is opened next
+        # jobs store paths, which must stay valid if the workspace is opened from another folder
         object.__setattr__(self, "root", self.root.expanduser().resolve())
         object.__setattr__(self, "brought", {name: path.resolve() for name, path in self.brought.items()})
         for kind in KINDS:
             (self.root / kind).mkdir(parents=True, exist_ok=True)
 
     def faces(self) -> dict[str, Path]:
-        """Faces that were brought, ``starter``, and every finished training."""
+        """The ``brought`` faces, ``starter``, and every finished training."""
         trained = self._with("trainings", "face.safetensors")
         faces = {name: folder / "face.safetensors" for name, folder in trained.items()}
         return {**self.brought, "starter": Path("starter"), **faces}
@@ -66,22 +66,22 @@ class Workspace:
         return self._with("datasets", "manifest.json")
 
     def results(self) -> dict[str, Path]:
-        """Folders of validations that are done."""
+        """Folders of finished validations."""
         return self._with("results", "results.json")
 
     def scenarios(self) -> dict[str, Path]:
-        """Those that come along, and those written here."""
+        """The included scenarios, and those of this workspace."""
         own = {path.stem: path for path in sorted((self.root / "scenarios").glob("*.yaml"))}
         return own | {path.stem: path for path in library()}
 
     def scenario_file(self, name: str) -> Path:
-        """Where a scenario of this name is kept. ``DmsynthError`` for a name that would hide one that comes along."""
+        """Path of a scenario of this name. ``DmsynthError`` for the name of an included scenario."""
         if name in {path.stem for path in library()}:
             raise DmsynthError(f"{name}: a scenario of this name comes along; give yours another")
         return self.root / "scenarios" / f"{name}.yaml"
 
     def groups(self) -> dict[str, list[str]]:
-        """Names of scenarios by their group; one that cannot be read any more is in none."""
+        """Names of scenarios by their group; unreadable ones are skipped."""
         groups: dict[str, list[str]] = {}
         for name, path in self.scenarios().items():
             with suppress(DmsynthError, OSError):
@@ -93,11 +93,11 @@ class Workspace:
         return next((job for job in self._jobs() if job.folder.name == name), None)
 
     def jobs(self, kind: str) -> list[Job]:
-        """The jobs of a kind, the newest first."""
+        """The jobs of a kind, newest first."""
         return [job for job in self._jobs() if job.about["kind"] == kind]
 
     def _jobs(self) -> list[Job]:
-        """Those that can be read, and make something in this workspace."""
+        """The readable jobs with outputs in this workspace."""
         return [job for job in find_jobs(self.root / "jobs") if (outs := outs_of(job)) and all(map(self._has, outs))]
 
     def _has(self, path: str) -> bool:
@@ -112,15 +112,15 @@ class Workspace:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Give names and begin jobs alone: whoever else has this workspace open, in this process or in another, waits.
-        The lock goes with its process, however that ends."""
+        """Hold the workspace's lock, while names are chosen and jobs are started; other threads and processes wait. The
+        lock is released when its process ends, however it ends."""
         with (self.root / "jobs" / ".lock").open("ab") as file:
             wait_for_lock(file)
             yield
 
     def begin_training(self, dataset: str | None, model: str, seconds: float | None = None) -> Job:
-        """Learn a face from a dataset in the background, until it gets no better or ``seconds`` are over. Of two who
-        ask for the same at once, in two pages, or by a double click, one is served.
+        """Train a face on a dataset in a background job, until it stops improving or for ``seconds``. Of two
+        simultaneous equal requests (two pages, a double click) one is refused.
 
         Raises:
             DmsynthError: no such dataset; the same training is running.
@@ -143,8 +143,8 @@ class Workspace:
             return job
 
     def new(self, kind: str, name: str = "", suffix: str = "") -> Path:
-        """A path in the folder ``kind`` that is not taken, nor about to be by a job; ``name`` is a wish. Whoever takes
-        it holds the workspace ``alone``."""
+        """A path in the folder ``kind`` that is not used yet, nor will be by a job; ``name`` is the preferred name.
+        Call it while holding the lock (``alone``)."""
         wish = slug(name) or kind.rstrip("s")
         taken = {re.sub(r"\.partial$", "", path.name) for path in (self.root / kind).iterdir()}
         for job in self._jobs():
@@ -159,38 +159,38 @@ class Workspace:
         return {"starter", *self.brought} if kind == "trainings" else set()
 
     def inside(self, path: Path | str) -> Path:
-        """``path``, resolved; ``DmsynthError`` unless it lies in the workspace, links followed."""
+        """``path``, resolved; ``DmsynthError`` unless it lies in the workspace after following links."""
         try:
             resolved = (self.root / path).resolve()
-        except (ValueError, OSError):  # a NUL in it, or longer than a path may be
+        except (ValueError, OSError):  # contains a NUL, or is too long
             raise DmsynthError("this is no path; check it") from None
         if not resolved.is_relative_to(self.root.resolve()):
             raise DmsynthError(f"{Path(path).name}: lies outside the workspace")
         return resolved
 
-    def take(self, brought: Path, kind: str) -> Path:
-        """Keep a file that somebody brought, if it is a ``recording``, a ``portrait`` or a ``scenario``, judged by what
-        is in it; returns where. ``DmsynthError`` for anything else, or one too large."""
-        name, largest = brought.name, LARGEST[kind]
-        if brought.stat().st_size > largest:
+    def take(self, upload: Path, kind: str) -> Path:
+        """Store an uploaded file if its content is a valid ``recording``, ``portrait`` or ``scenario``; returns its
+        path. ``DmsynthError`` for anything else, or if it is too large."""
+        name, largest = upload.name, LARGEST[kind]
+        if upload.stat().st_size > largest:
             size = f"{largest / 2**20:.0f} MB" if largest >= 2**20 else f"{largest // 1000} kB"
             raise DmsynthError(f"{name}: is too large; a {kind} has at most {size}")
         if kind == "recording":
-            with _called(brought):
-                probe_video(brought)
-                check_whole(brought)
-            kept = self.root / "uploads" / f"{slug(brought.stem) or 'recording'}-{sha256_of(brought)[:8]}.mp4"
+            with _original_name(upload):
+                probe_video(upload)
+                check_whole(upload)
+            kept = self.root / "uploads" / f"{slug(upload.stem) or 'recording'}-{sha256_of(upload)[:8]}.mp4"
             with replacing(kept) as temporary:
-                shutil.copyfile(brought, temporary)
+                shutil.copyfile(upload, temporary)
         elif kind == "portrait":
-            with _called(brought):
-                picture = read_image(brought)
-            kept = self.root / "uploads" / f"{slug(brought.stem) or 'portrait'}-{sha256_of(brought)[:8]}.png"
+            with _original_name(upload):
+                picture = read_image(upload)
+            kept = self.root / "uploads" / f"{slug(upload.stem) or 'portrait'}-{sha256_of(upload)[:8]}.png"
             with replacing(kept) as temporary:
                 write_image(temporary, picture)
         else:
             try:
-                text = brought.read_text("utf-8")
+                text = upload.read_text("utf-8")
             except UnicodeDecodeError:
                 raise DmsynthError(f"{name}: is no text; a scenario is a YAML file") from None
             kept = self.scenario_file(parse_scenario(text, name).name)
@@ -200,18 +200,18 @@ class Workspace:
 
 
 def outs_of(job: Job) -> list[str]:
-    """Paths of what a job makes."""
+    """Paths of a job's outputs."""
     about = job.about
     return [out for out in (about["out"], *about["outs"]) if out]
 
 
 @contextmanager
-def _called(brought: Path) -> Iterator[None]:
-    """What is wrong with a file, by the name that whoever brought it knows."""
+def _original_name(upload: Path) -> Iterator[None]:
+    """In error messages, replace the path of an uploaded file by its original name."""
     try:
         yield
     except DmsynthError as error:
-        raise DmsynthError(str(error).replace(str(brought), brought.name)) from None
+        raise DmsynthError(str(error).replace(str(upload), upload.name)) from None
 
 
 def slug(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What can be steered: control spaces, as data.
+"""Control spaces: the quantities that can be steered.
 
 A control space is an ordered list of named quantities. Its order is the order of the first entries of a latent
-vector, its range maps to the network's [0, 1] (thesis 3.1.2: "all pixel values and positional coordinates are
+vector; its ranges map to the network's [0, 1] (thesis 3.1.2: "all pixel values and positional coordinates are
 normalized to values between 0 and 1").
 """
 
@@ -23,7 +23,7 @@ HEAD = ("pitch", "yaw", "roll")
 class Control:
     """One steered quantity. ``low`` maps to 0 and ``high`` to 1 in the network's code.
 
-    ``rest`` is its value where nobody says otherwise; None is the middle of its range.
+    ``rest`` is its default value; None is the middle of its range.
     """
 
     name: str
@@ -80,8 +80,8 @@ class ControlSpace:
         return np.asarray(np.asarray(code, dtype=float) * (self.high - self.low) + self.low)
 
     def comparable(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Codes (n, size or more) whose distances count a unit of every control alike, whatever its range; what stands
-        behind the controls stays as it is."""
+        """Codes (n, size or more), rescaled so that in distances one unit of every control counts the same, whatever
+        its range. Columns after the controls are unchanged."""
         ranges = (self.high - self.low) / (self.high - self.low).max()
         scale = np.concatenate([ranges, np.ones(codes.shape[1] - self.size)])
         return (codes * scale).astype(np.float32)
@@ -92,7 +92,7 @@ class ControlSpace:
         A control that does not move gets a range of 1 unit around its value, never a division by zero.
         """
         low, high = values.min(axis=0), values.max(axis=0)
-        still = high - low < 1e-2  # less than the rounding below leaves room for
+        still = high - low < 1e-2  # smaller than the rounding below can resolve
         low, high = np.where(still, low - 0.5, low), np.where(still, high + 0.5, high)
         return replace(
             self,
@@ -103,7 +103,7 @@ class ControlSpace:
         )
 
     def row(self, pose: Mapping[str, float]) -> list[float]:
-        """``pose`` as a list in this space's order; a control that is not named is at rest (a rotation at 0).
+        """``pose`` as a list in this space's order; missing controls get their rest value (a rotation 0).
 
         Raises ``DmsynthError`` for a name that is not a control of this space.
         """

@@ -1,11 +1,11 @@
-"""Carried controls: what the tracker measures besides the command, and the swap carries along.
+"""Carried controls: quantities that the tracker measures besides the commanded ones, kept constant by the swap.
 
-A rotation does not explain a whole frame: eyes, mouth and shoulders move on their own. A network that is not told has
-to draw their average (thesis 4.2.1). So they are part of the control code while learning, and stay the source's when
-only the rotation is commanded.
+A rotation does not determine a whole frame: eyes, mouth and shoulders move independently. A network that does not know
+them has to draw their average (thesis 4.2.1). So they are part of the control code during training, and keep the
+source frame's values when only the rotation is commanded.
 
-What is carried is the part that the command does *not* explain: a turning head moves sideways and its blinks are
-measured differently, and with those parts left in, holding a carried control still would fight the command.
+A carried control is the residual that the command does *not* explain: a turning head also moves sideways, and its
+blinks are measured differently. With those parts included, a constant carried control would contradict the command.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-_OUTLIERS = 0.01  # of the training frames at either end: what lies beyond is brought back to them
-_SCALE = 0.2  # of the network's [0, 1] a standard deviation
+_OUTLIERS = 0.01  # quantile of the training frames at either end at which codes are clipped
+_SCALE = 0.2  # of the network's [0, 1] per standard deviation
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Carried:
     Attributes:
         names: of the quantities.
         explained: (1 + 2 k, c) weights of a quadratic in the k control codes, fitted to the training frames.
-        spread: (c,) standard deviation of what it leaves unexplained.
-        low, high: (c,) range of the codes; what a network was never shown it draws badly.
+        spread: (c,) standard deviation of its residuals.
+        low, high: (c,) range to which codes are clipped; a network draws values outside its training data badly.
     """
 
     names: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Carried:
 
     @staticmethod
     def fitted(names: tuple[str, ...], codes: NDArray[np.float32], values: NDArray[np.float64]) -> Carried:
-        """Of training frames with control codes (n, k) and measured quantities (n, c)."""
+        """Fit to training frames with control codes (n, k) and measured quantities (n, c)."""
         if not names:
             return Carried()
         explained = np.asarray(np.linalg.lstsq(_terms(codes), values, rcond=None)[0], np.float64)
@@ -59,7 +59,7 @@ class Carried:
     ) -> NDArray[np.float32]:
         """Carried codes (n, size) of frames with control codes (n, k) and quantities (n, c) called ``names``.
 
-        0.5 is what the command leads one to expect, 0.2 is one standard deviation. ``KeyError`` if a quantity is
+        0.5 is the value predicted from the command, 0.2 is one standard deviation. ``KeyError`` if a quantity is
         missing.
         """
         if self.explained is None or self.spread is None:

@@ -1,4 +1,5 @@
-"""Training coverage: which poses a face has seen, so that a command outside can be named, refused or clipped."""
+"""Training coverage: the poses in a face's training data, so that commands outside can be marked, refused or
+clipped."""
 
 from __future__ import annotations
 
@@ -11,16 +12,16 @@ from scipy.spatial import KDTree
 
 _MOST_POSES = 4096
 _SMALLEST_TOLERANCE = 0.05  # of the range of a control
-_UNFAMILIAR = 0.45  # of code units, of which a carried control's deviation is 0.2; chosen on docs/swapwarp.md's videos
+_UNFAMILIAR = 0.45  # code units (0.2: one standard deviation of a carried control); chosen on docs/swapwarp.md's videos
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """The training poses as control codes, and how far from one of them a command may lie.
+    """The training poses as control codes, and the largest allowed distance of a command from them.
 
-    A command is covered if its code lies within ``tolerance`` of a training frame's. The tolerance is a quarter more
-    than the distance that 99 % of the training frames have to their own nearest neighbour: gaps of the size that the
-    training data has itself are interpolated, larger ones are not trusted.
+    A command is covered if its code lies within ``tolerance`` of a training frame's. The tolerance is 1.25 times the
+    99th percentile of the training frames' distances to their nearest neighbours: gaps as large as those in the
+    training data are interpolated, larger ones are not trusted.
 
     Attributes:
         codes: (n, k) float32, control codes of training frames; [0, 1] spans the training range.
@@ -54,17 +55,17 @@ class Coverage:
         return np.asarray(self.distance(codes) > self.tolerance * (1 + 1e-6))
 
     def unfamiliar(self, codes: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which of codes (m, k + c), carried controls included, no training frame is like: (m,) bool. A known rotation
-        with an expression that was never seen is drawn badly, too."""
+        """Which of codes (m, k + c), carried controls included, are far from every training frame: (m,) bool. A known
+        rotation with an unseen expression is drawn badly, too."""
         known = np.concatenate([self.codes, self.carried], axis=1)
         return np.asarray(KDTree(known).query(codes)[0] > _UNFAMILIAR) if self.carried.size else self.outside(codes)
 
     def confidence(self, codes: NDArray[np.float32]) -> NDArray[np.float64]:
-        """How far codes (m, k) are to be trusted: (m,), 1 at a training frame, 0.5 where coverage ends, then to 0."""
+        """Confidence (m,) in codes (m, k): 1 at a training frame, 0.5 where coverage ends, falling to 0 beyond."""
         return np.asarray(0.5 ** np.square(self.distance(codes) / self.tolerance))
 
     def clipped(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Codes (m, k) with those outside drawn straight towards their nearest training frame until covered."""
+        """Codes (m, k); those outside are moved straight towards their nearest training frame until covered."""
         distance, nearest = KDTree(self.codes).query(codes)
         anchor = self.codes[nearest]
         share = np.minimum(1, self.tolerance / np.maximum(distance, 1e-9))[:, None]
@@ -72,8 +73,8 @@ class Coverage:
 
 
 def typical(codes: NDArray[np.float32], count: int, first: int) -> NDArray[np.int64]:
-    """Row numbers of at most ``count`` of ``codes`` (n, k): ``first``, and the rows nearest to the centres of as many
-    clusters (k-means), so that every row has one of them near."""
+    """Row numbers of at most ``count`` representative ``codes`` (n, k): ``first``, and the rows nearest to the
+    centres of ``count`` − 1 clusters (k-means)."""
     if count < 2 or len(codes) < 2:
         return np.array([first])
     centres, _ = kmeans2(codes.astype(float), min(count - 1, len(codes)), minit="++", seed=0)

@@ -1,4 +1,4 @@
-"""Head rotation: the one place with trigonometry on head angles.
+"""Head rotation: all trigonometry on head angles is here.
 
 Angles are degrees, as the camera sees them, for a face that looks into the camera at (0, 0, 0):
 

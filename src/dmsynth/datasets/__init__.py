@@ -1,1 +1,1 @@
-"""Where faces come from: a posed photo, recordings, a cut-out at known places; and the dataset that each becomes."""
+"""Datasets of faces, made from a posed photo, recordings, or a cut-out face at known positions."""

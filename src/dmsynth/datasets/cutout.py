@@ -22,13 +22,13 @@ from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
 WALL = (640, 480)  # width, height in pixels (3.1.1)
 FACE = (152, 200)
 REACH = 50  # pixels from the wall's centre, in each direction
-_WHITE = 230  # as a camera sees a white wall. Pure 255 sits where the network's sigmoid is flat (docs/datasets.md)
+_WHITE = 230  # grey level of a white wall in a camera image; at 255 the network's sigmoid is flat (docs/datasets.md)
 _SOFT_EDGE = 5.0  # pixels: the standard deviation of the edge's blur
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie on a wall of ``width`` × ``height`` pixels; everything scales with the width.
+    """Geometry of a wall of ``width`` × ``height`` pixels; everything scales with the width.
 
     Positions are of the face's centre in pixels, x right, y down, and (0, 0) is the wall's top left corner: the
     corner of the first pixel, not its middle, so that positions scale with the image.
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def scale(self) -> float:
-        """Pixels of this wall for a pixel of the thesis's 640×480."""
+        """Pixels of this wall per pixel of the thesis's 640×480."""
         return self.width / WALL[0]
 
     @property
@@ -72,7 +72,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Cutout:
-    """A face of 152×200 pixels and how much of it covers the wall.
+    """A face of 152×200 pixels with its alpha mask.
 
     Attributes:
         face: (200, 152) float32, grey, 0 to 255.
@@ -85,8 +85,8 @@ class Cutout:
     def on_wall(self, layout: Layout, x: float, y: float) -> Image:
         """The wall, (height, width) uint8, with the face's centre at ``x``, ``y`` in the layout's pixels.
 
-        Drawn at 640×480, at the nearest whole pixel, and then made smaller: a small wall shows the face at
-        fractions of its pixels.
+        Drawn at 640×480, at the nearest whole pixel, then scaled down: on a small wall the face has sub-pixel
+        positions.
         """
         wall = np.full((WALL[1], WALL[0]), _WHITE, dtype=np.float32)
         left = round(x / layout.scale - FACE[0] / 2)
@@ -111,15 +111,15 @@ def cut_out(picture: Image, tracker: Tracker, name: str) -> Cutout:
     points = np.ascontiguousarray(faces[0].landmarks[:, :2], dtype=np.float32)
     outline = cv2.convexHull(points)[:, 0].astype(np.float64)
     low, high = outline.min(axis=0), outline.max(axis=0)
-    # The outline's box fills the face's 152×200 pixels up to the soft edge. Faces differ in their proportions:
-    # the picture is stretched a little, as little as that takes.
+    # The outline's box fills the 152×200 pixels up to the soft edge. Faces differ in their proportions, so the picture
+    # is slightly stretched.
     edge = 2.5 * _SOFT_EDGE
     scale = (np.array(FACE) - 2 * edge) / (high - low)
     shift = edge - low * scale
     warp = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
     smaller = float(scale.min())
     grey = to_grey(picture)
-    if smaller < 0.5:  # warpAffine does not average: smooth what it would skip
+    if smaller < 0.5:  # warpAffine does not average: blur first against aliasing
         grey = cv2.GaussianBlur(grey, (0, 0), 0.4 / smaller)
     face = cv2.warpAffine(grey, warp, FACE, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     cover = np.zeros(FACE[::-1], dtype=np.float32)
@@ -137,15 +137,15 @@ def make_position_dataset(
 ) -> Dataset:
     """Make the position dataset (3.1.1): a face at uniformly drawn positions, labelled with its centre.
 
-    The labels ``commanded_x`` and ``commanded_y`` are exact, in pixels of the stored frames. Interrupted, the same
-    call goes on.
+    The labels ``commanded_x`` and ``commanded_y`` are exact, in pixels of the stored frames. After an interruption the
+    same call resumes.
 
     Args:
-        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
+        out: the dataset's folder; if it exists and was made with the same arguments, it is opened.
         photo: a portrait of one person; by default ``default_portrait``.
         tracker: finds the outline of the face, once.
         frames: how many positions to draw.
-        size: width, height of the frames; 4 to 3, each divisible by 16. Face and range scale along.
+        size: width, height of the frames; 4 to 3, each divisible by 16. Face and range scale with it.
         seed: of the positions and of the default split.
 
     Raises:
@@ -174,7 +174,7 @@ def make_position_dataset(
 def position_recipe(
     photo: Path | None, tracker: Tracker, frames: int, size: tuple[int, int], seed: int
 ) -> dict[str, Any]:
-    """What decides a position dataset's content, as its manifest holds it."""
+    """The arguments that determine a position dataset's content, as stored in its manifest."""
     return {
         "kind": "position",
         "photo": identity(photo),

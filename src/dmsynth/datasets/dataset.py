@@ -1,11 +1,11 @@
 """The face dataset on disk: frames, labels, splits, coverage.
 
     DIR/frames.npy      (n, height, width) or (n, height, width, 3) uint8, memory-mapped when read
-    DIR/labels.parquet  one row a frame: where it comes from, its controls, its split
+    DIR/labels.parquet  one row per frame: its source, its controls, its split
     DIR/manifest.json   sizes, hashes, what was left out and why, and how to make it again
 
-A dataset is built in ``DIR.partial`` beside it, journalled frame by frame, and renamed when it is whole: killed at
-any moment, the same command goes on where it was, and the result is the same to the byte.
+A dataset is built in ``DIR.partial`` beside it, journalled frame by frame, and renamed when it is complete: after a
+kill at any moment the same command resumes, and the result is identical to the byte.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from dmsynth.support.records import all_printable
 from dmsynth.video import Image
 
 _LONGEST_LINE = 2**20  # bytes of the journal
-_SYNC_EVERY = 3.0  # seconds of work that a loss of power may cost
+_SYNC_EVERY = 3.0  # seconds of work that a power loss may cost
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A face dataset opened for reading. ``frames`` is a memory map: reading one frame reads one frame."""
+    """A face dataset opened for reading. ``frames`` is a memory map: only accessed frames are read from disk."""
 
     path: Path
     manifest: dict[str, Any]
@@ -62,9 +62,9 @@ class Dataset:
         return len(self.labels)
 
     def check_frames(self) -> Dataset:
-        """The same, once every byte of the frames is what was written; else ``DmsynthError``.
+        """Verify the checksum of the frames and return self; ``DmsynthError`` if it differs.
 
-        Reads all of them (a second for 1.4 GB): before work that rests on them, not on opening.
+        Reads all frames (a second for 1.4 GB), so it is called before work that depends on them, not on opening.
         """
         check_frames(self.path, self.manifest)
         return self
@@ -76,26 +76,27 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """One hash for the content: of the frames' and the labels' hashes."""
+        """One hash for the content: the hash of the frames' and the labels' hashes."""
         both = self.manifest["frames_sha256"] + self.manifest["labels_sha256"]
         return hashlib.sha256(both.encode()).hexdigest()
 
     @property
     def about(self) -> tuple[ControlSpace, str]:
-        """What the frames show in many states, and which labels say so: tracked rotations, or commanded positions."""
+        """The control space that varies in the frames, and the kind of its labels: tracked rotations, or commanded
+        positions."""
         space = shown_by(self.labels.columns)
         assert space is not None  # it was checked on opening
         return space, space.labels
 
     @property
     def most_exact_labels(self) -> str:
-        """Which labels say best what the frames show: the tracker's, where it can be without the tracker's noise."""
+        """The most accurate kind of labels: calibrated (without the tracker's noise) for tracked ones."""
         shown_by = self.about[1]
         return "calibrated" if shown_by == "tracked" else shown_by
 
     @property
     def frames_are(self) -> str:
-        """What its frames are, for captions: ``real``, that is filmed, or ``posed``: made from a photo."""
+        """For captions: ``real`` (filmed) or ``posed`` (made from a photo)."""
         return "real" if self.manifest["recipe"]["kind"] == "recording" else "posed"
 
     def split(self, name: str) -> NDArray[np.int64]:
@@ -105,8 +106,8 @@ class Dataset:
     def controls(self, space: ControlSpace, labels: str = "tracked") -> NDArray[np.float64]:
         """(n, space.size): the ``labels`` of every frame, in the space's order and units.
 
-        ``tracked`` is the tracker's answer and ``commanded`` the pose that a frame was made with. ``calibrated`` is the
-        commanded pose on the tracker's scale, free of its noise; for frames that nobody commanded the same as tracked.
+        ``tracked`` is the tracker's measurement, ``commanded`` the pose that a frame was made with. ``calibrated`` is
+        the commanded pose on the tracker's scale, without its noise; for filmed frames it equals ``tracked``.
         Raises ``DmsynthError`` if this dataset has no such labels.
         """
         if labels == "calibrated":
@@ -129,21 +130,21 @@ class Dataset:
 
     @property
     def posed(self) -> NDArray[np.bool_]:
-        """(n,): which frames of a recording were posed, not filmed (``sources.widening``)."""
+        """(n,): which frames of a recording were posed, not filmed (``datasets.widening``)."""
         if "posed" not in self.labels.columns:
             return np.zeros(len(self), dtype=bool)
         return self.labels["posed"].to_numpy(dtype=bool)
 
     def carried(self, space: ControlSpace | None = None) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-        """Names (c) and values (n, c) of what the tracker measured besides the controls of ``space``: where the head
-        is, what the face does. Nothing for posed photos, which only turn."""
+        """Names (c) and values (n, c) of the carried controls: head position and expression as the tracker measured
+        them, without the controls of ``space``. Empty for posed photos, in which only the rotation changes."""
         names = tuple(name.removeprefix("carried_") for name in self.labels.columns if name.startswith("carried_"))
         names = tuple(name for name in names if space is None or name not in space.names)
         return names, self.labels[[f"carried_{name}" for name in names]].to_numpy(dtype=float)
 
     def landmarks(self) -> NDArray[np.float32] | None:
-        """(n, points, 2): x and y of the same points of the face in every frame, in shares of the frame's width and
-        height; None if the dataset's tracker has none."""
+        """(n, points, 2): x and y of the face's landmarks in every frame, as fractions of the frame's width and height;
+        None if the dataset's tracker has none."""
         if "landmarks" not in self.labels.columns:
             return None
         points = np.stack(self.labels["landmarks"].to_list()).reshape(len(self), -1, 2)
@@ -153,7 +154,7 @@ class Dataset:
 def open_dataset(path: Path) -> Dataset:
     """Open a dataset folder. ``DmsynthError`` if it is missing, unfinished, damaged or of another format.
 
-    Labels are checked whole, of the frames only how many there are: ``Dataset.check_frames`` reads them.
+    Labels are verified completely, frames only by their number: ``Dataset.check_frames`` verifies their content.
     """
     if not (path / "manifest.json").is_file():
         if path.name and partial_path(path).is_dir():
@@ -164,10 +165,10 @@ def open_dataset(path: Path) -> Dataset:
 
 
 def finished_dataset(path: Path, recipe: Mapping[str, Any], consent: str | None) -> Dataset | None:
-    """The dataset at ``path`` if it was made by this very recipe, all of it checked; None if nothing is there.
+    """The dataset at ``path`` if it was made with this recipe, fully verified; None if nothing is there.
 
     Raises:
-        DmsynthError: something else is there, or it is damaged; or ``path`` is no name that a folder can get.
+        DmsynthError: something else is there, or it is damaged; or ``path`` is no valid folder name.
     """
     if not path.name:
         raise DmsynthError(f"{path}: has no name that a folder can get; give another, such as {path / 'dataset'}")
@@ -179,32 +180,32 @@ def finished_dataset(path: Path, recipe: Mapping[str, Any], consent: str | None)
     there = read_manifest(path) if (path / "manifest.json").is_file() else {}
     if {name: there.get(name) for name in wanted} != wanted:
         raise DmsynthError(f"{path}: exists already, and is not what was asked for; give another name")
-    for stray in ("job.json", "records.jsonl"):  # of a process that was killed at its very end
+    for stray in ("job.json", "records.jsonl"):  # left by a process that was killed at its very end
         (path / stray).unlink(missing_ok=True)
     console.print(f"{path}: is made already")
     return open_dataset(path).check_frames()
 
 
 def _as_kept(content: Any) -> Any:
-    """As the manifest gives it back."""
+    """As read back from the manifest."""
     return json.loads(json.dumps(all_printable(content)))
 
 
 def partial_path(path: Path) -> Path:
-    """Where a dataset stands while it is being built."""
+    """The folder in which a dataset is built."""
     return path.with_name(path.name + ".partial")
 
 
 class DatasetWriter:
-    """Builds a dataset record by record; made again with the same recipe it goes on where an earlier one stopped.
+    """Builds a dataset record by record; with the same recipe it resumes an interrupted build.
 
-    ``recipe`` says exactly how the dataset is made (inputs by hash, sizes, seeds); it decides whether a partial
-    dataset on disk is the same one. A record is a kept frame's labels, or the reason why a frame is left out.
-    ``done`` is how many records are there already: skip that many inputs. ``consent`` says who may be shown, and on
-    what consent.
+    ``recipe`` states exactly how the dataset is made (inputs by hash, sizes, seeds); a partial dataset on disk is
+    resumed only if its recipe is the same. A record is a kept frame's labels, or the reason why a frame is left out.
+    ``done`` is the number of records that exist already: skip that many inputs. ``consent`` states who is shown, and
+    on what consent.
 
-    The journal has a line a record, with a checksum over it and its frame: what a kill cut in two, or a disk damaged,
-    is made again, with all that comes after it.
+    The journal has one line per record, with a checksum over the record and its frame: an incomplete or damaged record,
+    and all after it, are made again.
     """
 
     def __init__(
@@ -239,7 +240,7 @@ class DatasetWriter:
         self._frames.truncate(0)
 
     def _read_back(self) -> None:
-        """Keep the journal's whole lines whose frames are there."""
+        """Keep the journal's complete lines whose frames exist."""
         self._journal.seek(0)
         lines, whole, kept, frame_bytes = 0, 0, 0, int(np.prod(self.frame_shape))
         self._frames.seek(NPY_HEADER)
@@ -254,7 +255,7 @@ class DatasetWriter:
             self.records.append(record)
             whole, kept = whole + len(line), kept + bool(frame)
         lost = lines - len(self.records) + sum(1 for _ in iter(lambda: self._journal.readline(_LONGEST_LINE), b""))
-        if lost > 1:  # one line that is not whole is what a kill leaves
+        if lost > 1:  # a kill leaves one incomplete line
             console.print(f"{self._partial}: {lost} records are damaged and made again", style="yellow")
         self._journal.truncate(whole)
         self._frames.truncate(NPY_HEADER + kept * frame_bytes)
@@ -302,12 +303,12 @@ class DatasetWriter:
         try:
             file.write(content)
             file.flush()
-        except OSError as error:  # name the dataset: an error from an open file names nothing
+        except OSError as error:  # errors of open files carry no name
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def abandon(self) -> None:
-        """Remove what was built: for input that can never become a dataset."""
-        self._begin_anew()  # killed from here on, it is known as ours
+        """Remove the partial dataset: for input that can never become a dataset."""
+        self._begin_anew()  # if killed from here on, the folder is still recognized as ours
         self._journal.close()
         self._frames.close()
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -343,7 +344,7 @@ class DatasetWriter:
         for file in self._partial.iterdir():
             if file.name in _PARTS:
                 sync(file)
-            else:  # what a killed process left
+            else:  # left by a killed process
                 file.unlink()
         put_in_place(self._partial, self.path)
         for leftover in ("job.json", "records.jsonl"):
@@ -356,7 +357,7 @@ _PARTS = ("frames.npy", "labels.parquet", "manifest.json", "job.json", "records.
 
 
 def _is_ours(partial: Path) -> bool:
-    """Whether a folder in which a dataset would be built is ours: absent, empty, begun, or just about to be."""
+    """Whether a build folder is ours: absent, empty, or with the files of a begun build."""
     if not partial.exists():
         return True
     if not partial.is_dir():
@@ -370,7 +371,7 @@ def _is_ours(partial: Path) -> bool:
 
 
 def _begun_as(job: Path) -> Any:
-    """What a partial dataset was begun as; None if nobody can tell."""
+    """The recipe of a partial dataset; None if it cannot be read."""
     try:
         return read_json(job)
     except DmsynthError:
@@ -384,7 +385,7 @@ def _line_of(record: dict[str, Any], frame: bytes) -> bytes:
 
 
 def _record_of(line: bytes) -> dict[str, Any] | None:
-    """What a line of the journal says; None if it is damaged."""
+    """The record in a line of the journal; None if the line is damaged."""
     try:
         record = json.loads(line[9:])
     except (ValueError, RecursionError):
@@ -393,12 +394,12 @@ def _record_of(line: bytes) -> dict[str, Any] | None:
 
 
 def split_by_time(recordings: NDArray[np.str_], times: NDArray[np.float64], blocks: int = 18) -> NDArray[np.str_]:
-    """Split recordings by blocks of time, so that neighbouring frames never sit on both sides.
+    """Split recordings by blocks of time, so that neighbouring frames are never in different splits.
 
-    Each recording is cut into ``blocks`` equal stretches of time; every sixth is test, every ninth validation, the
+    Each recording is cut into ``blocks`` equal time intervals; every sixth is test, every ninth validation, the
     rest training. At 30 frames a second the next frame shows nearly the same face, so frames close to another
-    split (a quarter of a block, at most 0.25 s) are set aside as "guard": training steps back from both, and
-    validation from test.
+    split (a quarter of a block, at most 0.25 s) become "guard" (unused): training frames close to validation or test,
+    and validation frames close to test.
 
     Args:
         recordings: (n,) name of each frame's recording.
@@ -425,7 +426,7 @@ def split_by_time(recordings: NDArray[np.str_], times: NDArray[np.float64], bloc
 
 
 def _distance_to_nearest(values: NDArray[np.float64], marks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each of ``values``, how far the nearest of the increasing ``marks`` is; infinite if there are none."""
+    """For each of ``values`` the distance to the nearest of the increasing ``marks``; infinite if there are none."""
     padded = np.concatenate([[-np.inf], marks, [np.inf]])
     after = np.searchsorted(padded, values)
     return np.minimum(padded[after] - values, values - padded[after - 1])
@@ -443,11 +444,11 @@ def split_at_random(count: int, seed: int) -> NDArray[np.str_]:
 def on_scale(
     commanded: NDArray[np.float64], measured: NDArray[np.float64], fitted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """``commanded`` (n, k) as a tracker with the scale of ``measured`` (n, k), but without noise, would answer: (n, k).
+    """Map ``commanded`` (n, k) to the scale of the tracker that gave ``measured`` (n, k), without its noise: (n, k).
 
-    A tracker's answer has gains, offsets and bends of its own, all smooth in the pose, and noise that is not. A
-    polynomial of all the controls, least squares over the rows ``fitted`` (n,), keeps the former and drops the latter.
-    It is of the highest degree up to four for which there are ten rows a coefficient.
+    A tracker's output has its own gain, offset and nonlinearity, all smooth in the pose, and noise, which is not. A
+    polynomial of all controls, fitted by least squares to the rows ``fitted`` (n,), keeps the former and drops the
+    latter. Its degree is the highest up to four with at least ten rows per coefficient.
     """
     middle, half = np.mean(commanded[fitted], axis=0), np.maximum(np.ptp(commanded[fitted], axis=0) / 2, 1e-9)
     unit = (commanded - middle) / half
@@ -464,9 +465,9 @@ def on_scale(
 
 
 def nearest_to_neutral(values: NDArray[np.float64], frames: NDArray[np.int64]) -> int:
-    """Which of ``frames`` (rows of the control ``values`` (n, k)) lies closest to their medians: the natural source.
+    """Which of ``frames`` (rows of the control ``values`` (n, k)) lies closest to their medians: the default source.
 
-    Each control's distance counts in shares of its range.
+    Each control's distance is relative to its range.
     """
     inside = values[frames]
     ranges = np.maximum(np.ptp(inside, axis=0), 1e-9)

@@ -1,4 +1,4 @@
-"""What a dataset's folder holds, read back: whatever happened to it, it is what was written, or refused by name."""
+"""Validated reading of a dataset's files: a file is as it was written, or rejected with an error that names it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Side = Annotated[int, Field(ge=1, le=8192)]
 
 
 class Recipe(Record):
-    """How a dataset was made, as far as it is read again; the rest of it is compared as it stands."""
+    """How a dataset was made: the entries that are read; all others are only compared."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -53,7 +53,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / "manifest.json"
     content = content_of(file, _AGAIN)
     version = content.get("format") if isinstance(content, dict) else None
-    if version not in (1, FORMAT):  # 1 has fewer labels: no landmarks, nothing carried
+    if version not in (1, FORMAT):  # 1 has fewer labels: no landmarks, no carried controls
         raise DmsynthError(
             f"{folder}: dataset format {version!r}, but this version reads 1 and {FORMAT}; make it again"
         )
@@ -71,7 +71,7 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def open_frames(folder: Path, manifest: dict[str, Any]) -> NDArray[np.uint8]:
-    """``frames.npy``, memory-mapped. ``DmsynthError`` unless it begins as it was written, and has its length."""
+    """``frames.npy``, memory-mapped. ``DmsynthError`` unless header and length are as written."""
     file, shape = folder / "frames.npy", (manifest["frames"], *manifest["shape"])
     try:
         size = file.stat().st_size
@@ -86,14 +86,14 @@ def open_frames(folder: Path, manifest: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def check_frames(folder: Path, manifest: dict[str, Any]) -> None:
-    """Read every byte of ``frames.npy``. ``DmsynthError`` if it is not what was written."""
+    """Verify the checksum of ``frames.npy``. ``DmsynthError`` if it differs."""
     file = folder / "frames.npy"
     if sha256_of(file) != manifest["frames_sha256"]:
         raise DmsynthError(f"{file}: damaged: its SHA-256 is not the one in the manifest; {_AGAIN}")
 
 
 def read_labels(folder: Path, manifest: dict[str, Any]) -> pd.DataFrame:
-    """``labels.parquet``, checked from end to end. ``DmsynthError`` if it is not what was written."""
+    """``labels.parquet``, fully verified. ``DmsynthError`` if it is not what was written."""
     file = folder / "labels.parquet"
     try:
         if sha256_of(file) != manifest["labels_sha256"]:
@@ -117,7 +117,7 @@ def shown_by(columns: Iterable[str]) -> ControlSpace | None:
 
 
 def _wrong_column(labels: pd.DataFrame) -> str | None:
-    """What is wrong with the columns that everybody relies on; None if nothing is."""
+    """What is wrong with the required columns; None if nothing is."""
     for name in ("split", "recording_index"):
         if name not in labels.columns:
             return f"has no column {name!r}"

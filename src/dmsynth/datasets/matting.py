@@ -1,4 +1,4 @@
-"""What cuts a person out of a picture: a network that knows people from background, edges that follow the picture."""
+"""Cut a person out of a picture: person segmentation, and a guided filter that aligns edges with the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.model_files import ModelFile, Wheel
 from dmsynth.support.progress import console
-from dmsynth.trackers.quiet import mediapipe_at_hand, quiet
+from dmsynth.trackers.quiet import explained_import_errors, quiet
 
 Float = NDArray[np.float32]
 
@@ -20,7 +20,7 @@ SEGMENTER = ModelFile(
     file="selfie_segmentation.tflite",
     sha256="9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
     wheel=Wheel(
-        "mediapipe==0.10.21",  # the last that carries it; Apache-2.0
+        "mediapipe==0.10.21",  # the last version that contains it; Apache-2.0
         "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
         ("--python-version=3.11", "--implementation=cp", "--abi=cp311", "--platform=manylinux_2_28_x86_64"),
     ),
@@ -30,7 +30,7 @@ SEGMENTER = ModelFile(
 
 @lru_cache(1)
 def _segmenter() -> bytes | None:
-    """The network that tells people from background; None, with a word about it, where there is no way to it."""
+    """The segmentation network; None, with a note, if it cannot be found or downloaded."""
     try:
         return SEGMENTER.find().read_bytes()
     except DmsynthError as error:
@@ -39,11 +39,11 @@ def _segmenter() -> bytes | None:
 
 
 def person_mask(image: NDArray[np.uint8]) -> Float | None:
-    """Probability of a person (h, w) float32 in 0..1, or None where no segmenter is at hand."""
+    """Probability of a person (h, w) float32 in 0..1, or None if there is no segmenter."""
     network = _segmenter()
     if network is None:
         return None
-    with quiet(), mediapipe_at_hand():
+    with quiet(), explained_import_errors():
         import mediapipe
         from mediapipe.tasks import python as tasks
         from mediapipe.tasks.python import vision

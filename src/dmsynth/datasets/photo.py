@@ -20,7 +20,7 @@ from dmsynth.video import Image, fit
 from dmsynth.video.pictures import read_image
 from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
 
-_FACE_SHARE = 0.45  # of the frame's height: leaves room for the hair above and the shoulders below
+_FACE_SHARE = 0.45  # of the frame's height: leaves space for the hair above and the shoulders below
 _POSED_WIDTH = 224  # pixels, at least
 _FACE_LEVEL = 0.52  # of the frame's height, from the top: where the face's centre lies
 
@@ -40,14 +40,14 @@ class PoseRange:
                 raise DmsynthError(f"--{name} {value:g}: a photo can be posed from 0 up to ±{most}°")
 
     def draw(self, seed: int, number: int) -> dict[str, float]:
-        """Pose ``number`` of a seed, whatever other poses are drawn."""
+        """Pose ``number`` of a seed, independent of other poses."""
         turns = np.random.default_rng((seed, number)).uniform(-1, 1, size=3)
         limits = {"pitch": self.pitch, "yaw": self.yaw, "roll": self.roll}
         return {name: round(float(t) * limit, 4) for (name, limit), t in zip(limits.items(), turns, strict=True)}
 
 
 def identity(photo: Path | None) -> dict[str, str]:
-    """Which portrait it is, whatever its path: name and hash of its pixels."""
+    """Identifies a portrait independently of its folder: name and hash of its pixels."""
     picture = read_image(photo) if photo else default_portrait()
     return {"name": photo.name if photo else "astronaut", "sha256": hashlib.sha256(picture.tobytes()).hexdigest()}
 
@@ -65,18 +65,19 @@ def pose_photo(
 ) -> Dataset:
     """Make a dataset of one portrait in random poses.
 
-    Labels hold both the commanded pose (``commanded_pitch`` …, the geometry's truth) and what the tracker answers
-    (``tracked_pitch`` …); they differ, because no tracker is a protractor. Interrupted, the same call goes on.
+    Labels hold both the commanded pose (``commanded_pitch`` …, the geometric ground truth) and the tracker's
+    measurement (``tracked_pitch`` …); they differ, because no tracker is exact. After an interruption the same call
+    resumes.
 
     Args:
-        out: the dataset's folder; if it is there already and the same was asked for, it is opened.
+        out: the dataset's folder; if it exists and was made with the same arguments, it is opened.
         photo: a portrait of one person; by default ``default_portrait``.
         tracker: finds the face and measures the posed frames; thread-safe (``TrackerPool``).
         frames: how many poses to draw.
         size: width, height of the frames, each divisible by 16.
         poses: the range they are drawn from; by default ``PoseRange()``.
         colour: store RGB instead of grey.
-        consent: who may be shown, and on what consent; the default portrait is in the public domain.
+        consent: who is shown, and on what consent; the default portrait is in the public domain.
 
     Raises:
         DmsynthError: a picture that cannot be read or does not show exactly one whole face.
@@ -89,7 +90,7 @@ def pose_photo(
     if made is not None:
         return made
     picture = read_image(photo) if photo else default_portrait()
-    # Posed and tracked large, stored small: a smaller frame would only make the tracker's labels noisier.
+    # Pose and track at a larger size than stored: on smaller frames the tracker's labels would be noisier.
     large = max(1, math.ceil(_POSED_WIDTH / size[0]))
     posed = prepare(picture, tracker, (large * size[0], large * size[1]), str(photo or name), colour)
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
@@ -128,7 +129,7 @@ def photo_recipe(
     seed: int,
     colour: bool = False,
 ) -> dict[str, Any]:
-    """What decides a posed dataset's content, as its manifest holds it. Arguments as for ``pose_photo``."""
+    """The arguments that determine a posed dataset's content, as stored in its manifest; as for ``pose_photo``."""
     return {
         "kind": "photo",
         "photo": identity(photo),
@@ -142,7 +143,7 @@ def photo_recipe(
 
 
 def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, colour: bool = True) -> PosedPhoto:
-    """Frame the one face of a picture and make it ready to be posed at ``size`` (width, height).
+    """Crop to the one face of a picture and prepare it for posing at ``size`` (width, height).
 
     Raises ``DmsynthError`` naming the picture if it does not show exactly one whole face.
     """
@@ -158,7 +159,7 @@ def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, 
 
 
 def _frame(picture: Image, face: Face, size: tuple[int, int]) -> Image:
-    """Cut head and shoulders out of the picture, in the shape of ``size``, and scale to it."""
+    """Crop the picture to head and shoulders, with the aspect ratio of ``size``, and scale to it."""
     height, width = picture.shape[:2]
     aspect = size[0] / size[1]
     cut_height = min((face.box[3] - face.box[1]) / _FACE_SHARE, height, width / aspect)

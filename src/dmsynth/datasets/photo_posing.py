@@ -1,10 +1,11 @@
 """Pose one portrait photo in 2.5-D: turn the head, keep background and shoulders where they are.
 
-Two layers: a plate, which is the photo with the head filled in by background and neck, and over it the head,
-a surface with hair and the top of the neck that is turned in space, seen in perspective and hidden by itself.
+Two layers: a background plate, which is the photo with the head replaced by background and neck (inpainting), and over
+it the head, a surface with hair and the top of the neck that is rotated in 3-D and rendered in perspective, with
+self-occlusion.
 
 Image pixels are x right, y down.  Geometry is in centimetres, x right, y up, z towards the camera, with its
-origin between the ears, so that anatomical lengths can be written down as they are.
+origin between the ears, so that anatomical lengths can be used directly.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Double = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-GEOMETRY_WIDTH = 320  # shape is smooth: it is worked out in an image of this width at any render size
+GEOMETRY_WIDTH = 320  # the shape is smooth: it is computed in an image of this width at any render size
 RIGHT_EAR, LEFT_EAR, CHIN, NOSE_TIP, EYE_CORNERS = 234, 454, 152, 1, [33, 263]  # indices into the face mesh
 FACE_POINTS = 468  # the remaining ten are irises, which do not lie on the skin
 
@@ -41,8 +42,8 @@ NECK_RADIUS, NECK_AXIS_DEPTH = 6.0, -5.0
 NECK_LENGTH = 7.0  # below the chin, at most; a collar hides the rest
 SKULL_CURVATURE = 4.0 / 9.0  # Laplacian of a sphere of 9 cm radius, half way from its front to its rim
 OVERSAMPLING = 1.5  # samples of the surface per geometry pixel and axis
-SOURCE_JUMP = 8.0  # geometry pixels between output neighbours that only an occluding edge can bring about
-HAIR_SLOPE = 1.5  # depth lost per width between face and hairline's end: more would smear hair and ears
+SOURCE_JUMP = 8.0  # geometry pixels between sources of neighbouring output pixels: more means an occluding edge
+HAIR_SLOPE = 1.5  # depth lost per width between the face and the hair's outline: more would smear hair and ears
 STEEPEST = 3.0  # the same limit for the whole surface; cheeks in front of the ears are about as steep
 
 
@@ -87,7 +88,7 @@ class PosedPhoto:
         box = np.s_[top : top + high, left : left + wide]
         self._corner = (left, top)
         self._origin, self._cm, self._size = shape.origin, shape.cm, size
-        # What is nearer looks larger: undone for width and height, and alike for depth in their scale.
+        # Undo the perspective magnification of nearer points, for width, height and depth.
         depth = CAMERA_DISTANCE * (1.0 - np.exp(-depth / CAMERA_DISTANCE))
         shrink = 1.0 - depth / CAMERA_DISTANCE
         self._points = np.dstack([shape.x * shrink, shape.y * shrink, depth])[box].astype(np.float32)
@@ -138,10 +139,10 @@ class PosedPhoto:
         return np.dstack([x, y, moved[..., 2], facing]).astype(np.float32)
 
     def _visible_sources(self, forward: Float) -> Float:
-        """What is seen at each geometry pixel, found by splatting samples back to front.
+        """The visible source of each geometry pixel, found by splatting samples back to front.
 
-        Returns (h, w, 3) float32: source x and y, to about a pixel, and how near it is in centimetres,
-        counted from 100 cm behind the ears; 0 where the head is not seen.
+        Returns (h, w, 3) float32: source x and y, to about a pixel, and depth in centimetres from 100 cm behind the
+        ears; 0 where the head is not visible.
         """
         width, height = self._size
         x, y, depth, facing = cv2.split(cv2.resize(forward, self._dense, interpolation=cv2.INTER_LINEAR))
@@ -160,7 +161,7 @@ class PosedPhoto:
         return _without_pinholes(guess.reshape(height, width, 3))
 
     def _refine(self, forward: Float, guess: Float, target_x: Float, target_y: Float) -> tuple[Float, Float]:
-        """Newton's step to the exact source of each output pixel, so that texture does not wobble."""
+        """A Newton step to the exact source of each output pixel, so that texture does not wobble."""
         start = cv2.remap(guess, target_x, target_y, cv2.INTER_NEAREST)
         x, y = start[..., 0] - self._corner[0], start[..., 1] - self._corner[1]
         position = np.ascontiguousarray(forward[..., :2])
@@ -176,7 +177,7 @@ class PosedPhoto:
         return x + self._corner[0], y + self._corner[1]
 
     def _composite(self, x: Float, y: Float, cover: Float, plate: Bytes) -> Bytes:
-        """Head layer over plate, softened where the head ends at its own turning edge."""
+        """Head layer over plate, with a soft alpha at the head's silhouette."""
         offset = 0.5 / self._ratio - 0.5
         x, y = x / self._ratio + offset, y / self._ratio + offset
         layer = cv2.remap(self._layer, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -187,8 +188,8 @@ class PosedPhoto:
 def _without_pinholes(guess: Float) -> Float:
     """Holes of a pixel or two, where the surface is stretched, filled with their nearest neighbour's source.
 
-    Through a hole one sees nothing or a farther part of the head.  One neighbour's source and not the mean of
-    several: between near and far surface a mean points at neither.
+    A hole shows nothing or a farther part of the head.  The source of one neighbour is used, not the mean of several:
+    a mean of sources on a near and a far surface lies on neither.
     """
     guess = cv2.copyMakeBorder(guess, 3, 3, 3, 3, cv2.BORDER_CONSTANT)
     closed = cv2.morphologyEx(guess[..., 2], cv2.MORPH_CLOSE, np.ones((5, 5)))
@@ -202,7 +203,7 @@ def _without_pinholes(guess: Float) -> Float:
 
 
 def _soften_jumps(region: Bytes, x: Float, y: Float, radius: int) -> None:
-    """Blur, in place, the line where the source jumps: a near part hides a far one there."""
+    """Blur, in place, the line where the source jumps (an occluding edge)."""
     spread = [cv2.morphologyEx(part, cv2.MORPH_GRADIENT, np.ones((3, 3))) for part in (x, y)]
     line = (np.maximum(*spread) > SOURCE_JUMP).astype(np.uint8)
     size = 2 * radius + 1
@@ -236,13 +237,13 @@ class _HeadShape:
         self.face: Mask = face > 0
 
     def fit_neck(self, head: Mask) -> None:
-        """Find how far below the chin the neck shows, so that collar and clothes stay where they are."""
+        """Find how far below the chin the neck is visible, so that collar and clothes do not move."""
         column = head & (np.abs(self.side) < 3.0) & (self.up < self.chin_up)
         lowest = float(np.quantile(self.chin_up - self.up[column], 0.95)) if column.any() else NECK_LENGTH
         self.neck_length = min(max(lowest - 0.5, 1.5), NECK_LENGTH)
 
     def head_weight(self) -> Float:
-        """How much of the head's motion each place shares: 1 on the head, fading to 0 down the neck."""
+        """Weight of the head's motion at each pixel: 1 on the head, fading to 0 down the neck."""
         fade = np.clip(1.0 - (self.chin_up - 0.3 - self.up) / self.neck_length, 0.0, 1.0)
         fade = fade * fade * (3.0 - 2.0 * fade)
         return np.asarray(np.maximum(fade, self.face), np.float32)
@@ -252,7 +253,7 @@ class _HeadShape:
         return np.asarray(np.median(image[self.face & (self.up < 0.0)], axis=0))
 
     def neck_column(self) -> tuple[Float, Float]:
-        """Where the neck stands behind the head (soft edge), and its part below the chin, float32 0..1."""
+        """Masks of the neck behind the head (soft edge), and of its part below the chin, float32 0..1."""
         off_axis = np.abs(self.side - self.rotation[0, 2] * NECK_AXIS_DEPTH)
         half_width = 2.6 + 0.22 * np.clip(-2.0 - self.up, 0.0, 10.0)  # wider towards the shoulders
         column = np.clip(0.5 + (half_width - off_axis) / 0.8, 0.0, 1.0)
@@ -268,7 +269,7 @@ class _HeadShape:
         return np.asarray((1.0 - 0.3 * shadow) * (1.0 - 0.3 * across**2), np.float32)
 
     def _rim_depth(self) -> Double:
-        """Depth where hair ends: behind the ears at the sides, most so above them, nearer at the crown."""
+        """Depth of the hair's outline: behind the ears at the sides, most above them, nearer at the crown."""
         crown = np.clip((self.up - 4.0) / 8.0, 0.0, 1.0)
         high = np.clip((self.up - 2.0) / 4.0, 0.0, 1.0)
         own = -1.5 - 1.0 * high + 3.0 * crown
@@ -279,7 +280,7 @@ class _HeadShape:
         """Depth in centimetres over the geometry image for a head mask of that size."""
         face = self.face
         known = np.zeros(face.shape)
-        # Smoothing, because where the cheek bends out of sight the mesh folds over itself.
+        # Smoothing, because the mesh folds over itself at the cheek's silhouette.
         surface = RBFInterpolator(self.mesh[:, :2], self.mesh[:, 2], smoothing=0.3)
         known[face] = surface(np.column_stack([self.x[face], self.y[face]]))
         gap, nearest = distance_transform_edt(~face, return_indices=True)
@@ -296,7 +297,7 @@ class _HeadShape:
         return np.asarray(soft + core * (solved - soft))
 
     def _gentle(self, depth: Double) -> Double:
-        """Depth raised where it falls off more steeply than STEEPEST."""
+        """Depth raised where its slope exceeds STEEPEST."""
         drop = STEEPEST / self.cm
         cross, corner = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), np.ones((3, 3), np.uint8)
         for step in range(round(3.0 * self.cm)):  # cross and square in turn make the cone an octagon
@@ -321,7 +322,7 @@ def _with_adult_depth(mesh: Double, rotation: Double) -> Double:
 
 
 def _span(start: int, length: int, ratio: float, offset: int, limit: int) -> tuple[int, int]:
-    """First and past-last output pixel of a stretch of geometry pixels, inside 0..limit, never empty."""
+    """First and past-last output pixel of a range of geometry pixels, inside 0..limit, never empty."""
     first = min(max(int(start / ratio) - offset, 0), limit - 1)
     return first, min(max(int((start + length) / ratio) + 1 - offset, first + 1), limit)
 

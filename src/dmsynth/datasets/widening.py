@@ -1,8 +1,8 @@
-"""A recording's own frames, posed: they show its driver in rotations that nobody filmed.
+"""Data augmentation of a recording: its own frames, posed in rotations that were not filmed.
 
-A head in a recording turns little and along few paths, so that its rotation cannot be told from all that happened to
-go along with it (thesis 4.2.1). Frames of the recording, taken for portraits and turned, fill the space between and
-beyond. They are only ever learned from: tests and validations are filmed frames.
+A head in a recording turns little and along few paths, so its rotation is confounded with everything that changed
+together with it (thesis 4.2.1). Frames of the recording, posed like portraits, fill the space between and beyond. They
+are used only for training; test and validation frames are filmed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.video import Image
 
-SHARE = 1.0  # posed frames a training frame, but at most
+SHARE = 1.0  # posed frames per training frame, but at most
 MOST = 288
-EACH = 12  # posed frames of one filmed frame, whose preparation takes as long as posing it some thirty times
+EACH = 12  # posed frames of one filmed frame, whose preparation takes as long as about thirty posings
 TURN = {"pitch": 12.0, "yaw": 20.0, "roll": 12.0}  # degrees either way, drawn uniformly
 LIMIT = {"pitch": 22.0, "yaw": 36.0, "roll": 24.0}  # beyond, posed frames no longer look natural
 
 
 def posed_frames(image: Image, tracker: Tracker, seed: int) -> Iterator[tuple[Image, Face | str]]:
-    """``EACH`` poses of a frame (h, w) or (h, w, 3) uint8, each with its face as the tracker sees it, or with the
-    reason why it is unusable. A frame that is itself unusable comes back as often instead, with its reason."""
+    """``EACH`` poses of a frame (h, w) or (h, w, 3) uint8, each with its tracked face, or with the reason why it is
+    unusable. An unusable frame itself is yielded ``EACH`` times with its reason instead."""
     faces = tracker(image)
     reason = why_unusable(faces, image) or (None if len(faces[0].landmarks) else "no landmarks")
     if reason:

@@ -1,1 +1,1 @@
-"""Whole experiments as code: the demo, and later the thesis's chapters."""
+"""Complete experiments: the demo, benchmarks, validations, and the thesis's chapters."""

@@ -1,4 +1,4 @@
-"""Speed on this machine, each stage of the pipeline in one run, so that the figures can be compared."""
+"""Benchmark of every stage of the pipeline in one run on this machine, so that the figures can be compared."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ RACE_FRAMES = 1200
 
 
 def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE) -> dict[str, Any]:
-    """Everything that takes time, in one run: ``images_per_second`` of each stage, and a training race.
+    """Benchmark all stages in one run: ``images_per_second`` of each stage, and a training race.
 
     Args:
-        folder: where the race is run; its finished parts are kept. Everything else leaves nothing.
-        race_seconds: how long the racers train; none: no race.
+        folder: for the race, whose finished parts are kept. The other stages leave no files.
+        race_seconds: training times of the race; empty: no race.
     """
     posed = prepare(default_portrait(), tracker, SIZE, "astronaut", colour=False)
     poses = [PoseRange().draw(0, number) for number in range(64)]
@@ -87,7 +87,7 @@ def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE
 
 
 def _rate(stage: Callable[[], int]) -> float:
-    """Things a second, after one call to warm up."""
+    """Items a second, after one warm-up call."""
     stage()
     done, begun = 0, time.perf_counter()
     while (seconds := time.perf_counter() - begun) < SECONDS:
@@ -123,7 +123,7 @@ def _write(path: Path, frames: Iterable[Image]) -> int:
 
 
 def untrained(path: Path, model: str, size: tuple[int, int], channels: int, colours: int = 1) -> SteerableFace:
-    """A face with random weights, written to ``path``: speed does not depend on what was learned."""
+    """A face with random weights, written to ``path``: speed does not depend on the weights."""
     shape = {"width": size[0], "height": size[1], "channels": colours, "base_channels": channels}
     shape |= {"latent": 8} if RECIPES[model].latent else {"controls": 3}
     network = RECIPES[model].network(**shape)
@@ -132,7 +132,7 @@ def untrained(path: Path, model: str, size: tuple[int, int], channels: int, colo
     code = np.zeros((1, 3), dtype=np.float32)
     rotation = CONTROL_SPACES["rotation"]
     face = TrainedFace(network.eval(), shape, model, rotation, coverage, Carried(), source, code, {})
-    save_face(path, face)  # for its size; it is no file that training wrote, and would not be read back
+    save_face(path, face)  # for its size; only files of a training can be loaded
     return SteerableFace(face, path)
 
 

@@ -25,16 +25,16 @@ from dmsynth.trackers import Tracker
 from dmsynth.video import Image
 from dmsynth.video.portrait import default_portrait
 
-_SIZE = (CROP, CROP)  # what LivePortrait draws
+_SIZE = (CROP, CROP)  # LivePortrait's output
 _REPEATS = 3  # at least
-_AT_ONCE = 8  # frames of our models; LivePortrait draws one at a time
+_AT_ONCE = 8  # batch of our models; LivePortrait draws one frame at a time
 
 
 def bench_liveportrait(folder: Path, tracker: Tracker) -> dict[str, Any]:
-    """Milliseconds a frame of LivePortrait, SwapWarp and the rotation model, and how many times SwapWarp's that is.
+    """Milliseconds a frame of LivePortrait, SwapWarp and the rotation model, and the ratio to SwapWarp.
 
-    A steered frame is stitched (S), warped (W), drawn (G) and pasted back; a driven one passes M as well. Where the
-    checkout has no weights they are random, which speed does not depend on, and ``weights`` says so.
+    A steered frame is stitched (S), warped (W), drawn (G) and pasted back; a driven one passes M as well. If the
+    checkout has no weights they are random, which does not affect speed, and ``weights`` says so.
 
     Raises:
         DmsynthError: no checkout, or weights that do not fit.
@@ -72,13 +72,13 @@ def _ours(face: SteerableFace) -> list[Image]:
 
 
 def _driven(network: Steered, source: Appearance) -> Tensor:
-    """A frame driven by the source's own picture."""
+    """Draw a frame driven by the source frame itself."""
     motion = network.motion(source.crop.cut(source.frame))
     return network.picture(source, motion.after(source.motion, source.motion).keypoints())
 
 
 def _seconds(draw: Callable[[], object], frames: int) -> float:
-    """Median seconds a frame of a call that draws so many, after one call to warm up."""
+    """Median seconds a frame of a call that draws ``frames`` of them, after one warm-up call."""
     draw()
     each: list[float] = []
     begun = time.perf_counter()

@@ -29,7 +29,7 @@ FRAME_RATE = 25.0
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How large a demo is. The default fits two cores in about five minutes; tests use a smaller one."""
+    """The size of a demo. The default takes about five minutes on two cores; tests use a smaller one."""
 
     frames: int = 900
     size: tuple[int, int] = (320, 240)
@@ -48,12 +48,12 @@ def demo(
 ) -> dict[str, Any]:
     """Run the whole pipeline into ``out`` and return the metrics.
 
-    ``out`` gets ``metrics.json``, ``report.html``, ``steered.mp4`` (with its table) and ``face.safetensors``. What an
-    interrupted demo had finished is kept. ``second`` judges beside ``tracker``. ``command`` repeats it: for the report.
+    ``out`` gets ``metrics.json``, ``report.html``, ``steered.mp4`` (with its table) and ``face.safetensors``. Finished
+    parts of an interrupted demo are kept. ``second`` is the second judge. ``command`` is shown in the report.
     """
     size = size or DemoSize()
     out.mkdir(parents=True, exist_ok=True)
-    # A little wider than the commands, because a tracker may answer less than the geometry's angle.
+    # Slightly wider than the commands, because a tracker may measure less than the true angle.
     poses = PoseRange(pitch=10, yaw=36, roll=11)
     dataset = pose_photo(out / "dataset", photo, tracker, size.frames, size.size, poses, seed)
     trained = train(

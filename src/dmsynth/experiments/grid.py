@@ -1,8 +1,8 @@
 """A grid of independent jobs (trainings, validations), on this machine or on a Ray cluster, with equal results.
 
-A job is data: a name, a cost and arguments. The work is a function of a module, called as ``work(folder, arguments)``
-in a process with one thread; it leaves ``result.json`` in the folder as its last act. A job whose result is there
-is finished and never done again.
+A job is data: a name, a cost and arguments. The work is a module-level function, called as ``work(folder, arguments)``
+in a single-threaded process; as its last step it writes ``result.json`` to the folder. A job with a result is finished
+and not run again.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from dmsynth.support.progress import ENVIRONMENT, console, report
 
 Work = Callable[[Path, dict[str, Any]], None]
 _ON_A_GPU = 8  # trainings at once on a GPU
-_TICK = 1.0  # seconds between looks at the jobs
-_SAY_EVERY = 60.0  # seconds between lines of progress where the output is no terminal
+_TICK = 1.0  # seconds between checks of the jobs
+_SAY_EVERY = 60.0  # seconds between lines of progress if the output is no terminal
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where jobs run: ``local`` processes, or ``ray`` at ``address`` (default: a Ray of this machine's own).
+    """Where jobs run: ``local`` processes, or ``ray`` at ``address`` (default: a Ray instance on this machine).
 
-    ``workers`` jobs run at once on this machine; by default one a core, or eight on a GPU, which batches of four leave
-    idle. A cluster runs as many as it has room for: a core each, and of a GPU the ``workers``-th part. All machines of
-    a cluster must share the disk that the grid's folder lies on.
+    ``workers`` jobs run at once on this machine; by default one per core, or eight on a GPU, which batches of four do
+    not saturate. A cluster runs as many as fit: each job takes one core, and 1/``workers`` of a GPU. All machines of a
+    cluster must share the disk with the grid's folder.
     """
 
     name: str = "local"
@@ -81,16 +81,16 @@ def run_grid(
     share: Callable[[Path, Job], float],
     things: str = "trainings",
 ) -> None:
-    """Do the jobs that are not finished, the dearest first. One that fails does not stop the others, but one whose
-    process is killed (by a lack of memory, say) does.
+    """Run the unfinished jobs, the most expensive first. A failed job does not stop the others, but one whose process
+    is killed (for example when out of memory) does.
 
     Args:
         title: for the progress line.
-        share: how much (0 to 1) of an unfinished job is done, read off its folder.
-        things: what the jobs are, for people.
+        share: finished share (0 to 1) of an unfinished job, read from its folder.
+        things: name of the jobs in messages.
 
     Raises:
-        DmsynthError: a job failed; said when all others are done, which are kept.
+        DmsynthError: a job failed; raised after all others have finished, which are kept.
     """
     open_jobs = sorted((job for job in jobs if not is_finished(out, job)), key=lambda job: -job.cost)
     if not open_jobs:
@@ -123,7 +123,7 @@ def run_grid(
 
 @contextlib.contextmanager
 def _progress(title: str, jobs: int, things: str, done: Callable[[], float]) -> Iterator[Callable[[int], None]]:
-    """A bar for the whole grid, with the time left at this run's own rate."""
+    """A bar for the whole grid, with the remaining time at this run's rate."""
     columns = (TextColumn(title), BarColumn(), TextColumn("{task.percentage:.1f} %"), TimeElapsedColumn())
     first, begun = done(), time.monotonic()
     said = begun
@@ -136,7 +136,7 @@ def _progress(title: str, jobs: int, things: str, done: Callable[[], float]) -> 
             text = f"{finished} of {jobs} {things}"
             if part <= first:
                 report(text, round(100 * part, 1), 100, 0.0, None)
-            else:  # a resumed training first does again what its last checkpoint did not hold
+            else:  # a resumed training first repeats the steps after its last checkpoint
                 left = timedelta(seconds=round(seconds * (1 - part) / (part - first)))
                 report(text, round(100 * part, 1), 100, (part - first) * jobs / seconds, left.total_seconds())
                 text += f", {3600 * (part - first) * jobs / seconds:.0f}/h, left {left}"
@@ -151,7 +151,7 @@ def _progress(title: str, jobs: int, things: str, done: Callable[[], float]) -> 
 
 @dataclass(frozen=True)
 class _Ended:
-    """A job that is done, or has failed."""
+    """A finished or failed job."""
 
     name: str
     error: BaseException | None
@@ -160,12 +160,12 @@ class _Ended:
 def _in_words(error: BaseException) -> str:
     if isinstance(error, DmsynthError):
         return str(error)
-    if isinstance(error, OSError):  # a full disk, say
+    if isinstance(error, OSError):  # such as a full disk
         return explain_os_error(error)
     return f"{type(error).__name__}: {error}"
 
 
-# An engine yields every job as it ends, and None now and then while it waits.
+# An engine yields every job as it ends, and None regularly while it waits.
 
 
 def _local(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_Ended | None]:
@@ -185,7 +185,7 @@ def _local(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_
                         )
                     yield _Ended(names[future], future.exception())
                 yield None
-        except BaseException:  # Ctrl-C: nobody waits for the rest, and a killed training leaves nothing half-written
+        except BaseException:  # Ctrl-C: cancel the rest; a killed training leaves no incomplete files
             pool.shutdown(wait=False, cancel_futures=True)
             for process in workers:
                 process.kill()
@@ -199,7 +199,7 @@ def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_En
     except ModuleNotFoundError:
         raise DmsynthError("--engine ray: Ray is not installed; pip install ray") from None
     if engine.address and engine.address != "auto":
-        _knock(engine.address)
+        _check_reachable(engine.address)
     own: dict[str, Any] = {"num_cpus": engine.at_once, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(
@@ -227,8 +227,8 @@ def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_En
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raise ``DmsynthError`` at once if nobody listens at HOST:PORT: Ray itself would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Raise ``DmsynthError`` at once if nothing listens at HOST:PORT: Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -243,13 +243,13 @@ _ENGINES: dict[str, Callable[[Work, list[Job], Path, Engine], Iterator[_Ended | 
 
 
 def _begin_worker(parent: int) -> None:
-    """One thread for this process, and an end to it when the process that started it is gone."""
+    """Make this process single-threaded, and end it together with its parent."""
     end_with(parent)
     _single_thread()
 
 
 def _in_one_thread(work: Work, folder: Path, arguments: dict[str, Any]) -> None:
-    end_with(os.getppid())  # Ray's own process on this machine, which ends with whoever began it
+    end_with(os.getppid())  # the parent is Ray's process on this machine, which ends with the cluster
     _single_thread()
     work(folder, arguments)
 
@@ -260,4 +260,4 @@ def _single_thread() -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    os.environ.pop(ENVIRONMENT, None)  # the grid's progress is reported, not that of one of its parts
+    os.environ.pop(ENVIRONMENT, None)  # only the grid's progress is reported, not that of single jobs

@@ -1,7 +1,7 @@
 """The thesis's third chapter: steering the position of a cut-out face, in four models and eight sizes of latent.
 
-A study is a grid of cells: an objective, a latent size, and a random split. Each cell is trained on its own, and what
-is measured of it lies in its folder. Everything else, tables, figures and findings, is read off those folders.
+A study is a grid of cells: an objective, a latent size, and a random split. Each cell is trained independently, and its
+measurements are in its folder. Tables, figures and findings are made from those folders.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LATENTS = (2, 4, 8, 16, 32, 64, 128, 256)  # 3.1.2
 
 @dataclass(frozen=True)
 class Study:
-    """How large the experiment of 3.1.2 is. ``epochs`` by objective; ``splits`` trainings of each cell."""
+    """The size of the experiment of 3.1.2. ``epochs`` by objective; ``splits``: number of random splits."""
 
     size: tuple[int, int]
     frames: int
@@ -79,14 +79,14 @@ def _epochs(plain: int, swapped: int) -> dict[str, int]:
 
 STUDIES: dict[str, Study] = {
     "thesis": Study(WALL, 1000, 200, 64, LATENTS, 3, _epochs(100, 250)),
-    # R needs more epochs than 2:5 of SPE's: nothing tells its decoder early that the face moves.
+    # R needs more epochs than the thesis's ratio 2:5 to SPE: its decoder gets no early signal that the face moves.
     "laptop": Study((128, 96), 1000, 200, 16, LATENTS, 3, _epochs(25, 20)),
     "smoke": Study((64, 48), 120, 24, 4, (2, 8), 2, _epochs(6, 8)),
 }
 
 
 def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
-    """Train and measure one cell; leaves ``curves.csv``, ``face.safetensors`` and ``result.json`` in ``folder``.
+    """Train and measure one cell; writes ``curves.csv``, ``face.safetensors`` and ``result.json`` to ``folder``.
 
     ``arguments``: the dataset's path, the fields of a ``Study`` and those of a ``Cell``, and a seed.
     """
@@ -101,8 +101,8 @@ def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
         seed=arguments["seed"] + cell.split,
         latent=cell.latent,
         base_channels=study.base_channels,
-        precision="32-true",  # the same everywhere, so that engines and machines compare
-        checkpoint_every=timedelta(minutes=5),  # of gigabytes, in the thesis's size
+        precision="32-true",  # the same everywhere, so that engines and machines are comparable
+        checkpoint_every=timedelta(minutes=5),  # checkpoints have gigabytes at the thesis's size
         every_pass=True,
         quiet=True,
     )
@@ -118,7 +118,7 @@ def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
     }
     if len(curves) > WINDOW:
         result |= {f"spike/{name}": spike_factor(curves[name]) for name in curves.columns if "/" in name}
-    if cell.objective != "position only":  # whose decoder learns nothing
+    if cell.objective != "position only":  # its decoder is not trained
         result |= _movement(face_path, dataset)
     write_json(folder / "result.json", result)
     for checkpoint in ("last.ckpt", "best.ckpt"):
@@ -133,7 +133,7 @@ def with_split(dataset: Dataset, validation: int, seed: int) -> Dataset:
 
 
 def _movement(face_path: Path, dataset: Dataset) -> dict[str, float | None]:
-    """Send every validation frame's face to a random place and measure where it went."""
+    """Command every validation frame's face to a random position and measure where it is drawn."""
     layout = Layout(*dataset.size)
     chosen = dataset.split("validation")
     commands = np.random.default_rng(0).uniform(layout.low, layout.high, size=(len(chosen), 2))
@@ -160,9 +160,9 @@ def face_template(dataset: Dataset) -> FaceTemplate:
 def run_study(
     out: Path, study: Study, tracker: Tracker, photo: Path | None = None, engine: Engine | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """Train and measure every cell of a study into ``out``; returns one row a cell, also in ``cells.csv``.
+    """Train and measure every cell of a study into ``out``; returns one row per cell, also in ``cells.csv``.
 
-    Finished cells are kept, and an interrupted one goes on from its last checkpoint. ``DmsynthError`` if the folder
+    Finished cells are kept, and an interrupted one resumes from its last checkpoint. ``DmsynthError`` if the folder
     holds another study.
     """
     note = out / "study.json"
@@ -193,7 +193,7 @@ def run_study(
 
 
 def read_curves(out: Path, study: Study) -> pd.DataFrame:
-    """The loss curves of every cell, one row a cell and epoch."""
+    """The loss curves of every cell, one row per cell and epoch."""
     parts = []
     for cell in study.cells():
         curves = pd.read_csv(out / "cells" / cell.name / "curves.csv")
@@ -219,7 +219,7 @@ def reproduce(
     curves = read_curves(out, study)
     dead = learned_nothing(every_cell, dataset, study, seed)
     learned, collapsed = every_cell[~dead], every_cell[dead]
-    # What is shown: the trainings that learned, or where none of a kind did, what there is.
+    # Show the trainings that learned, or all of an objective and latent size if none did.
     alone = dead.groupby([every_cell["objective"], every_cell["latent"]]).transform("all")
     cells = every_cell[~dead | alone]
 
@@ -251,9 +251,9 @@ def reproduce(
 
 
 def learned_nothing(cells: pd.DataFrame, dataset: Dataset, study: Study, seed: int) -> pd.Series[bool]:
-    """Which cells draw hardly better than the mean of their validation images: decoders whose ReLUs have died.
+    """Which cells are hardly better than the mean of their validation images: decoders with dead ReLUs.
 
-    With PyTorch's initial weights it happens now and then. Means over splits would hide it, so it is said instead.
+    With PyTorch's initial weights it happens occasionally. Means over splits would hide it, so it is reported.
     """
     of_mean_image = {}
     for split in range(study.splits):
@@ -270,12 +270,12 @@ def _names(cells: pd.DataFrame) -> list[str]:
 
 
 def summary_table(cells: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    """One row an objective and latent size: best validation losses, movement, spikes; text, means over splits."""
+    """One row per objective and latent size: best validation losses, movement, spikes; text, means over splits."""
     rows = []
     for (objective, latent), group in cells.groupby(["objective", "latent"], sort=False):
         mean = group.mean(numeric_only=True)
         image = next((mean[f"validation/{name}"] for name in ("reconstruction", "swap") if _has(mean, name)), None)
-        moves = objective not in ("R", "position only")  # whose latents do not begin with a position to command
+        moves = objective not in ("R", "position only")  # their latents do not begin with a position to command
         rows.append(
             {
                 "model": objective,
@@ -303,7 +303,7 @@ def _spike_text(mean: pd.Series[float], *losses: str) -> str:
 
 
 def facts(out: Path, study: Study, seed: int) -> dict[str, str]:
-    """What a reader needs to compare and to repeat."""
+    """Facts needed to compare and to repeat a study."""
     machine = read_json(out / "study.json")["machine"]
     faces = [out / "cells" / cell.name / "face.safetensors" for cell in study.cells()]
     abouts = [load_face(path).trained.about for path in faces]  # not the faces: together they may not fit in memory
@@ -330,7 +330,7 @@ def _summary(study: Study) -> str:
 
 
 def _share_done(folder: Path, job: Job) -> float:
-    """How much of a cell is trained, by the rows of its curves."""
+    """Finished share of a cell's training, from the number of rows of its curves."""
     try:
         rows = (folder / "curves.csv").read_bytes().count(b"\n") - 1
     except OSError:
@@ -339,5 +339,5 @@ def _share_done(folder: Path, job: Job) -> float:
 
 
 def as_json(content: Any) -> Any:
-    """``content`` as it would come back from a JSON file: lists for tuples."""
+    """``content`` as read back from JSON: lists instead of tuples."""
     return json.loads(json.dumps(content))

@@ -1,8 +1,8 @@
-"""What the thesis's third chapter claims (3.2 and 3.2.5), each claim as a statistic with a threshold.
+"""The claims of the thesis's third chapter (3.2 and 3.2.5), each as a statistic with a threshold.
 
-``cells`` has one row a training (``dmsynth.experiments.position.train_cell``), ``curves`` one row a training and epoch.
-Losses are means over splits of the best epoch's validation loss. A claim that a study cannot decide, for want of a
-latent size or of epochs, is neither true nor false.
+``cells`` has one row per training (``dmsynth.experiments.position.train_cell``), ``curves`` one per training and epoch.
+Losses are means over splits of the best epoch's validation loss. A claim is undecided if the study lacks a latent size
+or has too few epochs.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _of_sd(cells: pd.DataFrame) -> Iterator[Finding]:
 def _decided(
     claim: str, where: str, statistic: str, values: list[float] | tuple[float, ...], measured: str, holds: bool
 ) -> Finding:
-    """A finding, undecided if one of the ``values`` it rests on is missing."""
+    """A finding, undecided if one of the required ``values`` is missing."""
     if not np.isfinite(values).all():
         return Finding(claim, where, statistic, UNDECIDED + "a latent size is missing", None)
     return Finding(claim, where, statistic, measured, bool(holds))
@@ -149,7 +149,7 @@ def _best(cells: pd.DataFrame, objective: str, loss: str) -> pd.Series[float]:
 
 
 def _ratio_of(losses: pd.Series[float], latent: int, other: int) -> float:
-    """One size's loss over another's; NaN where one is missing."""
+    """Ratio of the losses of two latent sizes; NaN if one is missing."""
     return float(losses.get(latent, np.nan) / losses.get(other, np.nan))
 
 
@@ -158,7 +158,7 @@ def _spread(losses: pd.Series[float]) -> float:
 
 
 def _mean_ratio(losses: pd.Series[float], others: pd.Series[float]) -> float:
-    """Geometric mean over the sizes of one loss over the other."""
+    """Geometric mean over the latent sizes of the ratio of two losses."""
     return float(np.exp(np.log(losses / others).mean()))
 
 
@@ -206,7 +206,7 @@ def _still_improving(curves: pd.DataFrame) -> Finding:
 
 
 def _spike_factors(cells: pd.DataFrame, objective: str, loss: str) -> tuple[pd.Series[float], int]:
-    """Spike factors of the validation loss of every training, and how many epochs count for each."""
+    """Spike factors of the validation loss of every training, and the number of epochs that count for each."""
     rows = cells[cells["objective"] == objective]
     epochs = int(rows["epochs"].min()) - WINDOW if len(rows) else 0
     return rows[f"spike/validation/{loss}"].dropna(), epochs
@@ -217,7 +217,7 @@ def _too_few(epochs: int) -> str:
 
 
 def _spikes(claim: str, where: str, cells: pd.DataFrame, objective: str, loss: str, *, large: bool = True) -> Finding:
-    """Whether the usual training has a ``large`` spike, or none has."""
+    """Whether the median training has a ``large`` spike; or, if not ``large``, whether no training has one."""
     factors, epochs = _spike_factors(cells, objective, loss)
     limit = f"median spike factor; at least {LARGE_SPIKE:g}" if large else f"largest; below {LARGE_SPIKE:g}"
     statistic = f"spike factors of {len(factors)} trainings, {epochs} epochs counting; {limit}"
@@ -238,7 +238,7 @@ def _calmer(claim: str, where: str, cells: pd.DataFrame, calm: str, wild: str, l
 
 
 def _reach(curves: pd.DataFrame, objective: str, loss: str, where: str) -> Finding:
-    """Where the position loss is worse than usual *at that age of a training*, is the other loss too?"""
+    """Where the position loss is worse than usual *at that epoch*, is the other loss, too?"""
     rows = []
     for _, curve in curves[curves["objective"] == objective].groupby(["latent", "split"]):
         position, other = (np.log(relapses(curve[f"validation/{name}"])) for name in ("control", loss))

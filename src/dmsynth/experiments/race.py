@@ -1,4 +1,4 @@
-"""Two ways to learn a face, on the same data for the same time: the thesis's rotation model, and SwapWarp."""
+"""Training race on the same data for the same time: the thesis's rotation model against SwapWarp."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import read_json, write_json
 from dmsynth.trackers import Tracker
 
-GOAL = 3.0  # degrees, on every axis: the time to get there is compared
-LONGER = 2.5  # times the longest race: how long the thesis's model may go on to get there
+GOAL = 3.0  # degrees, on every axis: the time to reach it is compared
+LONGER = 2.5  # times the longest race: additional time for the thesis's model to reach the goal
 
 RUNNERS: dict[str, dict[str, Any]] = {
     # exactly as published (4.2): 64 base channels, batches of 4, Adam at a fixed 5e-4
@@ -27,16 +27,16 @@ RUNNERS: dict[str, dict[str, Any]] = {
 
 
 def race(dataset: Dataset, out: Path, tracker: Tracker, seconds: tuple[float, ...], seed: int = 0) -> dict[str, Any]:
-    """Train each for each of the ``seconds``, the thesis's for ``LONGER`` times the last of them, too, and judge it on
-    the held-out frames from one source frame. What is finished in ``out`` is kept.
+    """Train each model for each of the ``seconds`` (the thesis's also for ``LONGER`` times the largest), and evaluate
+    it on the held-out frames from one source frame. Finished parts in ``out`` are kept.
 
-    A step size that falls to zero falls with the time at hand: such a racer is trained anew for every time. One whose
-    step size is fixed goes on from one time to the next.
+    A step size schedule that decays to zero depends on the training time: such a model is trained anew for every time.
+    With a fixed step size the training continues from one time to the next.
 
     Returns:
         By name: ``runs``, one for each time (seconds, steps, ``mae``, lost, frames, psnr, sharpness), and
-        ``seconds_to_goal``: the shortest after which every axis is within ``GOAL`` and at most one frame in fifty is
-        lost, or None.
+        ``seconds_to_goal``: the shortest time after which every axis is within ``GOAL`` and at most one frame in fifty
+        is lost, or None.
     """
     result: dict[str, Any] = {}
     for name, how in RUNNERS.items():
@@ -56,11 +56,11 @@ def race(dataset: Dataset, out: Path, tracker: Tracker, seconds: tuple[float, ..
             runs.append(read_json(note))
             if runs[-1]["of"] != of:
                 raise DmsynthError(f"{folder}: holds a run of another race; give another --out or remove it")
-        there = [run["seconds"] for run in runs if _arrived(run)]
+        there = [run["seconds"] for run in runs if _reached_goal(run)]
         result[name] = {"runs": runs, "seconds_to_goal": min(there, default=None)}
     return result
 
 
-def _arrived(run: dict[str, Any]) -> bool:
+def _reached_goal(run: dict[str, Any]) -> bool:
     errors = run["mae"].values()
     return run["lost"] * 50 <= run["frames"] and all(error is not None and error <= GOAL for error in errors)

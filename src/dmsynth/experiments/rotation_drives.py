@@ -1,4 +1,4 @@
-"""One driving video of chapter 4: its poses become the command, and every model draws it."""
+"""One driving video of chapter 4: its tracked poses are the command, which every model renders."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Driver:
 
     Attributes:
         frames: its images.
-        table: the first judge's view, as ``track_to_table``.
+        table: the first judge's measurements, as ``track_to_table``.
         raw: (n, 3) its tracked pose; NaN where no face was found.
-        values: (n, 3) the command: bridged and smoothed.
+        values: (n, 3) the command: gaps interpolated, smoothed.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Driver:
 
 
 def read_driver(video: Path, most: int, tracker: Tracker) -> Driver:
-    """The first ``most`` frames of a driving video, or all where there are fewer, which is said.
+    """The first ``most`` frames of a driving video, or all if there are fewer (with a note).
 
-    Raises ``DmsynthError`` as ``driving.drive``: nobody in it, two people, a gap too long to bridge.
+    Raises ``DmsynthError`` as ``driving.drive``: no face, two people, a gap too long to interpolate.
     """
     info = probe_video(video)
     frames: list[Image] = []
@@ -74,13 +74,13 @@ def read_driver(video: Path, most: int, tracker: Tracker) -> Driver:
 
 @dataclass(frozen=True)
 class Material:
-    """What is driven.
+    """The dataset, source frame, models and trackers of a study.
 
     Attributes:
-        source: number of the dataset's frame that every model draws from.
+        source: index of the dataset's frame that every model draws from.
         models: trained on the dataset, by recipe.
-        liveportrait, liveportrait_video: its checkout, or its result for the one driving video, where there is one.
-        tracker, tracker_model: by name, for processes of their own.
+        liveportrait, liveportrait_video: its checkout, or its result for a single driving video, if given.
+        tracker, tracker_model: name and file, for subprocesses.
     """
 
     dataset: Dataset
@@ -97,12 +97,12 @@ class Material:
 
     @property
     def source_pose(self) -> NDArray[np.float64]:
-        """(3,) as its label says."""
+        """(3,) the source frame's label."""
         return np.asarray(self.dataset.controls(SPACE)[self.source])
 
     @property
     def columns(self) -> list[tuple[str, str | None, str | None]]:
-        """Title, renderer and recipe of each model; LivePortrait has one even where it did not run."""
+        """Title, renderer and recipe of each model; LivePortrait has an entry even if it did not run."""
         ours: list[tuple[str, str | None, str | None]] = [
             (title, str(self.models[recipe].path), recipe)
             for title, recipe in (*ONE_SOURCE.items(), ("SwapWarp, own sources", "swapwarp"))
@@ -119,13 +119,14 @@ class Material:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one model made of the command.
+    """One model's rendering of the command.
 
     Attributes:
         frames: grey or RGB, of the dataset's size.
-        seconds: for all of them, the source's encoding included, tracking and video left out; None: made elsewhere.
-        memory: MiB, of the process that drew.
-        parameters: of its networks.
+        seconds: rendering time of all frames, including encoding the source, without tracking and video; None: made
+            elsewhere.
+        memory: peak memory of the rendering process in MiB.
+        parameters: number of its networks' parameters.
         model: its recipe, if it was trained here.
     """
 
@@ -137,9 +138,9 @@ class Drawn:
 
 
 def draw(folder: Path, driver: Driver, material: Material) -> dict[str, Drawn | None]:
-    """Every model's frames, each from a process of its own, kept in ``folder`` as they are and as a video.
+    """Every model's frames, each rendered in a separate process, stored in ``folder`` as an array and as a video.
 
-    Those of an earlier call with the same command and the same faces are read back. None where one did not run.
+    Results of an earlier call with the same command and faces are reused. None if a model did not run.
     """
     result: dict[str, Drawn | None] = {}
     source = f"{material.dataset.path}@{material.source}"
@@ -188,7 +189,7 @@ def draw(folder: Path, driver: Driver, material: Material) -> dict[str, Drawn | 
 
 
 def _draw(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Draw one model's frames into a file; how long it took, and the number of parameters."""
+    """Render one model's frames into a file; returns the time it took, and the number of parameters."""
     values = np.array(arguments["values"])
     renderer, parameters = _open(arguments)
     with progress("drawing", len(values)) as advance:
@@ -204,7 +205,7 @@ def _draw(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open(arguments: dict[str, Any]) -> tuple[Renderer, int | None]:
-    """What draws, and how many parameters it has; None: a video made elsewhere."""
+    """The renderer, and its number of parameters; None: a video made elsewhere."""
     spec, (width, height) = FaceSpec(**arguments["renderer"]), arguments["size"]
     renderer: Renderer
     if spec.driving is not None:

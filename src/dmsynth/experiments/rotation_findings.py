@@ -1,6 +1,6 @@
-"""What the thesis claims of its rotation model (4.1, 4.2, 4.2.1), each claim as a statistic with a threshold.
+"""The thesis's claims about its rotation model (4.1, 4.2, 4.2.1), each as a statistic with a threshold.
 
-Claims about a model are judged drive by drive; one of LivePortrait's, where it did not run, is neither true nor false.
+Claims about a model are judged for each drive; those about LivePortrait are undecided if it did not run.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dmsynth.experiments.rotation_drives import SPACE, Material
 from dmsynth.experiments.rotation_judging import Judged
 from dmsynth.report.study import Finding
 
-CENTRED = 5.0  # degrees: a median as near to 0
+CENTRED = 5.0  # degrees: largest distance of a median from 0
 CLOSELY = 0.9  # correlation at least
 CLOSE = 1.0  # degrees between two models' mean errors, at most
 ROBUST = 0.05  # of the faces lost, at most
 BLURRED = 0.7  # of the real frames' sharpness, at most
 MINUTE = 60.0  # seconds
-EXACT = 2.0  # degrees: what we ask of SwapWarp
+EXACT = 2.0  # degrees: our own requirement for SwapWarp
 BLOCK = 15  # frames, about half a second
 DID_NOT_RUN = "LivePortrait did not run"
 
 
 def findings(material: Material, drives: dict[str, Judged]) -> list[Finding]:
-    """The thesis's claims, and what we ask of SwapWarp."""
+    """The thesis's claims, and our own requirements for SwapWarp."""
     result = [_centred(material)]
     for name, judged in drives.items():
         result += _of_drive(f" ({name})" if len(drives) > 1 else "", judged)
@@ -197,8 +197,8 @@ def _second_judge(where: str, judged: Judged) -> Finding:
 
 
 def block_interval(values: NDArray[np.float64], draws: int = 2000) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % interval (k,), (k,) of the mean of ``values`` (n, k) that follow each other in time: neighbours are alike,
-    so blocks are drawn, not frames (Künsch 1989)."""
+    """95 % interval (k,), (k,) of the mean of the time series ``values`` (n, k): neighbours are correlated, so blocks
+    are resampled, not frames (block bootstrap, Künsch 1989)."""
     block = min(BLOCK, len(values))
     random = np.random.default_rng(0)
     starts = random.integers(0, len(values) - block + 1, size=(draws, -(-len(values) // block)))

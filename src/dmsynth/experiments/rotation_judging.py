@@ -1,4 +1,4 @@
-"""What the judges say of a drive of chapter 4: errors against the driver, two trackers, sharpness, identity."""
+"""Evaluation of a drive of chapter 4: errors against the driver, two trackers, sharpness, identity."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dmsynth.trackers import Tracker, track_to_table
 from dmsynth.trackers.identity import Likeness
 from dmsynth.video import Frame, Image, to_grey
 
-SAME_POSE = 2.0  # degrees on every axis: as alike as real frames are looked for
+SAME_POSE = 2.0  # degrees on every axis: tolerance for real frames of the same pose
 _FEWEST_PAIRS = 10
 _EXACT = 150  # posed test frames
 _SLOPE = 300  # real frames that the second judge's slope is fitted to
 
 
 def reference(dataset: Dataset, most: int) -> list[Image]:
-    """At most so many real frames of the dataset's person, evenly chosen: filmed ones; of a posed photo, posed ones."""
+    """At most ``most`` evenly chosen frames of the dataset's person: filmed ones, or posed ones of a photo dataset."""
     real = np.flatnonzero(~dataset.posed)
     chosen = real[np.linspace(0, len(real) - 1, min(most, len(real))).round().astype(int)]
     return [np.array(dataset.frames[index]) for index in chosen]
@@ -35,17 +35,17 @@ def reference(dataset: Dataset, most: int) -> list[Image]:
 
 @dataclass(frozen=True)
 class Judged:
-    """A drive, and what the judges say of it.
+    """A drive and its evaluation.
 
     Attributes:
-        drawn: by title; None where a model did not run.
+        drawn: by title; None if a model did not run.
         covered: (n,) which commands the training frames cover.
-        first, second: names of the judges; no second one: None.
-        views: what the first judge saw in each model's frames, tables as ``track_to_table``; ``second_views`` likewise,
-            and under ``driver`` what the second one saw in the driving frames.
+        first, second: names of the judges; second None: no second judge.
+        views: the first judge's measurements of each model's frames, tables as ``track_to_table``; ``second_views``
+            likewise, and under ``driver`` the second judge's of the driving frames.
         looks: sharpness and identity by title.
-        real: frames of the same person filmed in nearly the poses commanded: ``row`` of the drive, and how far the
-            second judge's answer lies from the first one's there, ``pitch``, ``yaw``, ``roll``.
+        real: real frames of the same person in nearly the commanded poses: ``row`` of the drive, and the second judge's
+            difference from the first one's there, ``pitch``, ``yaw``, ``roll``.
     """
 
     driver: Driver
@@ -63,12 +63,13 @@ class Judged:
         return list(self.drawn)
 
     def against_driver(self, title: str, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
-        """``agreement`` of a model's frames with the driver's as the first judge sees both, of all or some ``rows``."""
+        """``agreement`` of a model's frames with the driver's, both measured by the first judge, for all or some
+        ``rows``."""
         chosen = np.ones(len(self.driver.table), bool) if rows is None else rows
         return agreement(SPACE, self.driver.table[chosen], self.views[title][chosen])
 
     def errors(self) -> pd.DataFrame:
-        """A row a model."""
+        """Errors, one row per model."""
         rows = []
         for title, drawn in self.drawn.items():
             if drawn is None:
@@ -86,7 +87,7 @@ class Judged:
         return pd.DataFrame(rows)
 
     def second_table(self) -> pd.DataFrame:
-        """How far the second judge's answer lies from the command, on real and on drawn frames of the same poses."""
+        """The second judge's distance from the command, on real and on rendered frames of the same poses."""
         rows = []
         driver = self.second_views["driver"]
         rows.append(_judge_row("the driver's own frames, real", self._off(driver, np.ones(len(driver), bool))))
@@ -102,13 +103,13 @@ class Judged:
         return pd.DataFrame(rows)
 
     def _off(self, view: pd.DataFrame, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """(n, 3): a judge's answers less the driver's pose as the first judge saw it, where both see a face."""
+        """(n, 3): a judge's measurement minus the first judge's of the driver, for frames in which both find a face."""
         both = rows & view["found"].to_numpy(bool) & self.driver.table["found"].to_numpy(bool)
         return np.asarray(angle_difference(view.loc[both, list(SPACE.names)].to_numpy(float), self.driver.raw[both]))
 
     def second_error(self, title: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """(n, 3) each: how far the second judge's answer lies from the command on the person's real frames, and on a
-        model's frames of the same poses, in the order of the drive; None where there are too few."""
+        """(n, 3) each: the second judge's distance from the command on the person's real frames, and on a model's
+        frames of the same poses, in the order of the drive; None if there are too few."""
         if self.second is None:
             return None
         view = self.second_views[title].iloc[self.real["row"].to_numpy(int)].reset_index(drop=True)
@@ -122,7 +123,7 @@ class Judged:
         return np.abs(real), np.abs(np.asarray(drawn))
 
     def agreement_table(self) -> pd.DataFrame:
-        """The second judge's answers over the first one's, on the driving frames and on each model's."""
+        """The second judge's measurements against the first one's, on the driving frames and on each model's."""
         rows = []
         for title, first in {"the driver's own frames, real": self.driver.table, **self.views}.items():
             second = self.second_views["driver" if first is self.driver.table else title]
@@ -139,7 +140,7 @@ class Judged:
         return pd.DataFrame(rows)
 
     def table(self) -> pd.DataFrame:
-        """Everything frame by frame: command, driver, and each model by both judges."""
+        """All measurements for each frame: command, driver, and each model by both judges."""
         parts = [self.driver.table[["frame", "time"]].assign(covered=self.covered)]
         parts.append(pd.DataFrame(self.driver.values, columns=[f"commanded_{name}" for name in SPACE.names]))
         for prefix, views in (("", {"driver": self.driver.table, **self.views}), ("second ", self.second_views)):
@@ -162,17 +163,17 @@ def judge(
     second: Tracker | None,
     likeness: Likeness | None,
 ) -> Judged:
-    """What both judges, and figures for sharpness and identity, say of a drive."""
+    """Evaluate a drive: both judges' measurements, sharpness and identity."""
     covered = ~material.models["swapwarp"].trained.coverage.outside(
         material.models["swapwarp"].trained.space.encode(driver.values)
     )
     ran = {title: [np.asarray(frame) for frame in one.frames] for title, one in drawn.items() if one is not None}
-    views = {title: _look(tracker, frames, f"{driver.name}: {title}") for title, frames in ran.items()}
+    views = {title: _track(tracker, frames, f"{driver.name}: {title}") for title, frames in ran.items()}
     second_views: dict[str, pd.DataFrame] = {}
     if second:
-        second_views["driver"] = _look(second, driver.frames, f"{driver.name}: second judge, driver")
+        second_views["driver"] = _track(second, driver.frames, f"{driver.name}: second judge, driver")
         for title, frames in ran.items():
-            second_views[title] = _look(second, frames, f"{driver.name}: second judge, {title}")
+            second_views[title] = _track(second, frames, f"{driver.name}: second judge, {title}")
     real = _test_sharpness(material.dataset, tracker)
     looks: dict[str, dict[str, float | None]] = {}
     for title, frames in ran.items():
@@ -185,7 +186,7 @@ def judge(
     )  # fmt: skip
 
 
-def _look(tracker: Tracker, images: Sequence[Image], title: str) -> pd.DataFrame:
+def _track(tracker: Tracker, images: Sequence[Image], title: str) -> pd.DataFrame:
     with progress(title, len(images)) as advance:
         frames = (advance() or Frame(number, number / FRAME_RATE, image) for number, image in enumerate(images))
         return track_to_table(tracker, frames)
@@ -203,13 +204,13 @@ def _sharpness(frames: Sequence[Image], view: pd.DataFrame) -> float | None:
 
 def _test_sharpness(dataset: Dataset, tracker: Tracker) -> float | None:
     frames = [np.array(dataset.frames[index]) for index in dataset.split("test")[:200]]
-    return _sharpness(frames, _look(tracker, frames, "sharpness of the test frames"))
+    return _sharpness(frames, _track(tracker, frames, "sharpness of the test frames"))
 
 
 def _same_poses(driver: Driver, covered: NDArray[np.bool_], dataset: Dataset, second: Tracker | None) -> pd.DataFrame:
-    """For each commanded pose in coverage, a real frame of the person within ``SAME_POSE`` on every axis, and how far
-    the second judge is off there; see ``Judged.real``. What is left of the difference in pose is taken out along the
-    slope that the judge's distance has over the pose on the person's real frames."""
+    """For each commanded pose in coverage, a real frame of the person within ``SAME_POSE`` on every axis, and the
+    second judge's error there; see ``Judged.real``. The remaining difference in pose is corrected with a linear
+    regression of the judge's error on the pose, fitted to the person's real frames."""
     empty = pd.DataFrame({"row": [], **{name: [] for name in SPACE.names}})
     if second is None:
         return empty
@@ -222,7 +223,7 @@ def _same_poses(driver: Driver, covered: NDArray[np.bool_], dataset: Dataset, se
     nearest = apart.argmin(axis=1)[rows]
     some = np.linspace(0, len(filmed) - 1, min(_SLOPE, len(filmed))).round().astype(int)
     looked = np.unique(np.concatenate([nearest, some]))
-    seen = _look(
+    seen = _track(
         second, [np.array(dataset.frames[filmed[n]]) for n in looked], "second judge, the person's real frames"
     )
     off = np.asarray(angle_difference(seen[list(SPACE.names)].to_numpy(float), poses[looked]))
@@ -236,8 +237,9 @@ def _same_poses(driver: Driver, covered: NDArray[np.bool_], dataset: Dataset, se
 
 
 def against_command(material: Material, tracker: Tracker, second: Tracker | None) -> pd.DataFrame | None:
-    """Of a posed photo, whose test frames' exact commands are known: each judge's error, gain and offset against them,
-    on the real frames and on those that each model draws of the same poses. None of a recording, or for one judge."""
+    """For a posed photo, whose test frames' exact commands are known: each judge's error, gain and offset against the
+    command, on the real frames and on each model's of the same poses. None for a recording, or without a second
+    judge."""
     dataset = material.dataset
     if second is None or f"commanded_{SPACE.names[0]}" not in dataset.labels.columns:
         return None
@@ -262,8 +264,8 @@ def against_command(material: Material, tracker: Tracker, second: Tracker | None
 
 
 def _judge_row(what: str, off: NDArray[np.float64]) -> dict[str, str]:
-    """A row of ``Judged.second_table``; with the neutral pose taken out, as openpilot's own policy does it: a judge
-    learns each person's."""
+    """A row of ``Judged.second_table``; also with the neutral pose (the median) subtracted, which openpilot's own
+    policy learns for each person."""
     if not len(off):
         return {"frames": f"{what} (0)", "mean distance (°)": "–", "its median": "–", "without the median (°)": "–"}
     middle = np.median(off, axis=0)

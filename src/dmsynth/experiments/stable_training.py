@@ -17,7 +17,7 @@ from dmsynth.report.position_figures import STABILITY_COLOURS, stability
 from dmsynth.report.study import Picture, StudyReport, write_study_report
 from dmsynth.trackers import Tracker
 
-# Where the thesis's recipe does spike: SPE at the size from which on more dimensions help no more (3.2.3).
+# A case with spikes in the thesis: SPE at the latent size above which more dimensions do not help (3.2.3).
 STUDY = replace(STUDIES["laptop"], latents=(32,), epochs={"SPE": STUDIES["laptop"].epochs["SPE"]})
 
 
@@ -29,9 +29,9 @@ def compare(
     seed: int = 0,
     study: Study = STUDY,
 ) -> StudyReport:
-    """Train SPE both ways on the same data from the same seeds; writes ``report.html`` and ``report.md``.
+    """Train SPE with both optimizations on the same data and seeds; writes ``report.html`` and ``report.md``.
 
-    The folders ``thesis`` and ``stable`` in ``out`` hold the trainings; interrupted, the same call goes on.
+    The folders ``thesis`` and ``stable`` in ``out`` hold the trainings; after an interruption the same call resumes.
     """
     cells, curves = {}, {}
     for name in STABILITY_COLOURS:
@@ -66,7 +66,7 @@ def compare(
 
 
 def _each(cells: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame], layout: Layout) -> pd.DataFrame:
-    """One row a training, as text; losses are those of the last epoch."""
+    """One row per training, as text; losses are those of the last epoch."""
     rows = []
     for name, table in cells.items():
         for cell in table.to_dict("records"):
@@ -89,7 +89,7 @@ def _each(cells: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame], layou
 
 
 def _means(cells: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Means over trainings, and how many times lower the stable one is."""
+    """Means over trainings, and the factor by which the stable one is lower."""
     rows = []
     for title, loss in (("position loss", "control"), ("swap loss", "swap")):
         excess = {name: float((table[f"spike/validation/{loss}"] - 1).mean()) for name, table in cells.items()}

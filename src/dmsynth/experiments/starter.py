@@ -1,4 +1,4 @@
-"""The starter face: the public-domain portrait, trained, and shipped with the package to be steered at once."""
+"""The starter face: trained on the public-domain portrait and included in the package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = 3600  # not a time, so that the same machine gives the same face; four m
 
 
 def make_starter(out: Path, folder: Path, tracker: Tracker) -> Path:
-    """Train the starter face in ``folder``, interrupted or not, and write it to ``out``."""
+    """Train the starter face in ``folder`` (resumable), and write it to ``out``."""
     dataset = pose_photo(folder / "dataset", None, tracker, FRAMES, SIZE, PoseRange(), seed=0)
     trained = train(dataset, folder / "training", steps=STEPS, seed=0)
     out.parent.mkdir(parents=True, exist_ok=True)

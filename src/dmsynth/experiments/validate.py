@@ -1,13 +1,13 @@
-"""A DMS against scenarios: render or reuse the videos, run it, judge it, and hand over the evidence.
+"""Validate a DMS with scenarios: render or reuse the videos, run it, judge it, and write the evidence.
 
 OUT/results.json      everything, for programs (and for `dmsynth compare`)
 OUT/report.html       everything, for people: one page that can be mailed
 OUT/junit.xml         for a CI server
 OUT/openlabel/        the ground truth of every scenario
-OUT/jobs/             one folder a scenario: the verdict, and the DMS's answers as a table
+OUT/jobs/             one folder per scenario: the verdict, and the DMS's answers as a table
 
-What is judged is pinned: every verdict names the hashes of the video that was shown, of the table of what was commanded
-and of the answers. What is not as it was when it was judged is rendered and judged again.
+Every verdict contains the hashes of the video, of the command table and of the answers. If one of these files has
+changed since, the scenario is rendered and judged again.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from dmsynth.validation.results import FORMAT, by_requirement, read_job_result
 from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import judge
 
-_ROUNDS = 3  # in which a DMS may spoil videos
+_ROUNDS = 3  # attempts if a DMS modifies videos
 _ANSWERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "warning")
 
 
 @dataclass(frozen=True)
 class Order:
-    """Who asked for a validation, and of what: for the evidence.
+    """The command of a validation and the identification of the DMS, for the evidence.
 
     Attributes:
         command: the command as it was given, with every option.
-        dms_name, dms_version: what the DMS is called in reports; by default what it says of itself.
+        dms_name, dms_version: the DMS's name and version in reports; by default as reported by the DMS.
     """
 
     command: str
@@ -71,18 +71,18 @@ def validate(
     videos: Path | None = None,
     engine: Engine | None = None,
 ) -> dict[str, Any]:
-    """Judge a DMS by scenarios; what is in ``out`` already and rests on the same input is not done again.
+    """Judge a DMS by scenarios; results in ``out`` from the same input are reused.
 
     Args:
-        face: what plays the driver.
+        face: the synthetic driver.
         order: how to repeat it, for the report.
-        videos: where videos are kept, to be shared by runs; by default ``videos`` beside ``out``.
+        videos: folder for videos, which runs can share; by default ``videos`` beside ``out``.
 
     Returns:
         The content of ``results.json``.
 
     Raises:
-        DmsynthError: a face that does not turn its head, a DMS that cannot be had. One that breaks down is no error.
+        DmsynthError: a face without head rotation, or a DMS that cannot be found. A DMS that fails is no error.
     """
     if face.kind == FACE and face.source is not None:
         raise DmsynthError(
@@ -118,7 +118,7 @@ def validate(
 
 
 def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
-    """The work of one job: a scenario, rendered or found, shown to the DMS, judged."""
+    """The work of one job: render or reuse a scenario's video, run the DMS on it, judge its answers."""
     scenario = Scenario.model_validate(arguments["scenario"])
     rendered = render(scenario, opened(FaceSpec(**arguments["face"])), Path(arguments["videos"]))
     dms = open_dms(DmsSpec(**arguments["dms"]), scenario.name)
@@ -126,7 +126,7 @@ def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
         begun = time.perf_counter()
         run = run_dms(dms, video, scenario.speed, rendered.seconds)
         seconds = time.perf_counter() - begun
-        run = _unspoilt(run, video, rendered)
+        run = _check_unmodified(run, video, rendered)
     verdict = judge(scenario, rendered.table, run)
     answers = pd.DataFrame([asdict(answer) for answer in run.answers], columns=list(_ANSWERS))
     write_table(folder / "answers.parquet", answers.astype(dict.fromkeys(_ANSWERS[:-1], float)))
@@ -140,8 +140,8 @@ def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
     write_json(folder / "result.json", all_printable(result))
 
 
-def _unspoilt(run: DmsRun, video: Path, rendered: Rendered) -> DmsRun:
-    """The run; a problem if the DMS changed the ``video`` that it was shown, or the one that others are shown."""
+def _check_unmodified(run: DmsRun, video: Path, rendered: Rendered) -> DmsRun:
+    """The run, with a problem added if the DMS modified its copy of the video (``video``) or the shared original."""
     for file, what in ((video, "the video that it was shown"), (rendered.video, f"{rendered.video}, which is not its")):
         if not is_unchanged(file, rendered.video_sha256):
             said = f"changed or removed {what}: its answers are no evidence"
@@ -150,7 +150,7 @@ def _unspoilt(run: DmsRun, video: Path, rendered: Rendered) -> DmsRun:
 
 
 def _forget_what_changed(scenario: Scenario, job: Job, out: Path, videos: Path, sha256: str) -> None:
-    """Let a finished job be done again if what it rests on, or what it left, is not what it was."""
+    """Delete the result of a finished job if its inputs or outputs have changed, so that it is run again."""
     if not is_finished(out / "jobs", job):
         return
     file = out / "jobs" / job.name / "result.json"
@@ -174,10 +174,10 @@ def _forget_what_changed(scenario: Scenario, job: Job, out: Path, videos: Path, 
 def _judged(
     scenarios: Sequence[Scenario], jobs: list[Job], face: SteerableFace, videos: Path, out: Path, engine: Engine
 ) -> list[tuple[Scenario, Job, Rendered]]:
-    """Do the jobs that are not done. Each scenario with its job and the very video that was judged.
+    """Run the unfinished jobs; returns each scenario with its job and the video that was judged.
 
-    A DMS may have spoilt a video that others are shown. It is rendered anew; should another video come out, byte by
-    byte, that one is judged. ``DmsynthError`` if it goes on like that.
+    If a DMS modified a shared video, it is rendered again; if the new rendering differs from the judged one, the job is
+    run again. ``DmsynthError`` if this repeats ``_ROUNDS`` times.
     """
     for _ in range(_ROUNDS):
         run_grid("validating", validate_one, jobs, out / "jobs", engine, lambda folder, job: 0.0, things="scenarios")
@@ -196,7 +196,7 @@ def _judged(
 def _job(
     scenario: Scenario, face: FaceSpec, sha256: str, spec: DmsSpec, fingerprint: dict[str, Any], videos: Path
 ) -> Job:
-    """A scenario's job; its name changes with everything that the verdict rests on."""
+    """A scenario's job; its name contains a hash of everything that the verdict depends on."""
     content = scenario.model_dump(mode="json", exclude_none=True)
     rests_on = json.dumps([__version__, content, sha256, fingerprint], sort_keys=True)
     key = hashlib.sha256(rests_on.encode()).hexdigest()[:12]

@@ -1,9 +1,9 @@
-"""Tables of anybody's that hold a motion: read where their meaning is certain, else refused with what they hold.
+"""Read a motion from a table of any program, if the meaning of its columns is certain; else an error lists them.
 
-Certain are: our own tables; columns called time and pitch, yaw, roll (x, y) in any spelling of case and blanks, with a
-unit in the name (``yaw_rad``, ``time [ms]``) if it is none of ours; OpenFace's; dates and times as ISO 8601. Commas,
-semicolons and tabs separate; decimal commas are read where no comma separates; lines that begin with # are comments.
-Everything else can be named: ``--columns time=t,yaw=-head_yaw --unit rad,ms``.
+Certain are: dmsynth's own tables; columns called time and pitch, yaw, roll (x, y), in any case and spacing, with a
+unit in the name (``yaw_rad``, ``time [ms]``) unless it is the default unit; OpenFace's tables; ISO 8601 dates and
+times. Separators are commas, semicolons and tabs; decimal commas are read unless the comma is the separator; lines that
+begin with # are comments. All else can be specified: ``--columns time=t,yaw=-head_yaw --unit rad,ms``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dmsynth.support.records import printable
 _LARGEST = 100 * 2**20  # bytes of a file; a million rows of a trajectory have about half of that
 _MOST_COLUMNS = 5000  # OpenFace writes 714
 _MOST_ROWS = 5_000_000
-_SHOWN = 40  # columns that are told
+_SHOWN = 40  # columns in messages
 _TIMES = ("time", "timestamp")
 _OPENFACE = {"pitch": "pose_rx", "yaw": "pose_ry", "roll": "pose_rz"}
 _DEGREES = {control.name for space in CONTROL_SPACES.values() for control in space.controls if control.unit == "°"}
@@ -43,7 +43,7 @@ _UNITS = {
     **dict.fromkeys(("px", "pixel", "pixels"), "px"),
 }
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-_SINCE_1970 = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))  # a time that large is no number of seconds of anything
+_SINCE_1970 = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))  # larger values are no seconds
 _DATE = re.compile(r"^\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 _CLOCK = re.compile(r"^\s*\d{1,2}:\d\d:\d\d([.,]\d+)?\s*$")
 _DECIMAL_COMMA = re.compile(r"^\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*$")
@@ -51,11 +51,11 @@ _DECIMAL_COMMA = re.compile(r"^\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*$")
 
 @dataclass(frozen=True)
 class Columns:
-    """What a user says of a table.
+    """The user's description of a table.
 
     Attributes:
-        names: the table's column for ``time`` or a control; with a minus before it, its values change their sign.
-        angle, time: units, ``rad`` or ``deg``, and ``s``, ``ms``, ``us`` or ``ns``; None: what the table says.
+        names: the table's column for ``time`` or a control; a minus before it inverts the sign of its values.
+        angle, time: units, ``rad`` or ``deg``, and ``s``, ``ms``, ``us`` or ``ns``; None: as in the table.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Columns:
 
     @staticmethod
     def parse(columns: str | None, unit: str | None) -> Columns:
-        """Of ``time=NAME,yaw=NAME`` and ``rad,ms``. ``DmsynthError`` for anything else."""
+        """Parse ``time=NAME,yaw=NAME`` and ``rad,ms``. ``DmsynthError`` for anything else."""
         names = {}
         for part in (columns or "").split(",") if columns else []:
             ours, equals, theirs = (piece.strip() for piece in part.partition("="))
@@ -81,13 +81,14 @@ class Columns:
 
 
 def read_motion_table(path: Path, names: Sequence[str], columns: Columns | None = None) -> pd.DataFrame:
-    """A table of a motion as ours: ``time`` in seconds and the controls ``names`` that it has, angles in degrees.
+    """Read a motion table into dmsynth's format: ``time`` in seconds, and those of the controls ``names`` that it has,
+    angles in degrees.
 
-    Values that are no numbers are left for whoever knows the row (``trajectory.from_table``). Of our own tables, and of
-    OpenFace's, ``found`` and ``reason`` stay. What may be meant otherwise is said.
+    Non-numeric values become NaN; ``trajectory.from_table`` reports their rows. ``found`` and ``reason`` of dmsynth's
+    and OpenFace's tables are kept. Prints a warning if the units look wrong.
 
     Raises:
-        DmsynthError: missing, unreadable or too large; or its columns cannot be told, which lists them.
+        DmsynthError: missing, unreadable or too large; or the columns are not recognized (the message lists them).
     """
     columns = columns or Columns()
     if not path.is_file():
@@ -111,7 +112,7 @@ def _short(error: BaseException) -> str:
 
 
 class _Csv:
-    """Text: the header at once, columns when they are asked for."""
+    """A text table: the header is read at once, columns on request."""
 
     def __init__(self, path: Path) -> None:
         content = path.read_bytes()
@@ -136,14 +137,14 @@ class _Csv:
         return [cell.strip() for cell in cells]
 
     def columns(self, numbers: Sequence[int]) -> pd.DataFrame:
-        """The columns by their places, named so, as text."""
+        """Columns by their indices, as text; the indices become their names."""
         if not self._lines:
             return pd.DataFrame({number: pd.Series(dtype=str) for number in numbers})
         width = len(self.names)
         for number, line in enumerate(self._lines):  # a decimal comma between commas is one cell too many
             if line.count(self.separator) >= width:
                 cells = self._row(line)
-                if len(cells) > width + (not cells[-1]):  # but not one at the end of each line
+                if len(cells) > width + (not cells[-1]):  # a separator at the end of each line is allowed
                     raise ValueError(f"row {number} has {len(cells)} cells, but there are {width} columns")
         table = pd.read_csv(
             io.StringIO("\n".join(self._lines)), sep=self.separator, header=None, usecols=sorted(set(numbers)),
@@ -158,7 +159,7 @@ class _Csv:
 
 
 class _Parquet:
-    """The same of a .parquet file."""
+    """A .parquet table, with the interface of ``_Csv``."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet
@@ -175,7 +176,7 @@ class _Parquet:
         import pyarrow.parquet
 
         chosen = list(dict.fromkeys(self.names[number] for number in numbers))
-        texts = [name for name in chosen if name == "reason"]  # a few texts, many times
+        texts = [name for name in chosen if name == "reason"]  # few distinct texts
         table = pyarrow.parquet.read_table(self._path, columns=chosen, read_dictionary=texts).to_pandas()
         return pd.DataFrame({number: table[self.names[number]].to_numpy() for number in numbers})
 
@@ -224,20 +225,21 @@ def _with_meaning(read: _Csv | _Parquet, names: tuple[str, ...], columns: Column
             break
     is_ours = known.exactly("frame") is not None and bool({"found", "covered"} & set(read.names))
     if not is_ours:
-        _say_what_may_be_meant(result, known.bare, known.unit(chosen["time"]) or columns.time, where)
+        _warn_of_wrong_units(result, known.bare, known.unit(chosen["time"]) or columns.time, where)
     return result
 
 
 class _Known:
-    """The columns of a table by what they are called."""
+    """Lookup of a table's columns by name."""
 
     def __init__(self, names: Sequence[str], where: str) -> None:
         self._names, self._where = [str(name) for name in names], where
         self._parts = [_name_and_unit(name) for name in self._names]
-        self.bare: list[str] = []  # angles that say no unit
+        self.bare: list[str] = []  # angles without a unit
 
     def one(self, name: str) -> int | None:
-        """The column that is called so, whatever its case and unit; None if none is. ``DmsynthError`` if two are."""
+        """The column with this name, ignoring case and unit; None if there is none. ``DmsynthError`` if there are
+        two."""
         places = [place for place, (known, _) in enumerate(self._parts) if known == name]
         if len(places) > 1:
             told = " and ".join(repr(printable(self._names[place])) for place in places[:3])
@@ -248,7 +250,7 @@ class _Known:
         return next((place for place, known in enumerate(self._names) if known.strip().lower() == name), None)
 
     def named(self, theirs: str) -> int:
-        """The column that a user names, with or without a minus."""
+        """The column that the user gave, with or without a minus."""
         for name in (theirs, theirs.removeprefix("-")):
             if name in self._names:
                 return self._names.index(name)
@@ -263,7 +265,7 @@ class _Known:
 
 
 def _name_and_unit(name: str) -> tuple[str, str | None]:
-    """``Yaw [rad]``, ``yaw_rad``, ``yaw(rad)`` as yaw and rad; the unit is None where there is none."""
+    """Split ``Yaw [rad]``, ``yaw_rad`` or ``yaw(rad)`` into yaw and rad; the unit is None if there is none."""
     plain = " ".join(name.strip().lower().split())
     bracketed = re.fullmatch(r"(.+?)[ _]?[\[(<]([^\])>]*)[\])>]", plain)
     for part in (bracketed, re.fullmatch(r"(.+)[ _]([^ _]+)", plain)):
@@ -284,7 +286,7 @@ def _unknown(found: Sequence[str], names: tuple[str, ...], has_time: bool, where
 
 
 def _seconds(
-    read: _Csv | _Parquet, column: pd.Series, unit: str | None, told: str | None, where: str
+    read: _Csv | _Parquet, column: pd.Series, unit: str | None, given: str | None, where: str
 ) -> NDArray[np.float64]:
     """Times in seconds; dates and times of day become seconds since the first."""
     if pd.api.types.is_datetime64_any_dtype(column):
@@ -298,9 +300,9 @@ def _seconds(
         return np.asarray(clock.dt.total_seconds(), dtype=float)
     values = read.numbers(column)
     finite = values[np.isfinite(values)]
-    if told is None and unit is None and len(finite):
+    if given is None and unit is None and len(finite):
         unit = next((unit for most, unit in _SINCE_1970 if abs(finite[0]) > most), None)
-    factor = _SECONDS.get(told or unit or "s")
+    factor = _SECONDS.get(given or unit or "s")
     if factor is None:
         raise DmsynthError(f"{where}: its times are in {unit}; give seconds or milliseconds")
     return values * factor
@@ -316,8 +318,8 @@ def _truth(value: object) -> bool:
 
 
 def _from_openface(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """OpenFace's turns about x, y, z (n, 3), one after the other in the frame x right, y down, z away from the camera,
-    as our pitch, yaw, roll (n, 3)."""
+    """OpenFace's intrinsic rotations about x, y, z (n, 3), in the frame x right, y down, z away from the camera, as our
+    pitch, yaw, roll (n, 3)."""
     result, whole = np.full(degrees.shape, np.nan), np.isfinite(degrees).all(axis=1)
     if whole.any():
         turns = Rotation.from_euler("XYZ", degrees[whole] * [1, -1, -1], degrees=True)
@@ -325,8 +327,8 @@ def _from_openface(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _say_what_may_be_meant(table: pd.DataFrame, bare: Sequence[str], time_unit: str | None, where: str) -> None:
-    """Radians look like hardly any movement, milliseconds like hardly any rows a second."""
+def _warn_of_wrong_units(table: pd.DataFrame, bare: Sequence[str], time_unit: str | None, where: str) -> None:
+    """Radians read as degrees show almost no movement, milliseconds read as seconds very few rows a second."""
     with np.errstate(all="ignore"):
         angles = np.abs(table[list(bare)].to_numpy(dtype=float)) if bare else np.zeros((0, 1))
         angles = angles[np.isfinite(angles)]

@@ -1,12 +1,12 @@
 """Controls over time: sweeps, holds, minimum-jerk moves, tables, and the tracked poses of a driving video.
 
-On the command line a trajectory is a file (``.csv``, ``.parquet``, or a video of anybody) or a line of motions:
+On the command line a trajectory is a file (``.csv``, ``.parquet``, or a video of any person) or a line of motions:
 
     hold 0.5; move yaw=-30 1; sweep yaw=-30:30 4; move yaw=0 pitch=10 1.5
 
-``move`` goes to a pose as a head does (minimum jerk), ``sweep`` runs at constant speed, ``hold`` stays. The last
-number is the duration in seconds; a control that is not named keeps its value; rotations start at 0, positions in
-the middle.
+``move`` goes to a pose with a natural head movement (minimum jerk), ``sweep`` at constant speed, ``hold`` keeps the
+pose. The last number is the duration in seconds; controls that are not named keep their value; rotations start at 0,
+positions in the middle.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Trajectory:
 
     Attributes:
         names: the controls, in the order of the columns of ``values``.
-        times: (n,) seconds, increasing, starting anywhere.
+        times: (n,) seconds, increasing, with any start.
         values: (n, len(names)) in each control's unit.
     """
 
@@ -52,14 +52,14 @@ class Trajectory:
         return self.values[:, self.names.index(name)]
 
     def resampled(self, frame_rate: float) -> Trajectory:
-        """The same motion at ``frame_rate`` frames a second, from its first to its last time (linear between)."""
+        """The same motion at ``frame_rate`` frames a second, linearly interpolated."""
         count = _frames(self.seconds, frame_rate, "check that times are in seconds")
         times = self.times[0] + np.arange(count) / frame_rate
         columns = [np.interp(times, self.times, column) for column in self.values.T]
         return Trajectory(self.names, times - times[0], np.stack(columns, axis=1))
 
     def first(self, seconds: float, where: str) -> Trajectory:
-        """Its first ``seconds``. ``DmsynthError`` naming ``where`` it comes from if it is shorter."""
+        """The first ``seconds``. ``DmsynthError`` naming the source (``where``) if the trajectory is shorter."""
         if self.seconds < seconds - 1e-6:
             raise DmsynthError(
                 f"{where}: lasts {self.seconds:.2f} s, but {seconds:g} s were asked for; "
@@ -78,7 +78,7 @@ class Trajectory:
         return Trajectory(space.names, self.times, np.stack(columns, axis=1))
 
     def table(self) -> pd.DataFrame:
-        """Columns ``frame``, ``time`` and one a control."""
+        """Columns ``frame``, ``time`` and one per control."""
         frame = pd.DataFrame({"frame": np.arange(len(self)), "time": self.times})
         for name in self.names:
             frame[name] = self[name]
@@ -90,7 +90,7 @@ class Trajectory:
 
 
 def _frames(seconds: float, frame_rate: float, mend: str) -> int:
-    """How many frames that is. ``DmsynthError``, before any is made, for more than are steered at once."""
+    """Number of frames. ``DmsynthError`` if it exceeds the limit."""
     if not seconds * frame_rate < _MOST_FRAMES:
         raise DmsynthError(
             f"trajectory: {seconds:g} s at {frame_rate:g} frames a second are more frames than are steered at once "
@@ -104,7 +104,7 @@ def minimum_jerk(
 ) -> NDArray[np.float64]:
     """Positions (n, k) on the minimum-jerk path from ``start`` (k,) to ``end`` (k,) at ``phase`` (n,) in [0, 1].
 
-    10 p³ − 15 p⁴ + 6 p⁵ (Flash and Hogan 1985): rest to rest, the smoothest way between two poses.
+    10 p³ − 15 p⁴ + 6 p⁵ (Flash and Hogan 1985): the smoothest path between two poses, at rest at both ends.
     """
     share = phase**3 * (10 - 15 * phase + 6 * phase**2)
     return start + share[:, None] * (end - start)
@@ -112,8 +112,8 @@ def minimum_jerk(
 
 @dataclass(frozen=True)
 class Motion:
-    """One part of a trajectory in words: ``kind`` is hold, move or sweep, ``pose`` where it leads, in each control's
-    unit; a control that is not named keeps its value."""
+    """One part of a trajectory: ``kind`` is hold, move or sweep; ``pose`` is the target in each control's unit;
+    controls that are not named keep their value."""
 
     kind: str
     seconds: float
@@ -124,14 +124,14 @@ class Motion:
 
 
 def in_words(motions: Sequence[Motion]) -> str:
-    """Motions as ``parse_motions`` reads them."""
+    """Motions as text for ``parse_motions``."""
     return "; ".join(map(str, motions))
 
 
 def as_sweeps(motion: Trajectory, tolerance: float = 0.5) -> list[Motion]:
-    """A recorded motion as few sweeps from one pose to the next, none of whose controls leaves what was recorded by
-    more than ``tolerance`` (in its unit; Ramer 1972, Douglas and Peucker 1973). Its first pose becomes a sweep of
-    a fifth of a second from wherever the trajectory begins."""
+    """Approximate a recorded motion by few sweeps; no control deviates by more than ``tolerance`` (in its unit; Ramer
+    1972, Douglas and Peucker 1973). The first sweep takes 0.2 s and leads from the trajectory's start to the first
+    recorded pose."""
     kept = {0, len(motion) - 1}
     stretches = [(0, len(motion) - 1)]
     while stretches:
@@ -173,7 +173,7 @@ class MotionPath:
 
     @property
     def motions(self) -> list[Motion]:
-        """What was added, in words: the controls that change."""
+        """The added motions, with the controls that change."""
         return [
             Motion(
                 kind,
@@ -188,7 +188,7 @@ class MotionPath:
         count = _frames(self.seconds, self.frame_rate, "make it shorter")
         times = np.arange(count) / self.frame_rate
         values = np.empty((count, len(self.names)))
-        begins = [part[0] - 1e-9 for part in self.parts]  # each part owns what lies before the next
+        begins = [part[0] - 1e-9 for part in self.parts]  # each part owns the frames before the next
         owns = [*np.searchsorted(times, begins), count]
         for number, (begin, seconds, kind, start, end) in enumerate(self.parts):
             within = slice(owns[number], owns[number + 1])
@@ -206,14 +206,14 @@ _HOW = "write motions such as 'hold 0.5; move yaw=-30 1; sweep yaw=-30:30 4' (th
 
 
 def is_motions(text: str) -> bool:
-    """Whether a text begins as motions do."""
+    """Whether a text begins like motions."""
     return _WORDS.match(text) is not None
 
 
 def parse_motions(
     text: str, names: Sequence[str], frame_rate: float, rest: Mapping[str, float] | None = None
 ) -> Trajectory:
-    """A trajectory from a line of motions (see the module's first lines), for controls ``names``.
+    """A trajectory from a line of motions (see the module docstring), for controls ``names``.
 
     Motions start at ``rest``, by default 0.
     Raises ``DmsynthError`` naming the motion that cannot be read.
@@ -260,11 +260,11 @@ def _number(text: str, motion: str) -> float:
 
 
 def from_table(table: pd.DataFrame, names: Sequence[str], where: str) -> Trajectory:
-    """A trajectory from a table with a ``time`` column (seconds, increasing) and one column a control.
+    """A trajectory from a table with a ``time`` column (seconds, increasing) and one column per control.
 
-    Columns that are no controls are ignored, so the table written beside a steered video, or one written by
+    Other columns are ignored, so the table written beside a steered video, or one written by
     ``dmsynth track``, can be read back. In a tracked table (with a ``found`` column) frames without a face are
-    bridged. Raises ``DmsynthError`` naming the table (``where``), row and column otherwise.
+    skipped. Otherwise raises ``DmsynthError`` naming the table (``where``), row and column.
     """
     present = [name for name in names if name in table.columns]
     for column in ("time", *(present or names)):

@@ -1,1 +1,1 @@
-"""What people look at: figures and the single-file HTML report."""
+"""Figures and single-file HTML reports."""

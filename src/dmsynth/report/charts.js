@@ -1,4 +1,4 @@
-// What moves in the charts of charts.py. Everything is read off the drawing; text is set as text.
+// Interaction of the charts of charts.py. All data is read from the SVG; text is set as plain text (no HTML).
 "use strict";
 for (const chart of document.querySelectorAll("svg.chart")) {
   const make = (name, attributes) => {

@@ -1,7 +1,7 @@
-"""Charts for pages that load nothing: SVG drawn here, and a few lines of script (``charts.js``) for what moves.
+"""Charts for self-contained pages: SVG, and a small script (``charts.js``) for interaction.
 
-The pointer shows values, a click on a name hides its curve, and a chart of a video's time follows the video and moves
-it. Without scripts the same chart stands still. A page with a dozen of them takes some hundred kilobytes.
+Hovering shows values, a click on a legend entry hides its curve, and a chart over a video's time is synchronized with
+the video. Without scripts the chart is static. A page with a dozen charts takes about a hundred kilobytes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Floats = NDArray[np.float64]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 58.0, 12.0, 30.0, 40.0, 14.0  # margins and the gap between panels, in pixels
 _MOST = 1500  # points of a curve that are drawn; a screen shows no more side by side
-_FAR = 1e6  # pixels outside the chart; what lies beyond is drawn there
-_HUGE = 1e9  # of any value; what lies beyond does not widen an axis
+_FAR = 1e6  # pixels: coordinates are clipped to this
+_HUGE = 1e9  # larger values do not widen an axis
 
 
 @dataclass(frozen=True)
 class Series:
-    """What belongs to one name of the legend.
+    """The data of one legend entry.
 
     Attributes:
         x, y: (n,); NaN in ``y`` is a gap.
@@ -51,7 +51,7 @@ class Panel:
 
     Attributes:
         bands: (from, to, colour) in x, behind everything.
-        y_range: by default what the series span, not further than ``y_limits``.
+        y_range: by default the range of the series, within ``y_limits``.
         plain: no numbers at the y axis.
     """
 
@@ -68,7 +68,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class _Axes:
-    """Where a panel stands in the picture, and its scales."""
+    """Position and scales of a panel."""
 
     panel: Panel
     left: float
@@ -88,13 +88,13 @@ class _Axes:
 
 
 def script() -> str:
-    """The script that a page with charts needs once."""
+    """The script that a page with charts must include once."""
     return files("dmsynth.report").joinpath("charts.js").read_text("utf-8")
 
 
 def policy() -> str:
-    """What a browser may do for a page with charts: run that one script, load nothing. A guard beside the escaping of
-    every text, for what is not thought of there."""
+    """Content Security Policy of a page with charts: run only that script, load nothing. A second defence besides
+    escaping every text."""
     digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; media-src data:"
@@ -112,7 +112,7 @@ def stacked(panels: Sequence[Panel], x_title: str, width: float = 740, video: st
 
 
 def side_by_side(panels: Sequence[Panel], width: float = 1000) -> str:
-    """SVG: panels beside each other, each with an x of its own (``Panel.x_title``)."""
+    """SVG: panels beside each other, each with its own x axis (``Panel.x_title``)."""
     each = (width - _RIGHT) / len(panels)
     axes = []
     for number, panel in enumerate(panels):
@@ -161,7 +161,7 @@ def _panel(axes: _Axes, x_title: str, with_x: bool) -> str:
     parts.append(_text(axes.left - 42, middle, panel.y_title, "middle", turned))
     if with_x:
         parts.append(_text(axes.left + axes.width / 2, bottom + 33, x_title))
-    # A picture within the picture cuts off what leads out of it.
+    # A nested svg clips curves at its border.
     view = (
         f'viewBox="{box}" x="{axes.left:.1f}" y="{axes.top:.1f}" width="{axes.width:.1f}" height="{panel.height:.1f}"'
     )
@@ -189,7 +189,7 @@ def _series(axes: _Axes, series: Series) -> str:
 
 
 def _line(axes: _Axes, x: Floats, y: Floats) -> str:
-    if len(x) > _MOST:  # the extremes of each stretch, in order
+    if len(x) > _MOST:  # the extremes of each interval, in order
         stretches = np.array_split(np.arange(len(x)), _MOST // 2)
         filled = np.where(np.isfinite(y), y, 0.0)
         kept = {int(s[int(f(filled[s]))]) for s in stretches for f in (np.argmin, np.argmax)}
@@ -204,7 +204,7 @@ def _line(axes: _Axes, x: Floats, y: Floats) -> str:
 
 
 def _on(axes: _Axes, x: Floats, y: Floats) -> str:
-    """Rectangles over the stretches where y is above zero; one that is on to the last point ends there."""
+    """Rectangles over the intervals where y is above zero, at most up to the last point."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], y > 0, [False]]).astype(int))).reshape(-1, 2)
     low, high = axes.top + 0.2 * axes.panel.height, axes.top + 0.8 * axes.panel.height
     parts = []

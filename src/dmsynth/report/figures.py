@@ -38,13 +38,13 @@ _DRAWING = threading.Lock()
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """For what several threads of a server may draw: Matplotlib keeps its settings and figures for all together."""
+    """Lock for drawing in several threads of a server: Matplotlib's settings and figures are global."""
     with _DRAWING, plt.rc_context(STYLE):
         yield
 
 
 def contact_sheet(dataset: Dataset, path: Path, columns: int = 6, rows: int = 4) -> None:
-    """Frames far apart with their labels in green, as in Fig. 4.1."""
+    """Frames with very different poses, with their labels in green, as in Fig. 4.1."""
     chosen = _spread(dataset, columns * rows)
     space, labels = dataset.about
     width, height = dataset.size
@@ -86,7 +86,7 @@ def marginals(dataset: Dataset, path: Path) -> None:
 
 
 def coverage_map(dataset: Dataset, path: Path) -> None:
-    """Where the frames lie in yaw and pitch, or in x and y, by split."""
+    """Scatter plot of the frames in yaw and pitch, or in x and y, by split."""
     space, labels = dataset.about
     turned = space.turns_head
     x, y = ("yaw", "pitch") if turned else ("x", "y")
@@ -174,8 +174,8 @@ def curves(table: pd.DataFrame, space: ControlSpace, x: str, x_title: str, path:
 
 
 def judges(table: pd.DataFrame, space: ControlSpace, path: Path, targets: str) -> None:
-    """The second judge's answers over the first one's, on the ``targets`` (real or posed frames) and on the steered
-    ones, a panel a control."""
+    """The second judge's answers against the first one's, on the ``targets`` (real or posed frames) and on the steered
+    ones, one panel per control."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, space.size, figsize=(3.1 * space.size, 3.1), squeeze=False)
         for axis, control in zip(axes[0], space.controls, strict=True):
@@ -198,14 +198,13 @@ def examples(table: pd.DataFrame, names: Sequence[str], count: int) -> list[int]
 
 
 def ordered(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Held-out frames sorted by yaw (or the first control), with their place as ``order``: a curve one can read."""
+    """Held-out frames sorted by yaw (or the first control), with their rank as ``order``: gives readable curves."""
     table = table.sort_values(f"target_{'yaw' if 'yaw' in names else names[0]}").reset_index(drop=True)
     return table.assign(order=np.arange(len(table)))
 
 
 def _spread(dataset: Dataset, count: int) -> Sequence[int]:
-    """Indices of frames far apart in pose: each next one is the farthest from those chosen (farthest-point
-    sampling), then sorted by yaw for the eye."""
+    """Indices of frames with very different poses (farthest-point sampling), sorted by yaw."""
     space, labels = dataset.about
     angles = dataset.controls(space, labels)
     chosen = [int(np.argmin(np.abs(angles - np.median(angles, axis=0)).sum(axis=1)))]
@@ -228,7 +227,7 @@ def save(figure: Any, path: Path, also: str | None = None) -> None:
 def motion_curves(
     times: NDArray[np.float64], values: NDArray[np.float64], covered: NDArray[np.bool_], space: ControlSpace, path: Path
 ) -> None:
-    """What is commanded over time: ``values`` (n, k) of a control space; grey where it is not ``covered`` (n,)."""
+    """The command over time: ``values`` (n, k) of a control space; grey where it is not ``covered`` (n,)."""
     colours = ("#d1495b", "#1f77b4", "#2a9d5c")
     with _alone():
         figure, axis = plt.subplots(figsize=(8, 3))
@@ -245,8 +244,8 @@ def motion_curves(
 
 
 def loss_curves(run: Path, path: Path) -> None:
-    """The losses of the training in folder ``run``, on a scale of powers of ten: training pale (``live.csv``),
-    validation dotted (``curves.csv``). ``OSError`` or ``ValueError`` if there is nothing to draw yet."""
+    """The losses of the training in folder ``run``, on a logarithmic scale: training pale (``live.csv``), validation
+    dotted (``curves.csv``). ``OSError`` or ``ValueError`` if there is nothing to draw yet."""
     tables = [pd.read_csv(file) for name in ("live", "curves") if (file := run / f"{name}.csv").is_file()]
     names = sorted({str(column).partition("/")[2] for table in tables for column in table} - {""})
     if not names:

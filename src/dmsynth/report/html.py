@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file that people look at rather than read."""
+"""The report: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def write_report(
     commands: Sequence[str],
     run: SteeredRun | None = None,
 ) -> None:
-    """Write ``report.html``: figures, curves, pictures, coverage, and how to repeat it. Nothing is loaded from
-    outside, so it can be mailed. ``faces.png``, ``curves.png`` and, with two judges, ``judges.png`` beside it are its
-    pictures for documents."""
+    """Write ``report.html``: figures, curves, pictures, coverage, and how to repeat it. It is self-contained, so it can
+    be mailed. ``faces.png``, ``curves.png`` and, with two judges, ``judges.png`` are written beside it for use in
+    documents."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = _figure_text
     template = environment.from_string(files("dmsynth.report").joinpath("report.html.jinja").read_text("utf-8"))
@@ -108,8 +108,8 @@ def curves(table: pd.DataFrame, names: Sequence[str], face: SteerableFace, x: st
 
 
 def two_judges(table: pd.DataFrame, face: SteerableFace, targets: str) -> str:
-    """SVG: the second judge's answer over the first one's, per control, on the ``targets`` (real or posed frames) and
-    on the steered ones."""
+    """SVG: the second judge's answer against the first one's, per control, on the ``targets`` (real or posed frames)
+    and on the steered ones."""
     panels = []
     for column, name in enumerate(face.trained.space.names):
         low, high = table[f"target_{name}"].min(), table[f"target_{name}"].max()

@@ -1,4 +1,4 @@
-"""A moving picture of a demo: the steered person, and beside it the tracker's answer as it grows along the command.
+"""An animation of a demo: the steered person, and beside it the tracker's answer against the command over time.
 
 python -m dmsynth.report.moving runs/demo docs/images/demo.webp
 """
@@ -24,7 +24,7 @@ _AXES = (("yaw", "#e4572e"), ("pitch", "#2a9d8f"), ("roll", "#6c5b9e"))
 
 
 def moving_picture(demo: Path, out: Path) -> None:
-    """Write ``out`` (.webp, 960×330, every second frame) from a demo's folder: ``steered.mp4``, ``tracked.parquet``."""
+    """Write ``out`` (.webp, 960×330, every 2nd frame) from a demo's folder: ``steered.mp4``, ``tracked.parquet``."""
     table = read_table(demo / "tracked.parquet")
     frames = [to_rgb(frame.image) for frame in read_video(demo / "steered.mp4")][:: max(1, round(25 / FRAME_RATE))]
     times = np.linspace(table["time"].min(), table["time"].max(), len(frames))
@@ -44,7 +44,7 @@ def moving_picture(demo: Path, out: Path) -> None:
 
 
 def _drawn(frame: Image, table: pd.DataFrame, time: float) -> Image:
-    """One picture (330, 960, 3): the frame, and the curves up to its time."""
+    """One frame (330, 960, 3) of the animation: the video frame, and the curves up to its time."""
     figure = plt.figure(figsize=(9.6, 3.3), dpi=100)
     canvas = FigureCanvasAgg(figure)
     left = figure.add_axes((0.0, 0.0, 0.44, 1.0))

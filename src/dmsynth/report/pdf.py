@@ -1,4 +1,4 @@
-"""A report as PDF, printed by a Chromium that is there: pages for those who file paper, or sign it."""
+"""A report as PDF, printed by an installed Chromium: for paper files and signatures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MACS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
-_PATIENCE = 180.0  # seconds
+_TIMEOUT = 180.0  # seconds
 
 
 def find_browser() -> str:
-    """A Chromium on this machine. ``DmsynthError`` if there is none."""
+    """Path of an installed Chromium. ``DmsynthError`` if there is none."""
     found = next((path for name in (*_BROWSERS, *_MACS) if (path := shutil.which(name))), None)
     if found is None:
         raise DmsynthError(
@@ -35,7 +35,7 @@ def find_browser() -> str:
 
 
 def print_as_pdf(browser: str, page: Path, pdf: Path) -> None:
-    """Print a page that loads nothing from elsewhere. ``DmsynthError`` if the browser makes no PDF of it."""
+    """Print a self-contained page. ``DmsynthError`` if the browser does not produce a PDF."""
     with tempfile.TemporaryDirectory() as profile, replacing(pdf) as temporary:
         arguments = [
             browser, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -43,9 +43,9 @@ def print_as_pdf(browser: str, page: Path, pdf: Path) -> None:
             f"--print-to-pdf={temporary.resolve()}",
         ]  # fmt: skip
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            arguments.append("--no-sandbox")  # as root Chromium refuses to start with it
+            arguments.append("--no-sandbox")  # as root Chromium does not start with its sandbox
         try:
-            done = run([*arguments, page.resolve().as_uri()], _PATIENCE)
+            done = run([*arguments, page.resolve().as_uri()], _TIMEOUT)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DmsynthError(f"{pdf}: {browser} could not print it ({error}); print {page} by hand") from None
         if done.returncode or not temporary.is_file() or not temporary.stat().st_size:

@@ -34,13 +34,13 @@ _LOSS_TITLES = {"reconstruction": "reconstruction loss", "control": "position lo
 
 @dataclass(frozen=True)
 class StudyResults:
-    """What figures are drawn from.
+    """The data of the figures.
 
     Attributes:
-        dataset: the position dataset, split as the first split was.
-        cells: one row a cell: ``objective``, ``latent``, ``split`` and the losses of its best epoch.
-        curves: one row a cell and epoch: the same, and ``epoch``.
-        face: the face that an objective with a latent size has learned on the first split.
+        dataset: the position dataset, with the first split.
+        cells: one row per cell: ``objective``, ``latent``, ``split`` and the losses of its best epoch.
+        curves: one row per cell and epoch: the same, and ``epoch``.
+        face: the face trained with an objective and a latent size on the first split.
     """
 
     dataset: Dataset
@@ -54,7 +54,7 @@ class StudyResults:
 
     @property
     def halves(self) -> tuple[list[int], list[int]]:
-        """The smaller latent sizes and the larger ones: the columns of a picture and of its continuation."""
+        """The smaller latent sizes and the larger ones: the columns of a figure and of its continuation."""
         middle = (len(self.latents) + 1) // 2
         return self.latents[:middle], self.latents[middle:]
 
@@ -130,9 +130,9 @@ def loss_curves(objective: str, losses: Sequence[str], results: StudyResults) ->
 
 
 def samples(objective: str, half: int, steered: bool, results: StudyResults) -> Any:
-    """Three validation frames and what each latent size makes of them.
+    """Three validation frames, and each latent size's output for them.
 
-    Reconstructed, or ``steered`` to the place opposite the wall's middle. Squares: green the true centre, red the
+    Reconstructed, or ``steered`` to the position mirrored at the wall's middle. Squares: green the true centre, red the
     encoded one, blue the commanded one.
     """
     dataset, latents = results.dataset, results.halves[half]
@@ -184,7 +184,7 @@ FIGURES: dict[str, Callable[[StudyResults], Any]] = {
     "A.4": partial(samples, "SD", 0, True),
     "A.5": partial(samples, "SD", 1, True),
 }
-"""By the thesis's numbers."""
+"""By the thesis's figure numbers."""
 
 
 NOTES: dict[str, tuple[str, str]] = {
@@ -251,7 +251,7 @@ NOTES: dict[str, tuple[str, str]] = {
     ),
     "A.5": ("SD: steered from the green square to the blue one, larger latents.", "Continues A.4."),
 }
-"""By figure: what it shows, and what the thesis says of it."""
+"""By figure: what it shows, and what the thesis says about it."""
 
 
 def stability(curves: dict[str, pd.DataFrame]) -> Any:
@@ -273,7 +273,7 @@ def stability(curves: dict[str, pd.DataFrame]) -> Any:
 
 
 def _band(axis: Any, x: Array, grouped: Any, colour: Any, label: str, marker: str = "") -> None:
-    """A bold line through the means and a shadow from the smallest to the largest."""
+    """A bold line through the means and a shaded band from minimum to maximum."""
     axis.plot(x, grouped.mean().to_numpy(), color=colour, linewidth=1.6, label=label, marker=marker, markersize=3.5)
     axis.fill_between(x, grouped.min().to_numpy(), grouped.max().to_numpy(), color=colour, alpha=0.2, linewidth=0)
 
@@ -305,7 +305,7 @@ def _apart(centres: Array, count: int) -> list[int]:
 
 
 def _corners(centres: Array, indices: Array, middle: Array, count: int = 3) -> list[int]:
-    """Frames far from the middle, each in another quarter of the wall: their opposite is a long way to move."""
+    """Frames far from the middle, each in another quadrant of the wall, so that the mirrored position is far away."""
     offsets = centres[indices] - middle
     chosen: dict[tuple[bool, bool], int] = {}
     for place in np.argsort(-np.linalg.norm(offsets, axis=1)):

@@ -1,4 +1,4 @@
-"""The figures of the thesis's fourth chapter (4.3, 4.4), where a driver's poses lie, and all in one video."""
+"""The figures of the thesis's fourth chapter (4.3, 4.4), a coverage plot, and a side-by-side video."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def faces(
     """Fig. 4.3: source, driving frame, and each model's frame, with the tracked pitch, yaw and roll of each.
 
     Args:
-        driver, views: what the tracker saw of the driver and of each model, tables as ``track_to_table``.
-        drawn: each model's frames; None where it did not run: its column stays empty.
+        driver, views: tracking results of the driver and of each model, tables as ``track_to_table``.
+        drawn: each model's frames; None if it did not run: its column stays empty.
     """
     height, width = source.shape[:2]
     order = np.argsort(driver["yaw"].to_numpy(float))[: int(driver["found"].sum())]  # NaN lies last

@@ -1,4 +1,4 @@
-"""A scenario as a picture and as text: what is commanded, and when a warning is expected."""
+"""A scenario as a figure and as text: the command, and when a warning is expected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEVELS = 9  # lines of a curve in text
 
 
 def draw_scenario(scenario: Scenario, path: Path, covered: NDArray[np.bool_] | None = None) -> None:
-    """Angles over time with the windows in which a warning has to begin, and in grey what a face does not cover."""
+    """Angles over time with the windows in which a warning has to begin; grey: outside the face's coverage."""
     motion = scenario.trajectory()
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(9, 3.4))
@@ -52,7 +52,7 @@ def draw_scenario(scenario: Scenario, path: Path, covered: NDArray[np.bool_] | N
 
 
 def scenario_in_text(scenario: Scenario, width: int = 72) -> list[str]:
-    """The same as lines of text ``width`` wide: one curve for each angle that moves, then the windows."""
+    """The scenario as lines of text ``width`` wide: one curve for each angle that moves, then the windows."""
     motion = scenario.trajectory()
     columns = np.linspace(0, len(motion) - 1, min(width, len(motion))).round().astype(int)
     lines = []

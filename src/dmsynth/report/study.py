@@ -1,4 +1,4 @@
-"""The report of a study: figures beside what the thesis says of them, findings, tables, and how to repeat it."""
+"""The report of a study: figures with the thesis's statements, findings, tables, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Finding:
 
     Attributes:
         claim: what is claimed.
-        where: the section or figure that claims it.
-        statistic: what was computed, and the threshold at which the claim counts as true.
+        where: the section or figure of the claim.
+        statistic: what was computed, and the threshold for the claim to hold.
         measured: the statistic's value, as text.
-        holds: whether it passes the threshold; None if the study cannot say.
+        holds: whether it passes the threshold; None: undecided.
     """
 
     claim: str
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, what it shows, and what the thesis says of it, if it does."""
+    """A figure, what it shows, and what the thesis says about it, if anything."""
 
     number: str
     path: Path
@@ -49,8 +49,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class StudyReport:
-    """What a report is made from. ``tables`` by their titles, ``videos`` too; ``facts`` are machine, seed, time and the
-    like."""
+    """The content of a report. ``tables`` and ``videos`` by title; ``facts`` are machine, seed, time and the like."""
 
     title: str
     summary: str
@@ -63,7 +62,7 @@ class StudyReport:
 
 
 def write_study_report(folder: Path, report: StudyReport) -> None:
-    """Write ``report.html``, one file that can be mailed, and ``report.md``, which shows the pictures beside it."""
+    """Write ``report.html``, a self-contained file, and ``report.md``, which links to the pictures beside it."""
     for name in ("report.html", "report.md"):
         environment = Environment(
             autoescape=name.endswith("html"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

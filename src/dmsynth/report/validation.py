@@ -1,4 +1,4 @@
-"""The report of a validation: one self-contained page that an engineer can hand over."""
+"""The report of a validation: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ShownScenario:
 def write_validation_report(
     path: Path, results: dict[str, Any], shown: Sequence[ShownScenario], face: SteerableFace
 ) -> None:
-    """Write ``report.html`` from the content of ``results.json``. Nothing is loaded from outside."""
+    """Write a self-contained ``report.html`` from the content of ``results.json``."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("dmsynth.report").joinpath("validation.html.jinja").read_text("utf-8"))
     rows = [
@@ -61,8 +61,8 @@ def write_validation_report(
 
 
 def totals(results: dict[str, Any]) -> dict[str, Any]:
-    """Figures over all scenarios: expected warnings and what became of them, false alarms, median latency, errors by
-    axis and angle band (means over frames), availability, lag. What cannot be had is None."""
+    """Figures over all scenarios: expected warnings and their outcomes, false alarms, median latency, errors by axis
+    and angle band (means over frames), availability, lag. None for figures that no scenario has."""
     scenarios = results["scenarios"]
     warnings = [warning for scenario in scenarios for warning in scenario["warnings"] if warning["trusted"]]
     latencies = [warning["latency"] for warning in warnings if warning["outcome"] == "in time"]

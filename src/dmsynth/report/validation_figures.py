@@ -1,4 +1,4 @@
-"""What a DMS answered beside what was commanded, as pictures."""
+"""Figures of a DMS's answers against the command."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _STILL = 160  # pixels, the width of a still
 
 
 def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame, video: str | None = None) -> str:
-    """SVG: command and answer for each angle that moves, and below when the DMS warns and when it should.
+    """SVG: command and answer for each angle that moves; below, when the DMS warns and when it should.
 
     Args:
         table: the command, with ``covered``.
         answers: the DMS's answers, with ``warning``.
-        video: the id of the scenario's video in the page, which follows the chart.
+        video: the ID of the scenario's video in the page, which is synchronized with the chart.
     """
     times = table["time"].to_numpy(dtype=float)
     outside = [(*each, _OUTSIDE) for each in _stretches(times, ~table["covered"].to_numpy(dtype=bool))]
@@ -51,7 +51,7 @@ def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame,
 
 
 def still(rendered: Rendered) -> bytes:
-    """PNG: the frame of a video in which the head is turned furthest, for paper. Raises ``DmsynthError`` as
+    """PNG: the frame of a video in which the head is turned furthest, for printed reports. Raises ``DmsynthError`` as
     ``read_video``."""
     away = rendered.table[["pitch", "yaw", "roll"]].abs().max(axis=1).to_numpy()
     furthest = int(away.argmax())
@@ -59,7 +59,7 @@ def still(rendered: Rendered) -> bytes:
     height = round(image.shape[0] * _STILL / image.shape[1])
     small = cv2.cvtColor(cv2.resize(image, (_STILL, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
     if not np.ptp(small, axis=2).any():
-        small = small[..., 0]  # grey frames take a third
+        small = small[..., 0]  # a grey PNG takes a third of the size
     return bytes(cv2.imencode(".png", small)[1])
 
 
@@ -70,7 +70,7 @@ def _stretches(times: NDArray[np.float64], here: NDArray[np.bool_]) -> list[tupl
 
 
 def draw_coverage(face: SteerableFace, tables: Sequence[pd.DataFrame]) -> bytes:
-    """PNG: what the face was trained on, and where the scenarios lead, in yaw and pitch."""
+    """PNG: the face's training frames and the scenarios' commands, in yaw and pitch."""
     space = face.trained.space
     seen = space.decode(face.trained.coverage.codes)
     yaw, pitch = space.names.index("yaw"), space.names.index("pitch")

@@ -1,1 +1,1 @@
-"""The ground floor: files, processes, progress, errors. Nothing here knows what a face is."""
+"""Utilities without domain knowledge: files, processes, progress, errors."""

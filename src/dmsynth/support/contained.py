@@ -1,14 +1,14 @@
-"""Run a program so that nothing it starts outlives it, nor whoever asked for it. A program of its own, started by its
-path and with nothing but the standard library, because it is started once a video:
+"""Run a program so that none of its child processes outlives it or the process that requested it. This is a separate
+script, run by path and limited to the standard library so that it starts fast: it is started once per video.
 
     python contained.py DESCRIPTOR PROGRAM ARGUMENT ...
 
-Its standard input is a pipe that the asking process holds open. When that closes, however the process ended, everything
-ends. How the program ended is written to the file DESCRIPTOR: ``exit CODE``, ``signal NUMBER``, ``cannot ERRNO`` (it
-could not be started) or ``stopped``.
+Standard input is a pipe that the requesting process holds open. When the pipe closes, for whatever reason, all child
+processes are killed. How the program ended is written to the file descriptor DESCRIPTOR: ``exit CODE``,
+``signal NUMBER``, ``cannot ERRNO`` (it could not be started) or ``stopped``.
 
-On Linux it becomes the parent of whatever loses its own below it, so a child that begins a session of its own or that
-lets its parent die is found all the same. Elsewhere only the program's process group is ended.
+On Linux this process is a subreaper: it adopts orphaned descendants, so it also finds a child that started its own
+session or whose parent exited. On other systems only the program's process group is killed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_LOOK = 0.02  # seconds between looks at the program
-_PATIENCE = 10.0  # seconds for which ending everything is tried
+_POLL_INTERVAL = 0.02  # seconds
+_KILL_TIMEOUT = 10.0  # seconds
 _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36  # of prctl(2)
 _CANNOT = 127
 
@@ -35,7 +35,7 @@ def _prctl(option: int, value: int) -> None:
 
 def _start(command: list[str]) -> tuple[int, int]:
     """The process, and the error number if the program cannot be started (else 0)."""
-    told, tell = os.pipe()  # closes by itself when the program is started
+    read_end, write_end = os.pipe()  # close-on-exec: closes when the program is started
     child = os.fork()
     if child == 0:
         try:
@@ -44,11 +44,11 @@ def _start(command: list[str]) -> tuple[int, int]:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.execvp(command[0], command)
         except OSError as error:
-            os.write(tell, str(error.errno).encode())
+            os.write(write_end, str(error.errno).encode())
         finally:
             os._exit(_CANNOT)
-    os.close(tell)
-    with os.fdopen(told) as answer:
+    os.close(write_end)
+    with os.fdopen(read_end) as answer:
         return child, int(answer.read() or 0)
 
 
@@ -67,7 +67,7 @@ def _reap(child: int) -> tuple[int | None, bool]:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Every process below ``ancestor``; empty where there is no /proc."""
+    """All descendant processes of ``ancestor``; empty where there is no /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):
@@ -85,14 +85,14 @@ def _end_all(child: int) -> None:
     begun, left = time.monotonic(), True
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
-    while left and time.monotonic() - begun < _PATIENCE:  # those that are born meanwhile, too
+    while left and time.monotonic() - begun < _KILL_TIMEOUT:  # repeat for processes that were started meanwhile
         below = descendants(os.getpid())
-        for signum in (signal.SIGSTOP, signal.SIGKILL):  # first none of them can start another
+        for signum in (signal.SIGSTOP, signal.SIGKILL):  # stopped processes cannot start others
             for process in below:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(process, signum)
         _, left = _reap(child)
-        time.sleep(_LOOK / 10)
+        time.sleep(_POLL_INTERVAL / 10)
 
 
 def _in_words(status: int) -> str:
@@ -102,20 +102,20 @@ def _in_words(status: int) -> str:
 
 
 def main(descriptor: int, command: list[str]) -> None:
-    """Run ``command`` to its end or until standard input closes; then end what it left."""
+    """Run ``command`` until it exits or standard input closes, then kill its remaining descendants."""
     os.set_inheritable(descriptor, False)
     _prctl(_SET_SUBREAPER, 1)
     child, error = _start(command)
-    said = f"cannot {error}" if error else "stopped"
+    ended = f"cannot {error}" if error else "stopped"
     while not error:
         status, _ = _reap(child)
         if status is not None:
-            said = _in_words(status)
+            ended = _in_words(status)
             break
-        if select.select([0], [], [], _LOOK)[0]:
+        if select.select([0], [], [], _POLL_INTERVAL)[0]:
             break
     _end_all(child)
-    os.write(descriptor, said.encode())
+    os.write(descriptor, ended.encode())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What went wrong, in one line a user can act on."""
+"""Errors: one line that tells the user what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 class DmsynthError(Exception):
-    """A mistake in the input or on the machine, not in dmsynth.
+    """An error in the input or on the machine, not in dmsynth.
 
-    The message is one line: what is wrong, where (file and frame), and how to mend it. The command line prints
+    The message is one line: what is wrong, where (file and frame), and how to fix it. The command line prints
     it without a traceback and ends with a non-zero exit code.
     """
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Atomic file writes: a file is written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import IO, Any
 
 from dmsynth.support.errors import DmsynthError
 
-_HERE = f"{zlib.crc32(platform.node().encode()):08x}"  # this machine: a folder may be shared with others
+_HERE = f"{zlib.crc32(platform.node().encode()):08x}"  # ID of this machine: others may share the folder
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name beside ``path`` for a file of this process that is not whole yet, in a folder that is made if need be.
+    """A temporary file name in the folder of ``path``; the folder is created if missing.
 
-    It keeps the suffix of ``path``, because writers choose their format by it. What processes that were killed left
-    behind under such a name is removed.
+    It keeps the suffix of ``path``, because writers choose their format by it. Temporary files left behind by killed
+    processes are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, path.stem)
@@ -33,9 +33,9 @@ def temporary_beside(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, stem: str | None = None) -> list[Path]:
-    """Remove, in a folder and not below it, half-written files whose writer is gone; return them.
+    """Remove temporary files in a folder (not in subfolders) whose writing process has ended; return their paths.
 
-    What a living process or another machine writes is left alone. With ``stem`` only files of this name without suffix.
+    Files of a running process or another machine are kept. ``stem`` limits this to files with that name (no suffix).
     """
     removed = []
     for left in folder.glob(f".{glob.escape(stem) if stem else '*'}.*-{_HERE}.partial*"):
@@ -47,19 +47,19 @@ def remove_leftovers(folder: Path, stem: str | None = None) -> list[Path]:
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether a folder holds anything but files that were never whole."""
+    """Whether a folder holds anything but temporary files."""
     return any(not re.search(r"^\..*-\w+\.partial(\.[^.]*)?$", path.name) for path in folder.iterdir())
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a finished file or folder onto ``path``, so that both outlast a loss of power."""
+    """Rename a finished file or folder to ``path``; content and name survive a power loss (fsync)."""
     sync(temporary)
     temporary.replace(path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file's content, or a folder's list of names, to the disk."""
+    """Flush a file's content, or a folder's directory entries, to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -72,9 +72,9 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it onto ``path`` if the block succeeds, else remove it.
+    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds, else remove it.
 
-    With ``lasting`` the file outlasts a loss of power from then on; notes of progress need not.
+    With ``lasting`` the file then survives a power loss; progress files need not.
     """
     temporary = temporary_beside(path)
     try:
@@ -86,15 +86,15 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None or error.filename:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from None  # an open file's error names nothing
+        raise OSError(error.errno, error.strerror, str(path)) from None  # errors of open files carry no name
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def check_output(path: Path) -> None:
-    """Before long work: raise unless a file can be written at ``path``, in a folder that is there or can be made.
+    """Before long work: raise unless a file can be written at ``path``, in a folder that exists or can be created.
 
-    ``DmsynthError`` for a folder, or a ``~`` that no shell replaced; ``OSError`` where the system does not allow it.
+    ``DmsynthError`` for a folder, or a ``~`` that no shell expanded; ``OSError`` where the system does not allow it.
     """
     if path.parts[:1] and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
         raise DmsynthError(f"{path}: no shell replaced the ~ (it does after a blank: --out ~/…); give the whole path")
@@ -113,26 +113,26 @@ def _lives(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another user's process
         pass
     return True
 
 
 def write_text(path: Path, text: str, lasting: bool = True) -> None:
-    """Write ``text`` (UTF-8) to ``path``, whole or not at all; ``lasting``: see ``replacing``."""
+    """Write ``text`` (UTF-8) to ``path`` atomically; ``lasting``: see ``replacing``."""
     with replacing(path, lasting) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any, lasting: bool = True) -> None:
-    """Write ``content`` as indented JSON, whole or not at all. NaN is refused: it is not JSON."""
+    """Write ``content`` as indented JSON, atomically. NaN is rejected: it is not JSON."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", lasting)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; a missing or damaged file raises ``DmsynthError`` naming it.
 
-    For notes of our own whose entries are compared; whatever is relied on has a type and ``records.read_record``.
+    Only for internal files whose entries are just compared; for all others use a typed ``records.read_record``.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -146,7 +146,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def lock(file: IO[bytes], name: Path) -> None:
-    """Hold ``file`` for this process alone until it is closed; ``DmsynthError`` if another process holds it."""
+    """Lock ``file`` exclusively until it is closed; ``DmsynthError`` if another process holds the lock."""
     try:
         import fcntl
     except ImportError:  # Windows: nothing to lock with
@@ -158,7 +158,7 @@ def lock(file: IO[bytes], name: Path) -> None:
 
 
 def wait_for_lock(file: IO[bytes]) -> None:
-    """Hold ``file`` alone until it is closed, after whoever holds it; other threads of this process wait, too."""
+    """Wait for an exclusive lock on ``file``, held until it is closed; other threads of this process wait, too."""
     with suppress(ImportError):  # Windows: nothing to lock with
         import fcntl
 
@@ -166,7 +166,7 @@ def wait_for_lock(file: IO[bytes]) -> None:
 
 
 def is_file(path: Path | str) -> bool:
-    """Whether a text names a file. A long text, or one that no name can be, names none (``Path`` raises for some)."""
+    """Whether a text is the path of a file. False for texts that cannot be a path (``Path`` raises for some)."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):

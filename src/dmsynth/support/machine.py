@@ -1,4 +1,4 @@
-"""The machine: what it is, and what it computes fastest with."""
+"""The machine: its description, memory settings, device and fastest precision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARENA_MAX, _MMAP_THRESHOLD = -8, -3  # of mallopt(3)
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory (GiB), accelerator and versions: what a figure's reader needs to compare it."""
+    """Processor, cores, memory (GiB), accelerator and versions: needed to compare timings."""
     description: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -35,15 +35,15 @@ def describe_machine() -> dict[str, Any]:
 
 
 def keep_memory_small() -> None:
-    """Have glibc keep few pools of freed memory, and give back every half minute what is free in them.
+    """Limit glibc to few malloc arenas, and return their free memory to the system every half minute.
 
-    For a process that lives for hours: each of its threads would keep what it once needed, for good. Elsewhere than on
-    glibc nothing is done.
+    For a process that runs for hours: otherwise each of its threads keeps its largest amount of memory forever. Does
+    nothing without glibc.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_ARENA_MAX, 2)
-        libc.mallopt(_MMAP_THRESHOLD, 2**17)  # pictures live outside the pools, and go back when they are freed
+        libc.mallopt(_MMAP_THRESHOLD, 2**17)  # images are allocated by mmap, and returned when freed
     except (OSError, AttributeError):
         return
 
@@ -56,9 +56,9 @@ def keep_memory_small() -> None:
 
 
 def device_of(name: str) -> str:
-    """The device that a name means: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
+    """The device for a name: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
 
-    Raises ``DmsynthError`` for another name, and for ``cuda`` on a machine without.
+    Raises ``DmsynthError`` for another name, and for ``cuda`` on a machine without a GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise DmsynthError(f"--device {name}: choose auto, cpu or cuda")

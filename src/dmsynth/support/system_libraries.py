@@ -1,17 +1,17 @@
-"""System libraries that our packages want and a bare system may lack, and the one command that brings them.
+"""System libraries that our packages need and a minimal system may lack, and the command that installs them.
 
 Runs before anything is installed (``python src/dmsynth/support/system_libraries.py``, as ``make install`` does), so it
-needs nothing but Python's standard library, of any version.
+needs only the standard library, of any Python version.
 """
 
 import ctypes
 import shutil
 import sys
 
-# What MediaPipe's wheel is linked to and PyPI does not carry; all others come in the wheels or with every glibc.
+# Libraries that MediaPipe's wheel links to and PyPI does not provide; all others come in the wheels or with glibc.
 WANTED = {"libEGL.so.1": ("libegl1", "libglvnd-egl"), "libGLESv2.so.2": ("libgles2", "libglvnd-gles")}
 
-# What packages want that are not in our lock but may stand in for it, such as OpenCV with windows.
+# Needed by packages that are not in our lock file but may replace one of it, such as OpenCV with GUI.
 KNOWN = dict(
     WANTED,
     **{

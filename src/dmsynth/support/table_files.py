@@ -24,7 +24,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a .csv or .parquet table (by the suffix), whole or not at all."""
+    """Write a .csv or .parquet table (by the suffix), atomically."""
     check_table_name(path)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".csv":
@@ -34,6 +34,6 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def check_table_name(path: Path) -> None:
-    """Raise ``DmsynthError`` if ``path`` cannot become a table: better before long work than after it."""
+    """Raise ``DmsynthError`` if ``path`` has no table suffix; to be called before long work."""
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise DmsynthError(f"{path}: a table is written as .csv or .parquet; change the name's ending")

@@ -1,7 +1,7 @@
-"""What is said to a person at a terminal, or to whatever stands in its place.
+"""Output to the terminal, a file or a pipe.
 
-Everything printed is text: names of files, titles and answers of programs can hold anything, and none of it is taken
-for markup or for a command to the terminal.
+Everything is printed as plain text: file names, titles and program output can contain anything, and must not act as
+markup or as terminal escape sequences.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from rich.text import Text
 
 
 def printable(text: str) -> str:
-    """A text without what would command a terminal or turn the reading direction; lines and tabs stay."""
+    """A text without terminal control characters and text-direction marks; line breaks and tabs stay."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 
 class Terminal(Console):
-    """A console that prints texts as they are, each line whole: a terminal wraps them, a file or pipe need not."""
+    """A console that prints plain texts without line breaks of its own: a terminal wraps them, a file or pipe need
+    not."""
 
     def __init__(self, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
@@ -41,7 +42,7 @@ class Terminal(Console):
         """Rows in columns. On a terminal, long cells are folded to its width; elsewhere, each row is one whole line.
 
         Args:
-            colours: of cells, by what they say.
+            colours: of cells, by their text.
         """
         cells = [[printable(str(cell)) for cell in row] for row in rows]
         if self.is_terminal:
@@ -57,10 +58,10 @@ class Terminal(Console):
 
 
 def make_streams_safe() -> None:
-    """Let standard output and error take any character, whatever their encoding, and be closed."""
+    """Let standard output and error accept any character in any encoding, and tolerate closed streams."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started us
+        if stream is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
             continue
         with suppress(AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Which dmsynth this is: written into every file that it makes."""
+"""The version of dmsynth, written into every output file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who measures a head: one file a tracker.
+"""Head pose trackers: one file per tracker.
 
 A tracker is any callable object with a ``name`` that takes an image and returns the faces in it:
 
@@ -6,8 +6,8 @@ A tracker is any callable object with a ``name`` that takes an image and returns
         name = "my-tracker 1.0"
         def __call__(self, image): ...   # → list[Face]
 
-Register it under the entry point group ``dmsynth.trackers`` of your package and it is there for every command as
-``--tracker NAME`` (``docs/trackers.md``). Angles follow ``controls.pose``; converting to it is the adapter's work.
+Register it under the entry point group ``dmsynth.trackers`` of your package, and every command accepts it as
+``--tracker NAME`` (``docs/trackers.md``). Angles follow ``controls.pose``; the adapter must convert to it.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ BUILT_IN = {
     "face-landmarker": "dmsynth.trackers.face_landmarker:FaceLandmarker",
     "openpilot": "dmsynth.trackers.openpilot:Openpilot",
 }
-"""Trackers that come along: module and class by name."""
+"""Included trackers: module and class by name."""
 
 
 def _trackers() -> dict[str, EntryPoint]:
-    """Every tracker by name: those that come along, and installed packages'."""
+    """Every tracker by name: the included ones, and those of installed packages."""
     built_in = [EntryPoint(name, place, ENTRY_POINTS) for name, place in BUILT_IN.items()]
     return {entry.name: entry for entry in (*entry_points(group=ENTRY_POINTS), *built_in)}
 
 
 def tracker_names() -> list[str]:
-    """Names that ``open_tracker`` knows, installed packages' included."""
+    """Names that ``open_tracker`` accepts, including those of installed packages."""
     return sorted(_trackers())
 
 
 def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
-    """A tracker by name, for any number of threads.
+    """A tracker by name, thread-safe.
 
     ``auto`` is MediaPipe's Face Landmarker (the thesis's tracker, 4.1). ``model`` names the tracker's model file.
     Raises ``DmsynthError`` for an unknown name or a tracker that cannot start.
@@ -80,10 +80,10 @@ def open_tracker(name: str = "auto", model: Path | None = None) -> TrackerPool:
 
 
 def open_second_tracker(first: Tracker, name: str = "auto", model: Path | None = None) -> TrackerPool | None:
-    """A second judge beside ``first``, or None for ``none``.
+    """A second tracker for judging (``judges.md``), or None for ``none``.
 
-    ``auto`` is openpilot's network where its file is given or at hand (else None), and beside openpilot's the thesis's
-    tracker. Raises ``DmsynthError`` for an unknown name, a tracker that cannot start, or the first one again.
+    ``auto`` is openpilot's network if its file is given or found (else None); if the first tracker is openpilot's, it
+    is the thesis's tracker. Raises ``DmsynthError`` for an unknown name, a tracker that cannot start, or the first one.
     """
     if name == "none":
         return None
@@ -102,7 +102,7 @@ def open_second_tracker(first: Tracker, name: str = "auto", model: Path | None =
 
 
 class TrackerPool:
-    """One tracker a thread, because most trackers are not thread-safe. Itself a tracker."""
+    """One tracker instance per thread, because most trackers are not thread-safe. Itself a tracker."""
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
         self._make = make

@@ -1,4 +1,4 @@
-"""What a tracker sees: faces, why a frame has none that is usable, and both as rows of a table."""
+"""Faces as a tracker finds them; why a frame has no usable one; both as rows of a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
 from dmsynth.video import Frame, Image
 
-_LANDMARKS = 150  # at least so many are kept as labels, of those that a tracker has
+_LANDMARKS = 150  # at least so many of a tracker's landmarks are kept as labels
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Face:
         box: left, top, right, bottom of the landmarks in pixels; may reach outside the image.
         landmarks: (n, 3) float32 in pixels: x right, y down, z negative towards the camera, in the scale of x.
             Empty for trackers that have none.
-        expression: what the face does besides turning, by name (blink_left, gaze_x, jaw, …), in any scale. Empty for
-            trackers that do not say.
-        reports: what the tracker says of its own seeing (face and eye probabilities, spreads of its angles, …), in its
-            own words and scale. Kept in tracked tables; never steered, so it is no expression.
+        expression: facial expression and gaze by name (blink_left, gaze_x, jaw, …), in any scale. Empty for trackers
+            that do not measure it.
+        reports: the tracker's own confidence outputs (face and eye probabilities, standard deviations of its angles,
+            …), with its names and scales. Kept in tracked tables; unlike the expression, never steered.
     """
 
     rotation: NDArray[np.float64]
@@ -65,7 +65,7 @@ class Face:
 
 
 class Tracker(Protocol):
-    """Software that measures head pose in a frame. Each frame is judged alone, so answers do not depend on
+    """Software that measures head pose in a frame. Each frame is measured independently, so results do not depend on
     where a recording starts."""
 
     name: str
@@ -85,7 +85,7 @@ def why_unusable(faces: list[Face], image: Image) -> str | None:
 
 
 def how_to_crop(reasons: Iterable[str]) -> str:
-    """What to add to a message where crowds or distance are ``why_unusable``."""
+    """Advice to append to a message if the reason (``why_unusable``) is several faces or no face."""
     if "several faces" in reasons:
         return "; several people in view: --crop LEFT,TOP,WIDTH,HEIGHT around one"
     if "no face" in reasons:
@@ -97,15 +97,15 @@ def how_to_crop(reasons: Iterable[str]) -> str:
 
 
 def check_landmarks(tracker: Tracker, face: Face) -> None:
-    """Raise ``DmsynthError`` if the tracker gives no landmarks: to cut out or pose a picture takes them."""
+    """Raise ``DmsynthError`` if the tracker gives no landmarks: they are needed to cut out or pose a picture."""
     if not len(face.landmarks):
         raise DmsynthError(f"the tracker {tracker.name} gives no landmarks to pose a picture by; use --tracker auto")
 
 
 def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, object]]:
-    """Measure frames in order, one row a frame: ``frame``, ``time``, ``found``, and where exactly one usable face
-    is found ``pitch``, ``yaw``, ``roll`` (degrees), ``x``, ``y`` (face centre, pixels), its box, and what the tracker
-    reports besides; else ``reason``.
+    """Measure frames in order, one row per frame: ``frame``, ``time``, ``found``. If exactly one usable face is found,
+    also ``pitch``, ``yaw``, ``roll`` (degrees), ``x``, ``y`` (face centre, pixels), its box, and the tracker's
+    ``reports``; else ``reason``.
     """
 
     def measure(frame: Frame) -> dict[str, object]:
@@ -120,7 +120,7 @@ def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, objec
 
 
 def face_columns(face: Face) -> dict[str, float]:
-    """A face as columns of a table: pose, centre, box, and what of its expression can be commanded."""
+    """A face as columns of a table: pose, centre, box, and the parts of its expression that are controls."""
     left, top, right, bottom = face.box
     x, y = face.centre
     place = {"x": x, "y": y, "left": left, "top": top, "right": right, "bottom": bottom}
@@ -128,8 +128,8 @@ def face_columns(face: Face) -> dict[str, float]:
 
 
 def face_labels(face: Face) -> dict[str, float | list[float]]:
-    """A face as a dataset's labels: ``tracked_pitch`` … and, where the tracker has any, ``landmarks``: x and y in
-    pixels, one point after the other, of some 160 points spread over the face."""
+    """A face as a dataset's labels: ``tracked_pitch`` … and, if the tracker has any, ``landmarks``: x and y in pixels
+    of about 160 points spread over the face, in one flat list."""
     labels: dict[str, float | list[float]] = {f"tracked_{name}": value for name, value in face_columns(face).items()}
     if len(face.landmarks):
         some = face.landmarks[:: max(1, len(face.landmarks) // _LANDMARKS), :2]
@@ -138,7 +138,7 @@ def face_labels(face: Face) -> dict[str, float | list[float]]:
 
 
 def track_to_table(tracker: Tracker, frames: Iterable[Frame]) -> pd.DataFrame:
-    """``track`` as a table; what the tracker reports besides stands in the last columns."""
+    """``track`` as a table; the tracker's ``reports`` are the last columns."""
     columns = ["frame", "time", "found", "reason", "pitch", "yaw", "roll", "x", "y"]
     columns += ["left", "top", "right", "bottom"]
     rows = list(track(tracker, frames))

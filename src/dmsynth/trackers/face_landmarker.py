@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from dmsynth.trackers.face import Face
 from dmsynth.trackers.face_model import MODEL
 from dmsynth.trackers.finder import FaceFinder, same_face
-from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
+from dmsynth.trackers.quiet import close_with_owner, explained_import_errors, first_face, quiet
 from dmsynth.video import Image, to_rgb
 
-_WIDE = 720  # pixels: a face in a larger picture may be too small for it
-_AROUND = 2.5  # of a face: the square that is looked at closely
-_SHARE = 0.25
-# What the face does besides turning: the mean of the first blendshapes less the mean of the second. Left and right are
-# the person's own; gaze > 0 looks towards the image's right edge and up, as yaw and pitch do.
+_WIDE = 720  # pixels: in a larger picture a face may be too small for the network
+_AROUND = 2.5  # side of the square crop in face sizes
+_SHARE = 0.25  # see ``_seen_from``
+# Expression: the mean of the first blendshapes minus the mean of the second. Left and right are the person's own;
+# gaze > 0 is towards the image's right edge and up, as for yaw and pitch.
 EXPRESSION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "blink_left": (("eyeBlinkLeft",), ()),
     "blink_right": (("eyeBlinkRight",), ()),
@@ -33,7 +33,7 @@ EXPRESSION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 class FaceLandmarker:
-    """Face Landmarker on single images (no memory between frames).
+    """Face Landmarker on single images (no state between frames).
 
     Its transformation matrix maps the canonical face to a metric camera frame with x right, y up, z towards the
     camera, which is the frame of ``dmsynth.controls.pose``.
@@ -42,7 +42,7 @@ class FaceLandmarker:
     def __init__(self, model: Path | None = None) -> None:
         path = MODEL.find(model)
         self.name = f"MediaPipe Face Landmarker ({MODEL.sha256[:8]})"
-        with quiet(), mediapipe_at_hand():
+        with quiet(), explained_import_errors():
             from mediapipe.tasks import python as tasks
             from mediapipe.tasks.python import vision
 
@@ -53,17 +53,17 @@ class FaceLandmarker:
                 output_face_blendshapes=True,
             )
             self._landmarker = vision.FaceLandmarker.create_from_options(options)
-            close_in_time(self, self._landmarker)
+            close_with_owner(self, self._landmarker)
             self._finder: FaceFinder | None = None
-            for _ in range(2):  # each network chatters at its first use, one of them after the answer
+            for _ in range(2):  # each network prints messages at its first use, one of them after returning
                 self(first_face())
 
     def __call__(self, image: Image) -> list[Face]:
         rgb = np.ascontiguousarray(to_rgb(image))
-        faces = self._look(rgb)
-        return faces if faces or max(rgb.shape[:2]) < _WIDE else self._look_closer(rgb)
+        faces = self._detect(rgb)
+        return faces if faces or max(rgb.shape[:2]) < _WIDE else self._detect_in_tiles(rgb)
 
-    def _look(self, rgb: NDArray[np.uint8]) -> list[Face]:
+    def _detect(self, rgb: NDArray[np.uint8]) -> list[Face]:
         import mediapipe
 
         height, width = rgb.shape[:2]
@@ -84,21 +84,22 @@ class FaceLandmarker:
             )
         return faces
 
-    def _look_closer(self, rgb: NDArray[np.uint8]) -> list[Face]:
-        """Faces too small for the whole picture, which it sees at 128×128: those that tiles show, each in a square."""
+    def _detect_in_tiles(self, rgb: NDArray[np.uint8]) -> list[Face]:
+        """Faces too small to be found in the whole picture, which the network scales to 128×128: find them in tiles,
+        then measure each in a square crop."""
         self._finder = self._finder or FaceFinder()
         faces: list[Face] = []
         for left, top, right, bottom in self._finder(rgb):
             side = min(round(_AROUND * max(right - left, bottom - top)), *rgb.shape[:2])
             x = int(np.clip((left + right - side) / 2, 0, rgb.shape[1] - side))
             y = int(np.clip((top + bottom - side) / 2, 0, rgb.shape[0] - side))
-            for face in self._look(np.ascontiguousarray(rgb[y : y + side, x : x + side])):
-                if any(same_face(_moved(face.box, x, y), known.box) for known in faces):
+            for face in self._detect(np.ascontiguousarray(rgb[y : y + side, x : x + side])):
+                if any(same_face(_shifted(face.box, x, y), known.box) for known in faces):
                     continue
                 faces.append(
                     Face(
                         _seen_from(x + side / 2, y + side / 2, rgb.shape[1], rgb.shape[0]) @ face.rotation,
-                        _moved(face.box, x, y),
+                        _shifted(face.box, x, y),
                         face.landmarks + np.array([x, y, 0], dtype=np.float32),
                         face.expression,
                     )
@@ -106,21 +107,21 @@ class FaceLandmarker:
         return faces
 
 
-def _moved(box: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float, float, float]:
+def _shifted(box: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float, float, float]:
     left, top, right, bottom = box
     return left + x, top + y, right + x, bottom + y
 
 
 def _seen_from(x: float, y: float, width: int, height: int) -> NDArray[np.float64]:
-    """What a rotation that was read in a square around (x, y) lacks against one that was read in the whole picture.
+    """Correction from a rotation measured in a square crop around (x, y) to one measured in the whole picture.
 
-    The tracker takes every picture for a camera's with a field of view of 63°, so a head beside the middle is seen from
-    the side; a quarter of that angle is what it makes of it (48 places
-    in four sizes: what is left is 0.9, 0.4 and 1.1° in pitch, yaw and roll on average).
+    The tracker assumes a field of view of 63° for every picture, so an off-centre head is seen from the side; the
+    measured rotation changes by a quarter (``_SHARE``) of that angle (48 places in four sizes: the remaining error is
+    0.9, 0.4 and 1.1° in pitch, yaw and roll on average).
     """
     focal = height / 2 / np.tan(np.radians(63) / 2)
     right, up = _SHARE * (x - width / 2) / focal, _SHARE * (height / 2 - y) / focal
-    # about the axis across the way there, in x right, y up, z towards the camera
+    # about the axis perpendicular to that direction, in x right, y up, z towards the camera
     return np.asarray(cv2.Rodrigues(np.array([up, -right, 0.0]))[0])
 
 

@@ -1,4 +1,4 @@
-"""The model file of the thesis's tracker, which holds the face detector, too."""
+"""The model file of the thesis's tracker; it also contains the face detector."""
 
 from dmsynth.support.model_files import ModelFile, Wheel
 

@@ -1,4 +1,4 @@
-"""Where in a picture there are faces: the detector inside Face Landmarker's model, for trackers to be pointed."""
+"""Face detection: the detector inside Face Landmarker's model, which gives trackers the place of a face."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.trackers.face_model import MODEL
-from dmsynth.trackers.quiet import close_in_time, first_face, mediapipe_at_hand, quiet
+from dmsynth.trackers.quiet import close_with_owner, explained_import_errors, first_face, quiet
 from dmsynth.video import Image, to_rgb
 
 Box = tuple[float, float, float, float]
@@ -20,16 +20,16 @@ _SMALLEST_TILE = 64  # pixels
 
 
 class FaceFinder:
-    """Boxes of at most two faces, the clearest first.
+    """Bounding boxes of at most two faces, the highest score first.
 
-    The detector sees the picture at 128×128 and so overlooks a driver in a wide cabin. Where it finds nobody in the
-    whole, it looks at squares of the picture's height, then of half of it, each half over the next.
+    The detector scales the picture to 128×128 and so misses a driver in a wide cabin view. If it finds no face in the
+    whole picture, it searches square tiles of the picture's height, then of half of it, overlapping by half.
     """
 
     def __init__(self) -> None:
         with zipfile.ZipFile(MODEL.find()) as parts:
             network = parts.read("face_detector.tflite")
-        with quiet(), mediapipe_at_hand():
+        with quiet(), explained_import_errors():
             from mediapipe.tasks import python as tasks
             from mediapipe.tasks.python import vision
 
@@ -37,16 +37,16 @@ class FaceFinder:
                 base_options=tasks.BaseOptions(model_asset_buffer=network), min_detection_confidence=_SURE
             )
             self._detector = vision.FaceDetector.create_from_options(options)
-            close_in_time(self, self._detector)
+            close_with_owner(self, self._detector)
             self(first_face())
 
     def __call__(self, image: Image) -> list[Box]:
         """Left, top, right, bottom in pixels, from the brows to the chin and about as wide as the face."""
         rgb = np.ascontiguousarray(to_rgb(image))
-        found = self._look(rgb, 0, 0)
+        found = self._detect(rgb, 0, 0)
         side = min(rgb.shape[:2])
         while not found and side >= max(_SMALLEST_TILE, min(rgb.shape[:2]) // 2):
-            found = [box for x, y, tile in _tiles(rgb, side) for box in self._look(tile, x, y)]
+            found = [box for x, y, tile in _tiles(rgb, side) for box in self._detect(tile, x, y)]
             side //= 2
         clearest: list[Box] = []
         for _, box in sorted(found, reverse=True):
@@ -54,8 +54,8 @@ class FaceFinder:
                 clearest.append(box)
         return clearest[:_MOST]
 
-    def _look(self, rgb: NDArray[np.uint8], x: int, y: int) -> list[tuple[float, Box]]:
-        """Score and box of each face in a part of a picture that begins at ``x``, ``y``."""
+    def _detect(self, rgb: NDArray[np.uint8], x: int, y: int) -> list[tuple[float, Box]]:
+        """Score and box of each face in a tile whose top left corner is at ``x``, ``y``."""
         import mediapipe
 
         found = []
@@ -67,7 +67,7 @@ class FaceFinder:
 
 
 def _tiles(rgb: NDArray[np.uint8], side: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """x, y and content of squares that cover the picture, each at least half over the next."""
+    """x, y and content of square tiles that cover the picture, with at least 50 % overlap."""
     height, width = rgb.shape[:2]
 
     def starts(length: int) -> list[int]:
@@ -79,7 +79,7 @@ def _tiles(rgb: NDArray[np.uint8], side: int) -> Iterator[tuple[int, int, NDArra
 
 
 def same_face(a: Box, b: Box) -> bool:
-    """Whether two boxes are about one face: the centre of one lies in the other."""
+    """Whether two boxes belong to the same face: the centre of one lies in the other."""
 
     def holds(outer: Box, inner: Box) -> bool:
         x, y = (inner[0] + inner[2]) / 2, (inner[1] + inner[3]) / 2

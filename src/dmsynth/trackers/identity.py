@@ -1,9 +1,9 @@
-"""Whose face is it? How far a steered person is still that person, and has not become the driver.
+"""Identity preservation: does a steered face still look like the person, and not like the driver?
 
-No network that recognizes people comes along, so the comparison is made in pixels, freed of what the control changes:
-every face is laid onto one and the same mesh of landmarks ("shape-free", Craw and Cameron 1991), which takes pose,
-place and size out, and its slow shading is taken off. What is left are brows, eyes, nose, mouth and skin.
-Both ends of the scale are measured on real frames: 1, as alike as other real frames of that person; 0, as the driver.
+No face recognition network is included, so pixels are compared, after removing what the control changes: every face is
+warped onto the same landmark mesh ("shape-free", Craw and Cameron 1991), which removes pose, place and size, and a
+high-pass filter removes shading. What remains are brows, eyes, nose, mouth and skin.
+Both ends of the scale are measured on real frames: 1 is as similar as other real frames of the person, 0 is the driver.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from dmsynth.support.parallel import map_ordered
 from dmsynth.trackers.face import Face, Tracker, why_unusable
 from dmsynth.video import Image, to_grey
 
-_SIDE = 72  # pixels of a face on the mesh
-_SHADING = 9.0  # pixels: what is broader is light, not the face
+_SIDE = 72  # pixels: side of a face warped onto the mesh
+_SHADING = 9.0  # pixels: sigma of the Gaussian that estimates the shading
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """The mesh that faces are laid onto: for each pixel inside it, three landmarks and their shares.
+    """The mesh that faces are warped onto: for each pixel inside it, a triangle of landmarks and their weights.
 
     Attributes:
         inside: (side, side) bool.
-        corners: (n, 3) numbers of landmarks.
-        shares: (n, 3), summing to 1.
+        corners: (n, 3) indices of landmarks.
+        shares: (n, 3) barycentric weights, summing to 1.
     """
 
     inside: NDArray[np.bool_]
@@ -40,7 +40,7 @@ class Mesh:
 
     @staticmethod
     def of(face: Face) -> Mesh:
-        """The mesh of one face that looks more or less into the camera."""
+        """The mesh of a roughly frontal face."""
         points = face.landmarks[:, :2].astype(float)
         low, high = points.min(axis=0), points.max(axis=0)
         triangles = Delaunay((points - low) / (high - low) * (_SIDE - 1))
@@ -53,8 +53,8 @@ class Mesh:
         shares = np.column_stack([first, 1 - first.sum(axis=1)])
         return Mesh(inside.reshape(_SIDE, _SIDE), triangles.simplices[found[inside]].astype(np.int64), shares)
 
-    def lay(self, image: Image, face: Face) -> NDArray[np.float64]:
-        """(n,): the face's pixels on the mesh, without slow shading, of mean 0 and length 1."""
+    def warp(self, image: Image, face: Face) -> NDArray[np.float64]:
+        """(n,): the face's pixels on the mesh, without shading, with mean 0 and norm 1."""
         where = np.einsum("nkc,nk->nc", face.landmarks[self.corners, :2].astype(float), self.shares)
         places = np.zeros((_SIDE, _SIDE, 2), np.float32)
         places[self.inside] = where
@@ -69,10 +69,10 @@ class Mesh:
 
 
 class Watch:
-    """Says when a recording goes on with another person, from frames given to it one by one.
+    """Detects when the person in a recording changes, from frames given one by one.
 
-    Means of ``_EACH_SIDE`` faces before and after a moment are compared. Of one person they correlate by 0.81 and more,
-    whatever the face does; of two by 0.65 and less (seven recordings, all pairs).
+    The means of ``_EACH_SIDE`` faces before and after a moment are compared. For one person they correlate by at least
+    0.81, whatever the expression; for two by at most 0.65 (seven recordings, all pairs).
     """
 
     _EACH_SIDE, _EVERY, _SAME = 8, 0.19, 0.72  # faces; seconds between two; correlation
@@ -80,39 +80,39 @@ class Watch:
     def __init__(self) -> None:
         self.mesh: Mesh | None = None
         self.seen: list[tuple[float, NDArray[np.float64]]] = []
-        self.least = (1.0, 0.0)  # correlation, and when
+        self.least = (1.0, 0.0)  # lowest correlation, and its time
 
     def changed(self, image: Image, face: Face, time: float) -> float | None:
-        """The time in seconds at which somebody else came in, as far as this frame shows it; None if nobody did.
+        """The time in seconds at which the person changed, if this frame reveals it; else None.
 
-        A tracker without landmarks cannot tell.
+        Always None for a tracker without landmarks.
         """
         if not len(face.landmarks) or (self.seen and 0 <= time - self.seen[-1][0] < self._EVERY):
             return None
         self.mesh = self.mesh or Mesh.of(face)
-        self.seen = [*self.seen[1 - 2 * self._EACH_SIDE :], (time, self.mesh.lay(image, face))]
+        self.seen = [*self.seen[1 - 2 * self._EACH_SIDE :], (time, self.mesh.warp(image, face))]
         if len(self.seen) < 2 * self._EACH_SIDE:
             return None
         patterns = np.stack([pattern for _, pattern in self.seen])
         before, after = (_unit(part.mean(axis=0)) for part in np.split(patterns, 2))
-        alike = float(before @ after)
-        if alike < min(self._SAME, self.least[0]):
-            self.least = alike, self.seen[self._EACH_SIDE][0]
-        elif self.least[0] < self._SAME:  # they were least alike where the one came for the other
-            came = self.least[1]
+        correlation = float(before @ after)
+        if correlation < min(self._SAME, self.least[0]):
+            self.least = correlation, self.seen[self._EACH_SIDE][0]
+        elif self.least[0] < self._SAME:  # the minimum is passed: the change was there
+            changed = self.least[1]
             self.mesh, self.seen, self.least = None, [], (1.0, 0.0)
-            return came
+            return changed
         return None
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """Two people, told apart.
+    """Measures whether a face looks like the person or like the driver.
 
     Attributes:
-        mesh: both are laid onto it.
+        mesh: both faces are warped onto it.
         person, driver: (n,) their mean patterns.
-        as_person, as_driver: the margin (below) of their own real frames, medians.
+        as_person, as_driver: median ``margin`` of their own real frames.
     """
 
     mesh: Mesh
@@ -123,9 +123,9 @@ class Likeness:
 
     @staticmethod
     def learn(person: Sequence[Image], driver: Sequence[Image], tracker: Tracker) -> Likeness | None:
-        """From real frames of both. Every second one makes the mean patterns, the others the ends of the scale.
+        """From real frames of both: every second frame gives the mean patterns, the others the ends of the scale.
 
-        None where the tracker gives no landmarks, or the two cannot be told apart: a face in too few frames, or the
+        None if the tracker gives no landmarks, or the two cannot be distinguished: too few frames with a face, or the
         same person twice.
         """
         own, other = (list(_faces(frames, tracker)) for frames in (person, driver))
@@ -133,18 +133,18 @@ class Likeness:
             return None
         straight = min(own, key=lambda seen: float(np.arccos(np.clip((np.trace(seen[1].rotation) - 1) / 2, -1, 1))))
         mesh = Mesh.of(straight[1])
-        patterns = [np.stack([mesh.lay(*seen) for seen in faces]) for faces in (own, other)]
+        patterns = [np.stack([mesh.warp(*seen) for seen in faces]) for faces in (own, other)]
         means = [_unit(each[::2].mean(axis=0)) for each in patterns]
         ends = [float(np.median(each[1::2] @ (means[0] - means[1]))) for each in patterns]
         return Likeness(mesh, means[0], means[1], ends[0], ends[1]) if ends[0] > ends[1] else None
 
     def margin(self, image: Image, face: Face) -> float:
         """How much more the face correlates with the person's pattern than with the driver's: −2 to 2."""
-        return float(self.mesh.lay(image, face) @ (self.person - self.driver))
+        return float(self.mesh.warp(image, face) @ (self.person - self.driver))
 
     def kept(self, images: Iterable[Image], tracker: Tracker) -> dict[str, float | None]:
-        """``identity``: median over the frames of the margin, 1 at the person's own real frames, 0 at the driver's;
-        ``nearer``: share of frames that look more like the person than like the driver. None without a face."""
+        """``identity``: median margin over the frames, scaled to 1 for the person's own real frames and 0 for the
+        driver's; ``nearer``: share of frames more similar to the person than to the driver. None without a face."""
         margins = [self.margin(*seen) for seen in _faces(images, tracker)]
         if not margins:
             return {"identity": None, "nearer": None}

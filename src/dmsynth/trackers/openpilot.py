@@ -1,15 +1,15 @@
-"""openpilot's driver-monitoring network: a real DMS's tracker, and a judge that owes nothing to MediaPipe's.
+"""openpilot's driver-monitoring network: the tracker of a real DMS, and a judge that is independent of MediaPipe's.
 
 The network is comma.ai's (openpilot, MIT licence): ``dmonitoring_model.onnx`` of a release of openpilot. It is not
-part of dmsynth; whoever wants it brings the file. ``RELEASES`` are those that were measured; another file with the
-same input and output runs with a note, because the version nobody has seen yet is the one that wants testing.
+part of dmsynth; the user provides the file. ``RELEASES`` are the versions that were measured; another file with the
+same input and output runs with a note, because new versions are the ones that need testing.
 
-**Placing.** The network expects an upright crop, 320 wide and 640 high, of the driver's side of the cabin, in which
-the face is about half as wide as the crop. Cut blindly from the middle of a frame, it answers about where the face is
-as much as how it is turned, so every face is found first (``finder.py``: where, never how turned), the crop is laid
-around it and then once more around the place that the network itself gives. The crop's size comes in steps of 1.5,
-beginning at the frame's width / 1.6, so that the scale does not tremble from frame to frame. Where no face is found,
-the middle of the frame is asked, and the network's own face probability decides (``docs/judges.md`` has the figures).
+**Crop.** The network expects an upright crop, 320 wide and 640 high, of the driver's side of the cabin, in which
+the face is about half as wide as the crop. In a fixed crop from the middle of a frame, its angles depend on the place
+of the face as much as on its rotation. So every face is detected first (``finder.py``, which gives only the place), and
+cropped; then a second crop is centred at the position that the network returns. The crop's size changes in steps of
+1.5, beginning at the frame's width / 1.6, so that the scale does not jitter between frames. If no face is detected, the
+middle of the frame is used, and the network's own face probability decides (``docs/judges.md`` has the figures).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from dmsynth.video import Image, to_rgb
 MODEL_VARIABLE = "DMSYNTH_OPENPILOT"
 ORIGIN = "dmonitoring_model.onnx of comma.ai's openpilot (MIT licence), release 0.8.9 or 0.8.5"
 FACE_THRESHOLD = 0.5
-"""Below this face probability nobody is there; openpilot 0.8.9's own threshold."""
+"""Below this face probability there is no face; openpilot 0.8.9's own threshold."""
 
-_WIDTH, _HEIGHT = 320, 640  # the crop in pixels; the network takes its luma apart into four planes
+_WIDTH, _HEIGHT = 320, 640  # the crop in pixels; its luma is split into four planes
 _INPUT, _OUTPUT = ("input_img", [1, 6, 320, 160]), ("outputs", [1, 38])
 _FRAME_OVER_CROP = 1.6
 _FACE_SHARE = 0.5  # of the crop's width
 _STEP = 1.5
-# What else it says, by its place in the output. The network calls eyes left and right as they are in the image; here,
-# as everywhere in dmsynth, they are the person's own (shown on covered eyes, and by one-sided blinks in real video).
+# Its other outputs, by index. The network names eyes left and right as in the image; here, as everywhere in dmsynth,
+# they are the person's own (verified with covered eyes, and with one-sided blinks in real video).
 _REPORTS = {
     "face_probability": 12, "eye_left": 30, "eye_right": 21, "sunglasses": 33, "poor_vision": 34,
     "partial_face": 35, "distracted_by_pose": 36, "distracted_by_eyes": 37,
@@ -61,8 +61,8 @@ class Release:
     Attributes:
         name: openpilot's release.
         sha256: of its file.
-        neutral: what it answers (pitch, yaw, roll; degrees) where our convention says (0, 0, 0): the intercept of its
-            answer over the exact command on 300 posed frames of the embedded portrait (``docs/judges.md``). It is
+        neutral: its output (pitch, yaw, roll; degrees) at (0, 0, 0) in our convention: the intercept of its output
+            against the exact command on 300 posed frames of the embedded portrait (``docs/judges.md``). It is
             subtracted. A person's own neutral pose may differ by some degrees; a DMS learns it while driving.
     """
 
@@ -108,7 +108,7 @@ def is_at_hand() -> bool:
 
 @lru_cache
 def release_of(path: Path) -> Release:
-    """The release that a file is, by its SHA-256. An unknown one gets a note and no neutral pose."""
+    """The release of a file, by its SHA-256. An unknown one gets a note and no neutral pose."""
     digest = sha256_of(path)
     for release in RELEASES:
         if release.sha256 == digest:
@@ -124,8 +124,8 @@ def release_of(path: Path) -> Release:
 class Openpilot:
     """The network on single images, grey or colour, of any size.
 
-    ``Face.expression`` holds the probabilities that the eyes are shut (``blink_left``, ``blink_right``),
-    ``Face.reports`` what else it says: probabilities, and the spreads of its own angles in degrees.
+    ``Face.expression`` holds the probabilities that the eyes are closed (``blink_left``, ``blink_right``),
+    ``Face.reports`` its other outputs: probabilities, and the standard deviations of its angles in degrees.
     """
 
     maker = "openpilot driver monitoring"
@@ -141,13 +141,15 @@ class Openpilot:
         height, width = image.shape[:2]
         faces: list[Face] = []
         for box in self._find(image) or [_middle(width, height)]:
-            face = self._look(image, box)
-            is_new = not any(same_face(face.box, known.box) for known in faces)  # it may be led from one to the other
+            face = self._measure(image, box)
+            is_new = not any(
+                same_face(face.box, known.box) for known in faces
+            )  # the second crop may move to the other face
             if is_new and face.reports["face_probability"] >= FACE_THRESHOLD:
                 faces.append(face)
         return faces
 
-    def _look(self, image: Image, box: Box) -> Face:
+    def _measure(self, image: Image, box: Box) -> Face:
         """The face near ``box``, whatever its probability."""
         crop_width = _crop_width(image.shape[1], box[2] - box[0])
         centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
@@ -198,13 +200,13 @@ def _crop_width(frame_width: int, face_width: float) -> float:
 
 
 def _middle(width: int, height: int) -> Box:
-    """Where a face would be in the middle of a frame, at the size that the network expects."""
+    """The box of a face in the middle of a frame, at the size that the network expects."""
     half = _FACE_SHARE * width / _FRAME_OVER_CROP / 2
     return width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half
 
 
 def _open(path: Path) -> Any:
-    """The network in ONNX Runtime, on one thread (trackers run one a thread).
+    """The network in ONNX Runtime, on one thread (there is one tracker per thread).
 
     Raises ``DmsynthError`` if ONNX Runtime is missing, or the file is no such network.
     """

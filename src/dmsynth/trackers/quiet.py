@@ -1,4 +1,4 @@
-"""MediaPipe's C++ side writes start-up chatter straight to the terminal; users should not have to read it."""
+"""Suppress the start-up messages that MediaPipe's C++ code writes to standard error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _one_at_a_time = threading.RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Send the process's standard error nowhere for the length of the block. Python exceptions still rise."""
+    """Discard the process's standard error inside the block. Python exceptions are still raised."""
     with _one_at_a_time:
         sys.stderr.flush()
         try:
@@ -41,8 +41,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def mediapipe_at_hand() -> Iterator[None]:
-    """A ``DmsynthError`` with the command that helps, where MediaPipe cannot load for want of a system library."""
+def explained_import_errors() -> Iterator[None]:
+    """Raise ``DmsynthError`` with the install command if MediaPipe cannot load because a system library is missing."""
     try:
         yield
     except OSError as error:
@@ -53,19 +53,19 @@ def mediapipe_at_hand() -> Iterator[None]:
         raise DmsynthError(f"MediaPipe needs {' and '.join(lacking)}, which this system lacks: {how}") from error
 
 
-def close_in_time(owner: object, task: Any) -> None:
-    """Close one of MediaPipe's tasks with its owner. Left to itself it tries when Python is half taken down, and
-    complains."""
+def close_with_owner(owner: object, task: Any) -> None:
+    """Close a MediaPipe task together with its owner; otherwise it closes during interpreter shutdown, with an error
+    message."""
 
     def close() -> None:
         try:
             task.close()
-        except RuntimeError:  # threads have ended already: the system takes back what is left
+        except RuntimeError:  # its threads have ended already: the system frees the rest
             task._handle = None
 
     weakref.finalize(owner, close)
 
 
 def first_face() -> NDArray[np.uint8]:
-    """A picture with a face, (128, 170, 3) uint8: a tracker that has seen it inside ``quiet`` chatters no more."""
+    """A picture with a face, (128, 170, 3) uint8: once tracked inside ``quiet``, MediaPipe prints nothing more."""
     return np.ascontiguousarray(default_portrait()[0:256:2, 60:400:2])

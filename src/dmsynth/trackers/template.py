@@ -1,6 +1,6 @@
-"""Where a known face lies in an image, by matching its picture: the judge of the position models.
+"""Template matching: locates a known face in an image, to judge the position models.
 
-It looks at pixels alone, never at what a network says of itself.
+It uses pixels only, never a network's own outputs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dmsynth.video import Image
 
 @dataclass(frozen=True)
 class FaceTemplate:
-    """A picture of the face and where its centre lies in it.
+    """A picture of the face and the position of its centre.
 
     Attributes:
         picture: (h, w) float32, grey.
@@ -37,8 +37,8 @@ class FaceTemplate:
     def locate(self, image: Image) -> tuple[float, float]:
         """x, y of the face's centre in a grey image (h, w) uint8, in pixels from the top left corner.
 
-        Normalized cross-correlation, its peak refined below a pixel by a parabola through its neighbours. An image
-        without any structure gives NaN.
+        Normalized cross-correlation, with sub-pixel refinement by a parabola through the peak's neighbours. A uniform
+        image gives NaN.
         """
         if np.ptp(image) == 0:
             return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""Version A against version B of a DMS: paired on the same videos, with the differences in plain words."""
+"""Compare versions A and B of a DMS: paired on the same videos, with the differences as sentences."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Scenario = dict[str, Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that every scenario has, or has not (None).
+    """A figure of a scenario; None if the scenario does not have it.
 
     Attributes:
-        lower: whether less is better.
-        resolution: how finely it is measured in a scenario; the interval is widened by it.
+        lower: whether lower is better.
+        resolution: its measurement resolution in a scenario; the interval is widened by it.
     """
 
     name: str
@@ -48,7 +48,7 @@ def _error(axis: str) -> Callable[[Scenario], float | None]:
 
 
 def _latency(scenario: Scenario) -> float | None:
-    """Mean over the warnings that came and can be judged."""
+    """Mean over the warnings that occurred and can be judged."""
     times = [w["latency"] for w in scenario["warnings"] if w["trusted"] and w["latency"] is not None]
     return float(np.mean(times)) if times else None
 
@@ -59,7 +59,7 @@ def _false_alarms(scenario: Scenario) -> float | None:
 
 METRICS = (
     *(Metric(f"{axis} error", "°", True, _error(axis)) for axis in ("pitch", "yaw", "roll")),
-    # A warning is seen in the first frame that it is on: two latencies differ by what is measured ± one frame.
+    # A warning is detected in the first frame with it: the difference of two latencies is accurate to ± one frame.
     Metric("warning latency", " s", True, _latency, lambda scenario: 1 / scenario["frame_rate"]),
     Metric("false alarms a scenario", "", True, _false_alarms),
     Metric(
@@ -73,12 +73,12 @@ class Difference:
     """B against A in one metric.
 
     Attributes:
-        scenarios: how many have the figure in both.
+        scenarios: number of scenarios that have the figure for both A and B.
         a, b: means; ``difference`` is b − a, ``interval`` its 95 % interval (None: too few scenarios).
         effect: the mean difference in standard deviations of the differences (Cohen's d_z); None if they do not vary.
         p, p_corrected: of the test, and corrected for all metrics of the comparison.
-        smallest: the smallest difference that this set finds four times out of five (for pass rates: at all).
-        verdict: ``better`` and ``worse`` are B's.
+        smallest: the smallest difference that this set detects with a power of 80 % (for pass rates: at all).
+        verdict: of B: ``better`` means that B is better than A.
     """
 
     metric: str
@@ -123,7 +123,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """B against A: names, how many scenarios both have, what could not be paired, and every metric."""
+    """B against A: names, number of common scenarios, unpaired scenarios, and every metric."""
 
     a: str
     b: str
@@ -135,7 +135,7 @@ class Comparison:
         return asdict(self) | {"in_words": [self.in_words(), *(each.in_words() for each in self.differences)]}
 
     def in_words(self) -> str:
-        """The whole in one sentence."""
+        """One sentence on all metrics."""
         parts = []
         for verdict in ("better", "worse"):
             names = [each.metric for each in self.differences if each.verdict == verdict]
@@ -230,7 +230,7 @@ def _difference(
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     interval = bootstrap_interval(differences)
     mean = float(differences.mean())
-    # Less than the measurement can tell is no difference, however often it recurs.
+    # A difference below the measurement resolution does not count, even if significant.
     differs = corrected < LEVEL and abs(mean) > resolution
     better = (mean < 0) == metric.lower
     if metric.name != "pass rate":

@@ -1,4 +1,4 @@
-"""The DMS under test: anything that watches a video and says when it would warn.
+"""The DMS under test: any software that analyses a video and reports when it would warn.
 
 A DMS is any callable object with a ``name`` that takes a video and the vehicle's speed and gives answers:
 
@@ -6,9 +6,9 @@ A DMS is any callable object with a ``name`` that takes a video and the vehicle'
         name = "my-dms 2.1"
         def __call__(self, video, speed): ...   # → answers in order of time
 
-It is named by one word: one of ``BUILT_IN``, or an entry point of the group ``dmsynth.dms`` of your package, which is
-run in a process of its own; or it is a command line with ``{video}`` in it; or a log of what it answered elsewhere
-(``docs/validate-a-dms.md``). Angles follow ``dmsynth.controls.pose``; converting to it is the adapter's work.
+It is specified by one word, which is one of ``BUILT_IN`` or an entry point of the group ``dmsynth.dms`` of your package
+(run in a separate process); or by a command line with ``{video}`` in it; or by a log of answers recorded elsewhere
+(``docs/validate-a-dms.md``). Angles follow ``dmsynth.controls.pose``; the adapter must convert to it.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ TIME_LIMIT = 300.0  # seconds a video
 
 @dataclass(frozen=True)
 class DmsSpec:
-    """Which DMS, as data that a job carries to another process or machine.
+    """Specification of a DMS, serializable for jobs in another process or on another machine.
 
     Attributes:
-        dms: a name, or a command line with ``{video}`` and perhaps ``{speed}`` (km/h).
-        log: instead of running anything: a folder with one ``SCENARIO.jsonl`` a scenario, or one such file.
-        options: settings of a DMS that has some.
+        dms: a name, or a command line with ``{video}`` and optionally ``{speed}`` (km/h).
+        log: instead of running anything: a folder with one ``SCENARIO.jsonl`` per scenario, or one such file.
+        options: settings of a built-in DMS.
         time_limit: seconds a program may take for one video.
-        strict_output: whether a line of a program's output or of a log that is no answer fails it.
+        strict_output: whether the DMS fails if a line of its output or log is no answer.
     """
 
     dms: str = "reference"
@@ -63,7 +63,7 @@ class DmsSpec:
     strict_output: bool = False
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the answers depend on: this, and the content of every file that it names."""
+        """Everything the answers depend on: this specification, and the content of every file that it names."""
         parts = split_command(self.dms)
         program = shutil.which(parts[0]) if "{video}" in self.dms else None
         named = [Path(self.log)] if self.log else [Path(part) for part in [*([program] if program else []), *parts]]
@@ -74,13 +74,13 @@ class DmsSpec:
 
 @dataclass(frozen=True)
 class DmsRun:
-    """What a DMS answered about one video.
+    """A DMS's answers about one video.
 
     Attributes:
         problem: what went wrong; None: nothing.
         tested: whether it ran at all.
-        no_answers: how many lines of its output were no answers; ``first_no_answer`` says of the first where it
-            stands and why it is none.
+        no_answers: number of output lines that were no answers; ``first_no_answer`` gives place and reason of the
+            first.
     """
 
     answers: list[Answer]
@@ -91,9 +91,9 @@ class DmsRun:
 
 
 def run_dms(dms: Dms, video: Path, speed: float, seconds: float) -> DmsRun:
-    """Run a DMS on a video of ``seconds`` length. Whatever it does, there is a result.
+    """Run a DMS on a video of ``seconds`` length. A failure of the DMS becomes part of the result.
 
-    Its answers must be about times that the video has, in order.
+    The times of its answers must increase and lie within the video.
     """
     answers: list[Answer] = []
     count, first, problem = 0, None, None
@@ -119,7 +119,7 @@ def run_dms(dms: Dms, video: Path, speed: float, seconds: float) -> DmsRun:
 
 
 def _check(answer: Answer, before: list[Answer], seconds: float) -> None:
-    """``DmsFailedError`` for an answer that cannot be about a video of ``seconds`` length."""
+    """``DmsFailedError`` for an answer that is invalid for a video of ``seconds`` length."""
     if not -1e-6 <= answer.time <= seconds + 0.05:
         raise DmsFailedError(
             f"answers about {answer.time:g} s, but the video runs from 0 to {seconds:g} s: no such frame"
@@ -150,16 +150,16 @@ BUILT_IN: dict[str, Callable[[Mapping[str, str]], Dms]] = {
     "openpilot": _openpilot,
     "reference": _reference,
 }
-"""DMSs that come along: from their options to the DMS. They run in the job's own process."""
+"""Built-in DMSs: functions from options to the DMS. They run in the job's own process."""
 
 
 def dms_names() -> list[str]:
-    """Names that ``open_dms`` knows, installed packages' included."""
+    """Names that ``open_dms`` accepts, including those of installed packages."""
     return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
 
 
 def version_of(spec: DmsSpec) -> str | None:
-    """The version of a DMS that comes along or that an installed package names; None where only its maker knows."""
+    """The version of a built-in DMS, or of the installed package that provides it; None for a program or log."""
     if spec.log is not None or "{video}" in spec.dms:
         return None
     if spec.dms in BUILT_IN:
@@ -169,7 +169,7 @@ def version_of(spec: DmsSpec) -> str | None:
 
 
 def open_dms(spec: DmsSpec, scenario: str) -> Dms:
-    """The DMS that ``spec`` names, ready for the scenario of this name.
+    """The DMS that ``spec`` specifies, for the scenario of this name.
 
     Raises:
         DmsynthError: no such DMS, program or log; an option that it does not have.
@@ -191,13 +191,13 @@ def open_dms(spec: DmsSpec, scenario: str) -> Dms:
             f"--dms {spec.dms}: no such DMS; give one of {', '.join(dms_names())}, or a command line with {{video}}"
         )
     _no_options(spec)
-    # In a process of its own, so that one which hangs or crashes cannot take the run with it.
+    # In a separate process, so that a hang or crash does not affect this one.
     arguments = [sys.executable, "-m", "dmsynth.validation.programs", spec.dms, "{video}", "{speed}"]
     return Program(spec.dms, arguments, spec.time_limit, strict=spec.strict_output)
 
 
 def split_command(text: str) -> list[str]:
-    """A command line as its arguments. No shell ever sees it. ``DmsynthError`` for an unclosed quote."""
+    """A command line as its arguments; no shell is used. ``DmsynthError`` for an unclosed quote."""
     try:
         return shlex.split(text)
     except ValueError as error:

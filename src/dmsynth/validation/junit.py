@@ -1,4 +1,4 @@
-"""Verdicts as JUnit XML, which every CI server shows."""
+"""Verdicts as JUnit XML, which every CI server can display."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010
 
 
 def write_junit(path: Path, results: dict[str, Any]) -> None:
-    """One test case a scenario, with the requirements that it names as properties. A failed one is a failure, a DMS
-    that broke down is an error, an inconclusive one skipped.
+    """One test case per scenario, with its requirements as properties. A failed verdict is a failure, a DMS that broke
+    down an error; an inconclusive verdict is skipped.
 
     ``results`` is the content of ``results.json``.
     """
@@ -45,14 +45,14 @@ def write_junit(path: Path, results: dict[str, Any]) -> None:
         _add_properties(case, [*properties, ("video_sha256", scenario["video_sha256"]), ("judged", scenario["judged"])])
         if kind:
             reasons = [_clean(reason) for reason in scenario["reasons"]]
-            told = ElementTree.SubElement(case, kind, {"message": "; ".join(reasons)})
-            told.text = "\n".join(reasons)
+            element = ElementTree.SubElement(case, kind, {"message": "; ".join(reasons)})
+            element.text = "\n".join(reasons)
     ElementTree.indent(root)
     write_text(path, ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
 
 
 def _about(results: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an audit asks of a run, and the verdict on each requirement."""
+    """Audit data of a run, and the verdict on each requirement."""
     run, dms = results["run"], results["dms"]
     return [
         ("run_id", run["id"]),
@@ -82,5 +82,5 @@ def _kind(scenario: dict[str, Any]) -> str | None:
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot hold: a DMS may say anything."""
+    """Replace characters that XML cannot contain: a DMS may output anything."""
     return _NO_XML.sub("\ufffd", text)

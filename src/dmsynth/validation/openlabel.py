@@ -14,14 +14,14 @@ from dmsynth.support.version import __version__
 from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenarios import Scenario
 
-_AWAY = 12.0  # degrees of yaw or pitch off the road, from which the action "looks away" is noted
+_AWAY = 12.0  # degrees of yaw or pitch from which the action "looks away" is recorded
 
 
 def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
-    """Head pose frame by frame, and as actions the looks away and the windows in which a warning has to begin.
+    """Head pose frame by frame; as actions, the looks away and the windows in which a warning has to begin.
 
-    The angles are those of ``controls.pose``, in degrees, as numbers of the object "driver"; the same rotation stands
-    beside them as a 3×3 matrix. ``covered`` says whether the face's training covers the pose.
+    The angles follow ``controls.pose``, in degrees, as ``num`` of the object "driver"; the same rotation is also given
+    as a 3×3 matrix. ``covered``: whether the face's training data covers the pose.
     """
     table = rendered.table
     angles = table[["pitch", "yaw", "roll"]].to_numpy(dtype=float)
@@ -96,6 +96,6 @@ def write_openlabel(path: Path, scenario: Scenario, rendered: Rendered) -> None:
 
 
 def _runs(here: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and last number of every run of true."""
+    """First and last index of every run of true."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], here, [False]]).astype(int)))
     return [(int(begin), int(end) - 1) for begin, end in edges.reshape(-1, 2)]

@@ -1,12 +1,12 @@
 """openpilot's driver monitoring as a DMS under test: its network (``trackers/openpilot.py``) and its warning policy.
 
-The policy as it works in the car, with nobody touching the wheel: a driver who looks away spends a budget of attention,
-gets it back by looking at the road, and is warned in three steps as it runs out. Where no face is seen a second, slower
-budget runs. Timers and filter are those of openpilot 0.8.9 (selfdrive/monitoring/driver_monitor.py, MIT licence).
+The policy is that of the car with nobody touching the wheel: looking away uses up an attention budget, looking at the
+road restores it, and three alerts are given as it runs out. While no face is detected, a second, slower budget is used.
+Timers and filter are those of openpilot 0.8.9 (selfdrive/monitoring/driver_monitor.py, MIT licence).
 
-What a car knows and a video does not: steering touches (none here), the driving model's doubts (thresholds stay at
-their strict values), and the minutes before. The driver counts as known: the neutral pose is at first the camera's zero
-pose, or the option ``neutral``, as if it had been learned for a minute, and is learned on from there.
+Inputs that a car has and a video has not: steering touches (none here), the driving model's uncertainty (thresholds
+keep their strict values), and the minutes before. The neutral pose starts at the camera's zero pose, or at the option
+``neutral``, as if it had been learned for a minute, and is updated from there.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ class Policy:
     """A release's warning policy. Angles in degrees, times in seconds.
 
     Attributes:
-        threshold: a pose this far from the neutral one is distracted, pitch times ``pitch_weight``.
-        both_axes: the distance counts both axes together; else each alone.
-        up_allowance: so much looking up is free; infinite: all of it.
-        spread: with a larger spread of pitch or yaw the network is not to be trusted.
-        blink, eye, sunglasses: shut eyes count above, if the eyes are seen with more, and behind sunglasses with less.
-        budget: from full attention to the last alert; how long before it the first alert comes, and the prompt.
-        unseen: the same three where no face is seen.
-        filter: time constant of the first-order filter on "distracted"; ``attentive`` and ``certain`` are its limits.
-        recovery: how much faster attention returns than it goes, when it is full and when it is spent.
-        learn_speed, known: the neutral pose is learned above this speed (km/h), and has been for so long already.
-        memory: the neutral pose is a mean over at most so long.
+        threshold: distance from the neutral pose that counts as distracted; pitch is multiplied by ``pitch_weight``.
+        both_axes: whether the distance combines both axes (Euclidean), or takes the larger one.
+        up_allowance: looking up by this much does not count; infinite: never.
+        spread: if the standard deviation of pitch or yaw is larger, the network is not trusted.
+        blink, eye, sunglasses: probabilities: closed eyes count above ``blink``, if the eyes are visible above ``eye``
+            and the sunglasses below ``sunglasses``.
+        budget: time from full attention to the last alert; how long before that the first alert and the prompt come.
+        unseen: the same three while no face is detected.
+        filter: time constant of the first-order filter on "distracted"; ``attentive`` and ``certain`` are its
+            thresholds.
+        recovery: how much faster attention recovers than it decreases, when it is full and when it is used up.
+        learn_speed, known: the neutral pose is learned above this speed (km/h), starting as if learned for ``known``.
+        memory: the neutral pose is a mean over at most this time.
     """
 
     threshold: float
@@ -63,8 +65,8 @@ class Policy:
     memory: float = 360.0
 
 
-# The timers of looking away and the filter are 0.8.9's. All else is of published sources of the two releases' time,
-# converted from radians; which release carried which to the last digit was not verified: data, to be corrected.
+# The timers of looking away and the filter are 0.8.9's. All other values are from sources published around the two
+# releases, converted from radians; their exact assignment to a release was not verified.
 POLICIES: dict[str, Policy] = {
     "0.8.5": Policy(
         threshold=math.degrees(0.4), both_axes=True, up_allowance=math.degrees(0.12), spread=math.degrees(0.14),
@@ -79,14 +81,14 @@ POLICIES: dict[str, Policy] = {
 
 @dataclass(frozen=True)
 class Seen:
-    """The network's answer on one frame; no ``face``: nobody is there."""
+    """The network's output for one frame; ``face`` None: no face detected."""
 
     time: float
     face: Face | None
 
 
 class _Neutral:
-    """The driver's own neutral pitch and yaw in degrees, learned as a mean that forgets."""
+    """The driver's own neutral pitch and yaw in degrees, learned as a running mean with limited memory."""
 
     def __init__(self, policy: Policy, pitch: float, yaw: float) -> None:
         self.pitch, self.yaw, self._seconds, self._memory = pitch, yaw, policy.known, policy.memory
@@ -99,13 +101,15 @@ class _Neutral:
 
 
 def is_distracted(face: Face, policy: Policy, neutral_pitch: float, neutral_yaw: float) -> bool:
-    """Whether pose or shut eyes say so."""
+    """Whether pose or closed eyes count as distracted."""
     pitch, yaw = face.pose["pitch"] - neutral_pitch, abs(face.pose["yaw"] - neutral_yaw)
     pitch = policy.pitch_weight * (max(pitch - policy.up_allowance, 0.0) if pitch > 0 else -pitch)
     away = math.hypot(pitch, yaw) if policy.both_axes else max(pitch, yaw)
-    said = face.reports
+    reports = face.reports
     shut = sum(
-        face.expression[f"blink_{side}"] * (said[f"eye_{side}"] > policy.eye) * (said["sunglasses"] < policy.sunglasses)
+        face.expression[f"blink_{side}"]
+        * (reports[f"eye_{side}"] > policy.eye)
+        * (reports["sunglasses"] < policy.sunglasses)
         for side in ("left", "right")
     )
     return away > policy.threshold or shut / 2 > policy.blink
@@ -129,12 +133,12 @@ def warn(
         if face is not None and trusted and not away and speed > policy.learn_speed:
             learned.learn(face.pose, step)
         prompted = mode == "seen" and left["seen"] <= policy.budget[2] / policy.budget[0]
-        if not prompted:  # hiding the face does not help once the prompt is on
+        if not prompted:  # once prompted, a hidden face does not reset the mode
             mode = "seen" if face is not None else "unseen"
         total = budgets[mode][0]
         if face is not None and trusted and filtered < policy.attentive:
             slow, fast = policy.recovery
-            if left[mode] > 0:  # after the last alert only taking over helps
+            if left[mode] > 0:  # after the last alert attention does not recover
                 left[mode] = min(1.0, left[mode] + (slow + (fast - slow) * (1 - left[mode])) * step / total)
             if left[mode] == 1.0:
                 left["unseen"] = min(1.0, left["unseen"] + step / total)
@@ -156,7 +160,7 @@ class OpenpilotDms:
     @staticmethod
     def from_options(options: Mapping[str, str]) -> Dms:
         """Options: ``model`` (file), ``policy`` (a release; by default the network's own), ``level``, ``neutral``
-        (pitch,yaw in degrees). ``DmsynthError`` for one it does not have."""
+        (pitch,yaw in degrees). ``DmsynthError`` for any other option."""
         given = dict(options)
         named = given.pop("model", None)
         path = find_model(Path(named) if named else None)

@@ -1,4 +1,4 @@
-"""DMSs outside this process: a program, a log that one left, and the process that runs a Python entry point."""
+"""DMSs outside this process: a program, a recorded log, and the process that runs a Python entry point."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from dmsynth.validation.protocol import (
 )
 
 OUTPUT_LIMIT = 32 * 2**20  # bytes; an hour of answers at 30 a second is 16 MiB
-_LOOK = 0.02  # seconds between looks at a running program
-_SHOWN = 200  # characters of what it said on standard error
+_POLL_INTERVAL = 0.02  # seconds between checks of a running program
+_SHOWN = 200  # characters of its standard error in messages
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that is started once a video and prints JSON Lines on its standard output.
+    """A program that is started once per video and prints JSON Lines to standard output.
 
     Attributes:
         name: for reports.
         arguments: the argument list; ``{video}`` and ``{speed}`` in it are replaced.
         time_limit: seconds it may take.
         output_limit: bytes it may print.
-        strict: whether a line that is no answer fails it.
+        strict: whether it fails if a line is no answer.
     """
 
     name: str
@@ -57,9 +57,9 @@ class Program:
         """
         given = {"{video}": str(video.resolve()), "{speed}": f"{speed:g}"}
         arguments = [_filled(argument, given) for argument in self.arguments]
-        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             stopped, ended = run_contained(
-                arguments, said, complained, lambda process: self._watch(process, said, complained)
+                arguments, stdout, stderr, lambda process: self._watch(process, stdout, stderr)
             )
             if ended.startswith("cannot"):
                 reason = os.strerror(int(ended.split()[1]))
@@ -67,34 +67,34 @@ class Program:
                     f"--dms {self.name}: {arguments[0]} cannot be started ({reason}); check its path and that it is "
                     "executable"
                 )
-            said.truncate(min(os.fstat(said.fileno()).st_size, self.output_limit))
+            stdout.truncate(min(os.fstat(stdout.fileno()).st_size, self.output_limit))
             cut = bool(stopped) or ended != "exit 0"
             try:
-                with closing(lines_of(said, self.strict)) as lines:
+                with closing(lines_of(stdout, self.strict)) as lines:
                     yield from read_answers(_whole(lines) if cut else lines, "its output", self.strict)
             except DmsFailedError as failure:
                 raise DmsFailedError(f"{stopped}; {failure}" if stopped else str(failure)) from None
             if stopped:
                 raise DmsFailedError(stopped)
             if ended != "exit 0":
-                raise DmsFailedError(f"crashed with {_code(ended)}{_last_words(complained)}")
+                raise DmsFailedError(f"crashed with {_code(ended)}{_last_words(stderr)}")
 
-    def _watch(self, process: subprocess.Popen[bytes], said: IO[bytes], complained: IO[bytes]) -> str | None:
-        """Wait for its end. Why it has to be stopped, or None."""
+    def _watch(self, process: subprocess.Popen[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> str | None:
+        """Wait until it ends (returns None), or until it has to be stopped (returns the reason)."""
         begun = time.monotonic()
         while True:
             ended = process.poll() is not None
-            if max(os.fstat(file.fileno()).st_size for file in (said, complained)) > self.output_limit:
+            if max(os.fstat(file.fileno()).st_size for file in (stdout, stderr)) > self.output_limit:
                 return f"was stopped after printing more than {self.output_limit / 2**20:g} MiB"
             if ended:
                 return None
             if time.monotonic() - begun > self.time_limit:
                 return f"was stopped after the time limit of {self.time_limit:g} s"
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
 
 
 def _whole(lines: Iterator[str]) -> Iterator[str]:
-    """Without a last line that was cut in the middle."""
+    """Drop an incomplete last line."""
     return (line for line in lines if line.endswith("\n"))
 
 
@@ -115,16 +115,16 @@ def _signal(number: int) -> str:
     return signal.Signals(number).name if number in set(signal.Signals) else str(number)
 
 
-def _last_words(complained: IO[bytes]) -> str:
-    size = complained.seek(0, os.SEEK_END)
-    complained.seek(max(0, size - 4096))
-    lines = complained.read().decode(errors="replace").strip().splitlines()
+def _last_words(stderr: IO[bytes]) -> str:
+    size = stderr.seek(0, os.SEEK_END)
+    stderr.seek(max(0, size - 4096))
+    lines = stderr.read().decode(errors="replace").strip().splitlines()
     return f": {lines[-1].strip()[-_SHOWN:]}" if lines else ""
 
 
 @dataclass(frozen=True)
 class Log:
-    """What a DMS answered elsewhere, on real hardware: JSON Lines in ``SCENARIO.jsonl`` of a folder, or one file."""
+    """Answers recorded elsewhere, such as on real hardware: JSON Lines in a file or a folder's ``SCENARIO.jsonl``."""
 
     path: Path
     scenario: str

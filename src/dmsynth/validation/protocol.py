@@ -1,7 +1,7 @@
-"""What a DMS prints, read: JSON Lines among whatever else a program says.
+"""Parse a DMS's output: JSON Lines, possibly mixed with other output.
 
-Real programs log, show progress, write a byte-order mark, or put numbers in quotes. A line that is no answer is
-counted, and fails nothing; a strict reading refuses it. What is an answer is taken at its word either way.
+Real programs log, show progress, write a byte-order mark, or put numbers in quotes. A line that is no answer is only
+counted; in strict mode it is an error. Valid answers are used unchanged in both modes.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from dmsynth.support.errors import DmsynthError
 ENTRY_POINTS = "dmsynth.dms"
 """The group under which an installed package names a DMS of its own."""
 ANGLES = ("pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw")
-WIDEST = 360.0  # degrees; what lies beyond is no angle
+WIDEST = 360.0  # degrees; a larger value is no angle
 _LONGEST_LINE = 65_536  # characters; an answer has some hundred
-_HEAD = 4096  # bytes by which the encoding is told
+_HEAD = 4096  # bytes from which the encoding is detected
 _SHOWN = 60  # characters of a wrong line
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class DmsFailedError(DmsynthError):
-    """The DMS under test broke down. Not the user's mistake: it becomes part of the verdict."""
+    """The DMS under test failed. Not a user error: it becomes part of the verdict."""
 
 
 class NotTestedError(DmsFailedError):
-    """There is nothing to judge the DMS by: no log of this scenario, say."""
+    """There are no answers to judge, for example no log of this scenario."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a DMS says of one moment.
+    """A DMS's output at one time.
 
     Attributes:
         time: seconds after the video's first frame.
-        pitch, yaw, roll: the head's rotation in degrees (``dmsynth.controls.pose``); None where it does not say.
+        pitch, yaw, roll: the head's rotation in degrees (``dmsynth.controls.pose``); None: not given.
         gaze_pitch, gaze_yaw: the gaze, likewise.
-        warning: whether the driver is being warned at this moment. A warning begins where it turns true.
+        warning: whether the warning is on at this time. A warning begins when it becomes true.
     """
 
     time: float
@@ -60,7 +60,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """A line of a DMS's output that is no answer: where it stands, why, and how it begins, in words."""
+    """A line of a DMS's output that is no answer; ``said`` gives its place, the reason and its beginning."""
 
     said: str
 
@@ -68,23 +68,23 @@ class NoAnswer:
 class Dms(Protocol):
     """A driver monitoring system under test.
 
-    What it answers before it raises counts; the exception becomes part of the verdict (``run_dms``).
+    Answers before an exception count; the exception becomes part of the verdict (``dms.run_dms``).
     """
 
     @property
     def name(self) -> str:
-        """Name and version, for reports. A plain attribute will do."""
+        """Name and version, for reports. A plain attribute suffices."""
         ...
 
     def __call__(self, video: Path, speed: float) -> Iterable[Answer | NoAnswer]:
-        """Answers about ``video``, in order of time. ``speed`` is the vehicle's, in km/h. A DMS whose output is read
-        puts a ``NoAnswer`` where something else stood in it."""
+        """Answers about ``video``, in order of time. ``speed`` is the vehicle's, in km/h. A DMS whose output is parsed
+        yields a ``NoAnswer`` for every other line of the output."""
         ...
 
 
 def read_answers(lines: Iterable[str], where: str, strict: bool = True) -> Iterator[Answer | NoAnswer]:
-    """Answers from JSON Lines. A line that is none becomes a ``NoAnswer``; under ``strict`` a ``DmsFailedError`` that
-    names ``where`` and the line, and then numbers in quotes, 0 and 1 for a warning, and NaN are none, either."""
+    """Answers from JSON Lines. Any other line becomes a ``NoAnswer``, or if ``strict`` a ``DmsFailedError`` that names
+    ``where`` and the line. ``strict`` also rejects numbers in quotes, 0 and 1 for a warning, and NaN."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -102,8 +102,8 @@ def read_answers(lines: Iterable[str], where: str, strict: bool = True) -> Itera
 
 
 def lines_of(file: IO[bytes], strict: bool) -> Generator[str, None, None]:
-    """The lines of a file from its start, their ends included, in constant memory: in UTF-8, or unless ``strict`` in
-    what its first bytes tell. The end of a line longer than any answer is left out."""
+    """The lines of a file from its start, with line ends, in constant memory. Decoded as UTF-8 if ``strict``, else by
+    the encoding detected from the first bytes. Overlong lines are truncated."""
     file.seek(0)
     encoding = "utf-8" if strict else _encoding(file.read(_HEAD))
     file.seek(0)
@@ -119,7 +119,7 @@ def lines_of(file: IO[bytes], strict: bool) -> Generator[str, None, None]:
 
 
 def impossible(answer: Answer) -> str | None:
-    """Which of its angles is no angle, in words."""
+    """An error message if one of its angles is no valid angle."""
     for name in ANGLES:
         value = getattr(answer, name)
         if value is not None and not abs(value) <= WIDEST:
@@ -128,7 +128,7 @@ def impossible(answer: Answer) -> str | None:
 
 
 def _encoding(head: bytes) -> str:
-    """By the byte-order mark, or by the zeros of UTF-16 between ASCII characters."""
+    """Detected by the byte-order mark, or by the zero bytes of UTF-16 between ASCII characters."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     if len(head) > 3 and head.count(0) > len(head) // 4:
@@ -137,7 +137,7 @@ def _encoding(head: bytes) -> str:
 
 
 def _answer(content: Any, strict: bool) -> Answer:
-    """``ValueError`` saying what is wrong with a line's content."""
+    """Parse a line's content; ``ValueError`` says what is wrong with it."""
     if not isinstance(content, dict):
         raise ValueError("is no JSON object")
     values = {name: _number(content[name], name, strict) for name in ANGLES if content.get(name) is not None}
@@ -164,7 +164,7 @@ def _warning(value: Any, strict: bool) -> bool:
 
 
 def _number(value: Any, name: str, strict: bool) -> float:
-    """NaN, unless ``strict``, where a program says so: for a face that is not there, say."""
+    """Parse a number. NaN is allowed unless ``strict``: some programs print it if there is no face."""
     if not strict and isinstance(value, str):
         value = _quoted(value)
     try:

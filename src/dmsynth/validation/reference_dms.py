@@ -1,7 +1,7 @@
 """The reference DMS: a head tracker, glance zones and the timers of EU 2023/2590 and of Euro NCAP.
 
-It is there so that everything runs at once and so that the verdicts can be checked; it is no product. It takes the
-camera's zero pose for the road ahead, sees heads and no eyes, and warns half a second before the regulation's limit.
+It makes dmsynth usable without another DMS, and allows checking the verdicts; it is no product. It assumes that the
+camera's zero pose is the road ahead, uses head pose but not gaze, and warns 0.5 s before the regulation's limit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dmsynth.video import Frame, read_video
 
 @dataclass(frozen=True)
 class Zone:
-    """Where somebody looks, by the head's yaw and pitch in degrees. ``driving``: looking there is part of driving."""
+    """A glance zone, by the head's yaw and pitch in degrees. ``driving``: looking there is part of driving."""
 
     name: str
     yaw: tuple[float, float]
@@ -51,12 +51,13 @@ class Timers:
     """When to warn, in seconds.
 
     Attributes:
-        limits: (from this speed in km/h, longest look away): EU 2023/2590 asks for a warning no later than 3.5 s at
-            50 km/h and above and 6 s from 20 km/h, of which ``margin`` is kept.
-        glances: so much away from the driving task … (Euro NCAP, repeated short glances)
-        within: … in so long a time.
-        back: so long on the road ends a look away, and a warning.
-        memory: so long the last zone holds where no face is seen.
+        limits: (from this speed in km/h, longest look away): EU 2023/2590 requires a warning within 3.5 s at 50 km/h
+            and above, and within 6 s from 20 km/h; ``margin`` is subtracted.
+        glances: total time of glances away from the driving task that causes a warning … (Euro NCAP, repeated short
+            glances)
+        within: … in this time window.
+        back: time on the road that ends a look away, and a warning.
+        memory: time for which the last zone is kept if no face is detected.
         delay: added to the limits.
     """
 
@@ -69,7 +70,7 @@ class Timers:
     delay: float = 0.0
 
     def limit(self, speed: float) -> float:
-        """The longest look away at ``speed`` km/h; infinite below the slowest speed that has one."""
+        """The longest look away at ``speed`` km/h; infinite below the lowest speed with a limit."""
         for slowest, limit in self.limits:
             if speed >= slowest:
                 return limit - self.margin + self.delay
@@ -78,7 +79,7 @@ class Timers:
 
 @dataclass(frozen=True)
 class Seen:
-    """The tracker's answer on one frame: degrees, or no ``pose`` (pitch, yaw, roll)."""
+    """The tracker's result for one frame: ``pose`` (pitch, yaw, roll; degrees), or None without a face."""
 
     time: float
     pose: tuple[float, float, float] | None
@@ -87,10 +88,10 @@ class Seen:
 def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]:
     """The warning policy: from poses to answers."""
     limit = timers.limit(speed)
-    glances: deque[tuple[float, float]] = deque()  # end and length of every stretch of a glance at no driving task
+    glances: deque[tuple[float, float]] = deque()  # end and length of each part of a glance away from driving
     zone, known, before = ROAD, 0.0, 0.0
     left: float | None = None  # when the look away began
-    returned: float | None = None  # since when the road is looked at again
+    returned: float | None = None  # when the driver looked back at the road
     warning = False
     for moment in seen:
         now, step = moment.time, moment.time - before
@@ -99,7 +100,7 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
             pitch, yaw, _ = moment.pose
             zone, known = next(z for z in ZONES if z.holds(yaw, pitch)), now
         elif now - known > timers.memory:
-            zone = ROAD  # nobody to be seen: nothing to say
+            zone = ROAD  # no face: no warning
         if zone is ROAD:
             returned = now if returned is None else returned
             if now - returned >= timers.back:

@@ -1,4 +1,4 @@
-"""A scenario as a video of a face: rendered once, and found again by what it depends on and by its hash."""
+"""Render a scenario to a video of a face, with a cache: keyed by everything the video depends on, verified by hash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True)
 class Rendered:
-    """A scenario's video and, frame by frame, what was commanded and whether the face covers it.
+    """A scenario's video and its table: for each frame the command, and whether the face's coverage contains it.
 
     Attributes:
         video_sha256, table_sha256: of the files, when they were rendered.
@@ -48,7 +48,7 @@ class Rendered:
 
 
 class Pins(BaseModel):
-    """What stands beside a rendered video: which one it is, of which face, and the hashes of it and of its table."""
+    """The sidecar file of a rendered video: its name, its face, and the hashes of video and table."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -59,9 +59,9 @@ class Pins(BaseModel):
 
 
 def video_key(scenario: Scenario, face_sha256: str) -> str:
-    """What a video depends on, as 16 hexadecimal digits: the face, the trajectory, and the version that renders it.
+    """Cache key of a video, 16 hexadecimal digits: hash of the face, the trajectory, and the rendering version.
 
-    What is expected of a DMS is no part of it, so correcting a window renders nothing anew.
+    The expectations of the DMS are not included, so a corrected window does not cause a new rendering.
     """
     motion = scenario.trajectory()
     parts = [__version__, face_sha256, list(motion.names), scenario.frame_rate, motion.values.round(6).tolist()]
@@ -69,14 +69,14 @@ def video_key(scenario: Scenario, face_sha256: str) -> str:
 
 
 def video_path(folder: Path, scenario: Scenario, face_sha256: str) -> Path:
-    """Where a scenario's video lies in ``folder``: NAME-KEY.mp4."""
+    """Path of a scenario's video in ``folder``: NAME-KEY.mp4."""
     return folder / f"{scenario.name}-{video_key(scenario, face_sha256)}.mp4"
 
 
 def render(scenario: Scenario, face: SteerableFace, folder: Path) -> Rendered:
-    """Render a scenario to ``folder``/NAME-KEY.mp4 with its table beside it, or find it there.
+    """Render a scenario to ``folder``/NAME-KEY.mp4 with its table beside it, or reuse an existing rendering.
 
-    What is found is used only if it is what was rendered, byte for byte; else it is rendered anew, which is said.
+    An existing one is used only if its hashes are unchanged; otherwise it is rendered again, with a note.
     """
     sha256 = face_sha256(face.path, face.trained)
     video = video_path(folder, scenario, sha256)
@@ -86,7 +86,7 @@ def render(scenario: Scenario, face: SteerableFace, folder: Path) -> Rendered:
     if pins is None or wrong:
         if wrong:
             console.print(f"{wrong}; rendered anew", style="yellow")
-        sidecar_of(video).unlink(missing_ok=True)  # written last, it says that all is whole
+        sidecar_of(video).unlink(missing_ok=True)  # written last: it marks a complete rendering
         steer_to_video(face, scenario.trajectory(), video, scenario.frame_rate, outside="mark")
         said = read_json(sidecar_of(video))
         write_json(sidecar_of(video), said | {"table_sha256": sha256_of(table)})
@@ -95,7 +95,7 @@ def render(scenario: Scenario, face: SteerableFace, folder: Path) -> Rendered:
 
 
 def read_pins(video: Path) -> Pins | None:
-    """What was noted when ``video`` was rendered; None if it was not finished, or if the note is damaged."""
+    """The sidecar file of ``video``; None if the rendering was not finished, or if the sidecar is damaged."""
     try:
         return Pins.model_validate(read_json(sidecar_of(video)))
     except (DmsynthError, ValidationError, ValueError, RecursionError, OSError):
@@ -103,7 +103,7 @@ def read_pins(video: Path) -> Pins | None:
 
 
 def what_differs(video: Path, pins: Pins, face_sha256: str) -> str | None:
-    """In words what is not as it was rendered; None if all is."""
+    """Describes which file differs from what was rendered; None if none does."""
     if pins.video != video.name or pins.face_sha256 != face_sha256:
         return f"{sidecar_of(video)}: describes another video"
     for file, sha256 in ((video, pins.video_sha256), (video.with_suffix(".parquet"), pins.table_sha256)):
@@ -116,13 +116,13 @@ def what_differs(video: Path, pins: Pins, face_sha256: str) -> str | None:
 
 @contextmanager
 def shown(rendered: Rendered, folder: Path) -> Iterator[Path]:
-    """A copy of a video for one DMS alone, in ``folder``, which is removed at the end: whatever the DMS does to it, the
-    next one is shown the same video; and what was commanded does not lie beside it.
+    """A temporary copy of a video for one DMS, in ``folder``, which is removed at the end: a DMS cannot change the
+    video that others get, and the ground truth is not beside the copy.
 
     Raises ``DmsynthError`` if the video was changed since it was rendered.
     """
     copy = folder / rendered.video.name
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir(parents=True)
     try:
         shutil.copyfile(rendered.video, copy)
@@ -135,7 +135,7 @@ def shown(rendered: Rendered, folder: Path) -> Iterator[Path]:
 
 
 def is_unchanged(file: Path, sha256: str) -> bool:
-    """Whether a file has this hash; one that is gone has none."""
+    """Whether a file exists and has this hash."""
     try:
         return sha256_of(file) == sha256
     except OSError:
@@ -143,7 +143,7 @@ def is_unchanged(file: Path, sha256: str) -> bool:
 
 
 def covered_frames(scenario: Scenario, face: SteerableFace) -> NDArray[np.bool_]:
-    """(n,) which frames of a scenario lie within a face's trusted coverage."""
+    """(n,) which frames of a scenario lie within a face's coverage."""
     values = scenario.trajectory().in_space(face.trained.space).values
     covered = np.ones(len(values), dtype=bool)
     covered[face.outside_coverage(values)] = False

@@ -1,7 +1,7 @@
-"""``results.json`` and a job's ``result.json``: one typed reader for both, with sizes bounded.
+"""Validated reading of ``results.json`` and a job's ``result.json``, with bounded size.
 
-They are read by other programs and by later runs, copied, mailed and edited. Whatever happened to one, it is read whole
-and right, or refused in one line that names the file, the place and what to do.
+Such files are copied, mailed and edited before they are read again. A file is either valid, or rejected with one line
+that names the file, the position and what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 
 
 class Figures(Record):
-    """Of head-pose errors in degrees, over so many frames."""
+    """Statistics of head-pose errors in degrees, over ``frames`` frames."""
 
     mae: Degrees
     bias: Degrees
@@ -35,14 +35,14 @@ class Figures(Record):
 
 
 class Band(Figures):
-    """The same over commands between two angles."""
+    """Error statistics for commands between two angles."""
 
     low: Degrees = Field(alias="from")
     high: Degrees = Field(alias="to")
 
 
 class AxisError(Figures):
-    """The same over all, and by angle."""
+    """Error statistics of an axis, overall and by angle band."""
 
     bands: Annotated[list[Band], Field(max_length=20)]
 
@@ -60,7 +60,7 @@ class Warned(Record):
 
 
 class JobResult(Record):
-    """What the judging of one scenario left: ``verdicts.Verdict``, and what it rests on, by hash."""
+    """Result of judging one scenario: ``verdicts.Verdict``, and the hashes of its inputs."""
 
     dms: Text
     dms_seconds: Annotated[float, Field(ge=0, le=10**7)]
@@ -106,14 +106,14 @@ class Named(Record):
 
 
 class Run(Record):
-    """Which run: its id, and when it ended (UTC)."""
+    """The run's ID, and when it ended (UTC)."""
 
     id: Text
     date: Text
 
 
 class Results(Record):
-    """``results.json``, as far as it is read again."""
+    """``results.json``: the entries that are read."""
 
     format: Literal[1]
     made_by: Text
@@ -124,10 +124,10 @@ class Results(Record):
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """``results.json`` of a validation, or the folder that it lies in, checked from end to end.
+    """Read ``results.json`` of a validation, given the file or its folder, fully validated.
 
     Raises:
-        DmsynthError: it is missing, damaged, or of another version; in one line with the place.
+        DmsynthError: it is missing, damaged, or of another version; one line with the position.
     """
     file = path / "results.json" if path.is_dir() else path
     content = content_of(file, _AGAIN)
@@ -149,8 +149,8 @@ def read_job_result(path: Path) -> dict[str, Any]:
 
 
 def by_requirement(scenarios: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each requirement that scenarios name: its ``id``, the ``scenarios``, and the ``outcome`` over all of them: a
-    failure in one is a failure; else what could not be judged in one leaves it inconclusive."""
+    """For each requirement that scenarios name: its ``id``, the ``scenarios``, and the ``outcome`` over all of them:
+    fail if one failed, else inconclusive if one was inconclusive, else pass."""
     named: dict[str, list[dict[str, Any]]] = {}
     for scenario in scenarios:
         for requirement in dict.fromkeys(scenario["requirements"]):

@@ -1,4 +1,4 @@
-"""Scenario files: reading them, the shipped library, and every mistake with its line."""
+"""Scenario files: reading and validation, with line numbers in errors, and the included library."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int
 
 
 def _line(root: yaml.Node, place: Sequence[int | str]) -> tuple[int, str]:
-    """Line (from 1) of the deepest part of ``place`` that the text has, and the name of that part."""
+    """Line (from 1) of the deepest part of the path ``place`` that exists in the text, and the name of that part."""
     node, line, names = root, root.start_mark.line, []
     for part in place:
         if isinstance(node, yaml.MappingNode):
             found = next(((key, value) for key, value in node.value if key.value == part), None)
-            if found is None:  # a tag of pydantic's, or a name that is missing
+            if found is None:  # a pydantic tag, or a missing name
                 continue
             line, node = found[0].start_mark.line, found[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
@@ -69,12 +69,12 @@ def _short(said: object) -> str:
 
 
 def _is_tag(part: int | str) -> bool:
-    """Whether it is not in the text, but pydantic's name for the kind of a step."""
+    """Whether a part is pydantic's tag for the kind of a step, which is not in the text."""
     return isinstance(part, str) and part.startswith("(")
 
 
 def _refuse_bombs(text: str, where: str) -> None:
-    """What is small as text and boundless when read."""
+    """Reject YAML that is small as text but huge when loaded (aliases, deep nesting), and special tags."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         line = event.start_mark.line + 1
@@ -89,7 +89,7 @@ def _refuse_bombs(text: str, where: str) -> None:
 
 
 def _refuse_doubles(node: yaml.Node, where: str) -> None:
-    """A name given twice: YAML would silently take the last."""
+    """Reject duplicate keys: YAML would silently take the last."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -106,7 +106,7 @@ def _refuse_doubles(node: yaml.Node, where: str) -> None:
 
 
 def read_scenario(path: Path) -> Scenario:
-    """Read one file. Its name must be the scenario's."""
+    """Read one file. The file name must be the scenario's name."""
     if not path.is_file():
         raise DmsynthError(f"{path}: no such scenario; `dmsynth scenario list` names those that come along")
     if path.stat().st_size > _LARGEST_FILE:
@@ -122,9 +122,9 @@ def read_scenario(path: Path) -> Scenario:
 
 
 def write_scenario(path: Path, title: str, motions: Sequence[Motion], frame_rate: float, speed: float = 80.0) -> Path:
-    """Write motions as a scenario that expects no warning (``docs/scenarios.md`` says how to add some).
+    """Write motions as a scenario that ignores warnings (``docs/scenarios.md`` explains how to add expected ones).
 
-    The file's name is the scenario's. Raises ``DmsynthError`` for a name or for motions that make no scenario.
+    The file's name is the scenario's. Raises ``DmsynthError`` for a name or motions that are no valid scenario.
     """
     moves = [
         {"hold": motion.seconds} if motion.kind == "hold" else {motion.kind: motion.pose, "seconds": motion.seconds}
@@ -146,15 +146,15 @@ def write_scenario(path: Path, title: str, motions: Sequence[Motion], frame_rate
 
 
 def library() -> list[Path]:
-    """The shipped scenarios' files, by name."""
+    """The files of the included scenarios, sorted by name."""
     return sorted(Path(str(files("dmsynth").joinpath("data/scenarios"))).glob("*.yaml"))
 
 
 def find_scenarios(names: Sequence[str]) -> list[Scenario]:
-    """Scenarios by name, file or folder; ``all`` and the name of a group stand for shipped ones.
+    """Scenarios by name, file or folder; ``all`` and the name of a group select included ones.
 
     Raises:
-        DmsynthError: no such scenario; two of one name.
+        DmsynthError: no such scenario; two with the same name.
     """
     shipped = {path.stem: path for path in library()}
     found: dict[str, Path] = {}

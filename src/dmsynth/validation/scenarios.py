@@ -1,7 +1,7 @@
-"""Scenarios: what the driver does, and what a DMS is expected to do about it, as YAML (``docs/scenarios.md``).
+"""Scenarios: the driver's motion, and the expected reaction of a DMS, as YAML (``docs/scenarios.md``).
 
-A scenario is a file of data: where it comes from, its numbers, its moves, its expectations. ``scenario_files.py`` reads
-them and tells every mistake with its line.
+A scenario file contains the scenario's source, parameters, moves and expectations. ``scenario_files.py`` reads it and
+reports errors with their line.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dmsynth.controls import CONTROL_SPACES
 from dmsynth.motion.trajectory import Motion, MotionPath, Trajectory
 
 _LONGEST = 600.0  # seconds
-_MOST_MOVES = 2000  # repeats written out: what is small as text must not become boundless when it is followed
+_MOST_MOVES = 2000  # with repeats expanded: a small file must not become a huge motion
 _PEAK_OVER_MEAN = 1.875  # of a minimum-jerk move's speed (Flash and Hogan 1985)
 _SWAY_WAVES = 12
-_SWAY_BAND = (0.05, 0.6)  # Hz: slow shifts of the trunk to the rhythm of breathing
+_SWAY_BAND = (0.05, 0.6)  # Hz: from slow shifts of the trunk to breathing
 
 Angle = Annotated[float, Field(ge=-90, le=90)]
 Seconds = Annotated[float, Field(ge=0.04, le=600)]
@@ -31,7 +31,7 @@ RequirementId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/#()+-]
 
 
 class PlacedError(ValueError):
-    """A mistake in the part of a scenario that ``place`` leads to."""
+    """An error in the part of a scenario at the path ``place``."""
 
     def __init__(self, message: str, *place: int | str) -> None:
         super().__init__(message)
@@ -39,13 +39,13 @@ class PlacedError(ValueError):
 
 
 class _Strict(BaseModel):
-    """Unknown names are mistakes, and nothing changes after loading."""
+    """Strict, frozen model: unknown names are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 class Pose(_Strict):
-    """A head rotation in degrees; an angle that is not named keeps its value."""
+    """A head rotation in degrees; angles that are not given keep their value."""
 
     pitch: Angle | None = None
     yaw: Angle | None = None
@@ -57,7 +57,7 @@ class Pose(_Strict):
 
 
 class _Timed(_Strict):
-    """Either how long it takes or how fast it gets."""
+    """A motion with either a duration or a peak speed."""
 
     seconds: Seconds | None = Field(default=None, description="How long it takes.")
     peak_speed: Annotated[float, Field(gt=0, le=1000)] | None = Field(
@@ -73,14 +73,14 @@ class _Timed(_Strict):
 
 
 class Hold(_Strict):
-    """Stay."""
+    """Keep the pose."""
 
     hold: Seconds
     mark: Mark | None = None
 
 
 class Move(_Timed):
-    """Turn to a pose as a head does: minimum jerk."""
+    """Turn to a pose with a natural head movement: minimum jerk."""
 
     move: Pose
 
@@ -92,7 +92,7 @@ class Sweep(_Timed):
 
 
 class Repeat(_Strict):
-    """Do ``moves`` so many times. The marks of the second time are called ``NAME.2``, and so on."""
+    """Repeat ``moves``. In the second repetition marks are called ``NAME.2``, and so on."""
 
     repeat: Annotated[int, Field(ge=1, le=100)]
     moves: Annotated[list[Step], Field(min_length=1)]
@@ -117,7 +117,7 @@ Step = Annotated[
 
 
 class Sway(_Strict):
-    """Natural sway: slow irregular movement added to every angle, the same for the same seed."""
+    """Natural sway: slow irregular movement added to every angle, reproducible by its seed."""
 
     pitch: Annotated[float, Field(ge=0, le=10)] = Field(default=0.0, description="Root mean square, degrees.")
     yaw: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -126,7 +126,7 @@ class Sway(_Strict):
 
 
 class Window(_Strict):
-    """A warning that has to come. Times are seconds after the mark ``since``."""
+    """An expected warning. Times are seconds after the mark ``since``."""
 
     since: str = Field(description="A mark. Latency is counted from it.")
     earliest: Annotated[float, Field(ge=-600, le=600)] = Field(
@@ -145,7 +145,7 @@ class Window(_Strict):
 
 
 class Requirements(_Strict):
-    """What the DMS must be able to do besides warning. Only what is named is judged."""
+    """Requirements on the DMS besides warnings. Only those given are judged."""
 
     availability: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="Smallest share of the time for which it answers."
@@ -159,7 +159,7 @@ class Requirements(_Strict):
 
 
 class Scenario(_Strict):
-    """What the driver does and what a DMS is expected to do about it."""
+    """The driver's motion and the expected reaction of a DMS."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60, description="The file's name.")]
     title: Annotated[str, Field(min_length=1, max_length=200)]
@@ -184,7 +184,7 @@ class Scenario(_Strict):
 
     @model_validator(mode="after")
     def _is_short(self) -> Scenario:
-        """Before repeats are written out and frames are made: both take time and memory."""
+        """Check the length before repeats are expanded and frames are made, which takes time and memory."""
         moves, seconds = _size(self.moves, self.frame_rate)
         if seconds > _LONGEST:
             raise ValueError(f"lasts {seconds:g} s or more; at most {_LONGEST:g} s are rendered")
@@ -225,7 +225,7 @@ class Scenario(_Strict):
         return self._path[0].seconds
 
     def trajectory(self) -> Trajectory:
-        """What is commanded, frame by frame: ``pitch``, ``yaw``, ``roll`` in degrees, sway included."""
+        """The command for each frame: ``pitch``, ``yaw``, ``roll`` in degrees, sway included."""
         motion = self._path[0].trajectory()
         swaying = np.stack(
             [_wave(motion.times, getattr(self.sway, name), (self.sway.seed, i)) for i, name in enumerate(motion.names)],
@@ -234,7 +234,7 @@ class Scenario(_Strict):
         return Trajectory(motion.names, motion.times, motion.values + swaying)
 
     def motions(self) -> list[Motion]:
-        """Its moves in words, repeats written out; the pose it starts from first, sway left out."""
+        """Its moves with repeats expanded, beginning with the start pose, without sway."""
         start = [Motion("sweep", 1 / self.frame_rate, self.start.named)] if any(self.start.named.values()) else []
         return start + self._path[0].motions
 
@@ -247,7 +247,7 @@ class Scenario(_Strict):
 
 
 def _size(steps: Sequence[Hold | Move | Sweep | Repeat], frame_rate: float) -> tuple[int, float]:
-    """How many moves ``steps`` are with repeats written out, and how many seconds they last at least."""
+    """Number of moves with repeats expanded, and their minimum duration in seconds."""
     moves, seconds = 0, 0.0
     for step in steps:
         if isinstance(step, Repeat):
@@ -262,7 +262,7 @@ def _size(steps: Sequence[Hold | Move | Sweep | Repeat], frame_rate: float) -> t
 def _follow(
     steps: Sequence[Hold | Move | Sweep | Repeat], path: MotionPath, marks: dict[str, float], met: Counter[str]
 ) -> None:
-    """Append ``steps`` to ``path`` and note when their marks are; ``met`` counts how often each came."""
+    """Append ``steps`` to ``path`` and record the times of their marks; ``met`` counts the occurrences of each."""
     for step in steps:
         if isinstance(step, Repeat):
             for _ in range(step.repeat):

@@ -1,6 +1,6 @@
-"""Paired statistics: is B different from A on the same scenarios, by how much, and what could have been seen?
+"""Paired statistics: is B different from A on the same scenarios, by how much, and which difference is detectable?
 
-The tests assume nothing but that under "no difference" a scenario's difference is as likely to come out negative as
+The tests only assume that under the null hypothesis a scenario's difference is equally likely to be negative or
 positive. All take many comparisons at once along the first axis, so that they can be checked by simulation.
 """
 
@@ -17,15 +17,15 @@ Floats = NDArray[np.float64]
 LEVEL = 0.05  # of every test; intervals are at 1 − LEVEL
 POWER = 0.8
 _FLIPS = 5000
-_ALL_FLIPS = 12  # up to so many scenarios all sign patterns are tried
+_ALL_FLIPS = 12  # up to this many scenarios all sign patterns are tried
 _RESAMPLES = 9999
 _AT_ONCE = 500
 _MOST_DRAWN = 10_000_000  # numbers of a bootstrap that are drawn at once
 
 
 def sign_flip_p(differences: Floats, seed: int = 0) -> Floats:
-    """Two-sided p (m,) of the paired permutation test (Fisher 1935) for differences (m, n): how often random signs give
-    a mean at least as far from zero. Without differences p is 1."""
+    """Two-sided p (m,) of the paired permutation test (Fisher 1935) for differences (m, n): the share of random sign
+    patterns whose mean is at least as far from zero. Without differences p is 1."""
     m, n = differences.shape
     if n == 0:
         return np.ones(m)
@@ -45,13 +45,13 @@ def sign_flip_p(differences: Floats, seed: int = 0) -> Floats:
 
 
 def mcnemar_p(passed_a: NDArray[np.bool_], passed_b: NDArray[np.bool_]) -> Floats:
-    """Two-sided p (m,) of McNemar's exact test for passes (m, n): only where A and B differ, something is said."""
+    """Two-sided p (m,) of McNemar's exact test for passes (m, n); only scenarios in which A and B differ count."""
     only_a, only_b = (passed_a & ~passed_b).sum(axis=1), (passed_b & ~passed_a).sum(axis=1)
     return np.asarray(np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def holm(p: Floats) -> Floats:
-    """p (k, m) of k tests of one comparison, corrected for there being k of them (Holm 1979)."""
+    """p (k, m) of k tests of one comparison, corrected for multiple testing (Holm 1979)."""
     k = len(p)
     order = np.argsort(p, axis=0)
     factors = (k - np.arange(k))[:, None]
@@ -78,7 +78,7 @@ def bootstrap_interval(differences: Floats, seed: int = 0) -> tuple[float, float
 
 
 def power(difference: float, spread: float, n: int, level: float = LEVEL) -> float:
-    """How often a true mean difference is found by a two-sided paired test at ``level`` with ``n`` scenarios whose
+    """Power of a two-sided paired test at ``level`` for a true mean ``difference``, with ``n`` scenarios whose
     differences have the standard deviation ``spread`` (noncentral t)."""
     critical = stats.t.ppf(1 - level / 2, n - 1)
     shift = difference / spread * np.sqrt(n)
@@ -87,8 +87,8 @@ def power(difference: float, spread: float, n: int, level: float = LEVEL) -> flo
 
 
 def detectable(spread: float, n: int, level: float = LEVEL) -> float | None:
-    """The smallest mean difference that is found with probability ``POWER``; None for fewer than two scenarios, or so
-    few that no outcome would be significant."""
+    """The smallest mean difference that is detected with probability ``POWER``; None for fewer than two scenarios, or
+    so few that no outcome would be significant."""
     if n < 2 or 2 * 0.5**n > level:
         return None
     if spread < 1e-12:
@@ -98,6 +98,6 @@ def detectable(spread: float, n: int, level: float = LEVEL) -> float | None:
 
 
 def detectable_passes(n: int, level: float = LEVEL) -> float | None:
-    """The smallest difference of pass rates that McNemar's test can call different, if A and B differ one way only."""
+    """The smallest difference of pass rates that McNemar's test can detect, if all differences have the same sign."""
     needed = int(np.ceil(1 - np.log2(level)))
     return needed / n if needed <= n else None

@@ -1,7 +1,6 @@
-"""Verdicts: what a DMS answered about a scenario, against what was commanded and what was expected.
+"""Verdicts: a DMS's answers about a scenario, compared with the command and the expectations.
 
-What was rendered outside the face's trusted coverage never counts against a DMS, and never for it: there the verdict
-is *inconclusive*.
+Frames rendered outside the face's coverage never count for or against a DMS: there the verdict is *inconclusive*.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ AXES = ("pitch", "yaw", "roll")
 BANDS = ((0.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 90.0))
 """Angle bands: |command| in degrees from, to."""
 
-_LOOKS_BACK = 30.0  # seconds: the longest that a warning rests on, Euro NCAP's window for repeated short glances
+_LOOKS_BACK = 30.0  # seconds before a warning that can cause it: Euro NCAP's window for repeated short glances
 _ENOUGH = 0.5  # share of frames that must be trusted for a measurement to be judged at all
 _LAGS = np.arange(-0.2, 1.5, 0.01)  # seconds that are tried
-_RAMP = 0.99  # correlation of a motion with itself half a second later; above it no lag can be told
+_RAMP = 0.99  # autocorrelation of the motion at half a second; above it no lag can be measured
 _MOVES = 10.0  # degrees that an axis must move for a lag to be measured on it
 
 
 @dataclass(frozen=True)
 class WarningResult:
-    """What became of an expected warning. Times are seconds in the video.
+    """The result for an expected warning. Times are seconds in the video.
 
     Attributes:
-        since, opens, closes: when the latency's clock begins, and the window in which the warning had to begin.
+        since, opens, closes: reference time of the latency, and the window in which the warning had to begin.
         onset: when it began; None if it never did.
         latency: onset − since.
         outcome: ``in time``, ``early``, ``late`` or ``missed``.
-        trusted: whether everything that was seen up to then lies within the face's coverage.
+        trusted: whether the frames before it lie within the face's coverage.
     """
 
     since: float
@@ -53,21 +52,21 @@ class WarningResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one scenario, with everything that it rests on.
+    """The verdict on one scenario, with all measurements.
 
     Attributes:
-        outcome: a definite failure is ``fail``; else what could not be judged makes it ``inconclusive``; else ``pass``.
+        outcome: ``fail`` for a definite failure; else ``inconclusive`` if something could not be judged; else ``pass``.
         reasons: why it is no ``pass``, in words.
-        problem: how the DMS broke down, if it did.
+        problem: how the DMS failed, if it did.
         warnings: one for each expected window.
-        false_alarms: when warnings began that nobody expected.
-        doubtful_alarms: the same, resting on untrusted frames: not counted.
+        false_alarms: onsets of unexpected warnings.
+        doubtful_alarms: the same after untrusted frames: not counted.
         errors: head-pose error against the command by axis, over trusted frames: ``mae``, ``bias``, ``rms``,
             ``frames``, and ``bands`` with the same by |command|.
-        availability: share of the trusted frames for which there is an answer, with a head pose if it ever gives one.
-        lag: seconds by which its head pose follows the command best; None where nothing moves enough.
+        availability: share of the trusted frames with an answer (with a head pose, if the DMS ever gives one).
+        lag: seconds by which its head pose follows the command; None if the motion is too small.
         trusted: share of the frames within the face's coverage.
-        no_answers, first_no_answer: lines of its output that are no answers (``DmsRun``). They fail nothing.
+        no_answers, first_no_answer: output lines that are no answers (``DmsRun``). They do not affect the outcome.
     """
 
     outcome: Outcome
@@ -88,7 +87,7 @@ class Verdict:
 
 
 class _Findings:
-    """Collects what speaks against a pass."""
+    """Collects reasons against a pass."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
@@ -103,9 +102,9 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
     """Judge a DMS's answers about a scenario.
 
     Args:
-        table: what was commanded, frame by frame: ``time``, ``pitch``, ``yaw``, ``roll`` and ``covered``, as
+        table: the command for each frame: ``time``, ``pitch``, ``yaw``, ``roll`` and ``covered``, as
             ``steer_to_video`` writes it.
-        run: what the DMS answered.
+        run: the DMS's answers.
     """
     found = _Findings()
     if run.problem and not run.tested:
@@ -221,8 +220,8 @@ def _judge_window(
 def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame:
     """The answer nearest to each of ``times`` (n,): columns ``answered``, ``pitch``, ``yaw``, ``roll``, ``warning``.
 
-    An answer counts for as long as usually lies between two of this DMS's answers, so that a DMS that answers ten
-    times a second is available all the time, and one that leaves out answers is not.
+    An answer is valid for this DMS's median interval between answers, so that a DMS that answers ten times a second is
+    available all the time, and one that skips answers is not.
     """
     empty = pd.DataFrame(
         {"answered": np.zeros(len(times), dtype=bool), **dict.fromkeys(AXES, np.nan), "warning": False}
@@ -248,7 +247,7 @@ def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame
 
 
 def _errors(table: pd.DataFrame, poses: pd.DataFrame, axis: str, covered: NDArray[np.bool_]) -> dict[str, Any] | None:
-    """Error figures of an axis; None if the DMS says nothing of it."""
+    """Error statistics of an axis; None if the DMS does not report it."""
     command, answer = table[axis].to_numpy(dtype=float), poses[axis].to_numpy(dtype=float)
     usable = covered & np.isfinite(answer)
     if not usable.any():
@@ -273,8 +272,8 @@ def _figures(error: NDArray[np.float64]) -> dict[str, float]:
 
 
 def measure_lag(table: pd.DataFrame, poses: pd.DataFrame, covered: NDArray[np.bool_]) -> float | None:
-    """By how many seconds the answered head pose follows the command: where they correlate best, on the axis that moves
-    most. None if none moves enough, if it moves on and on, or if too little of it is answered."""
+    """Lag in seconds of the answered head pose behind the command: the maximum of their cross-correlation, on the axis
+    that moves most. None if no axis moves enough, if the motion is a steady ramp, or if there are too few answers."""
     times = table["time"].to_numpy(dtype=float)
     axis = max(AXES, key=lambda name: float(np.ptp(table[name].to_numpy(dtype=float))))
     command, answer = table[axis].to_numpy(dtype=float), poses[axis].to_numpy(dtype=float)

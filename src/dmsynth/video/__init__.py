@@ -1,4 +1,4 @@
-"""Frames in, frames out: any video PyAV reads, H.264 that any browser plays."""
+"""Video input and output: decoding with PyAV, writing H.264 that any browser plays."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from dmsynth.video.orientation import Orientation
 Image = NDArray[np.uint8]
 """(height, width) grey or (height, width, 3) RGB, uint8, row 0 at the top."""
 
-# Containers round their durations, and the sound may be a little longer than the picture. More than this, and the end
-# of the file is gone: in frames where a stream has a duration of its own, in seconds where only the container has.
+# Containers round their durations, and the audio may be slightly longer than the video. If more than this is missing,
+# the file is truncated: in frames if the stream has its own duration, in seconds if only the container has one.
 _MISSING_FRAMES_ALLOWED = 3
 _MISSING_SECONDS_ALLOWED = 1.0
 
-# Formats that hold their frames themselves. FFmpeg knows others that are lists of files and addresses to fetch, and
-# tells by content, not by name: opened without this, "driver.mp4" could be such a list.
+# Formats that contain their frames. FFmpeg also reads playlists of files and URLs, and detects formats by content, not
+# by name: without this whitelist, "driver.mp4" could be such a playlist.
 _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,ivf,nut,m4v,h264,hevc,mjpeg,mpjpeg,yuv4mpegpipe,dv,gif"
 )
-MOST_PIXELS = 36_000_000  # of a frame, 8K and a little: some kilobytes can unfold into gigabytes
-_NEVER = bytes(8)
+MOST_PIXELS = 36_000_000  # of a frame, slightly more than 8K: a small file can decompress to gigabytes
+_LOST_DATA = bytes(8)
 _PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header says. ``frames`` is 0 where the header does not say."""
+    """A video's header. ``frames`` is 0 if the header does not state it."""
 
     width: int
     height: int
@@ -52,8 +52,8 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame: ``time`` in seconds after the first, from the file's own time stamps. ``damaged``: the decoder
-    patched over what is missing in the file."""
+    """One decoded frame: ``time`` in seconds after the first, from the file's time stamps. ``damaged``: the decoder
+    concealed missing data."""
 
     index: int
     time: float
@@ -62,7 +62,7 @@ class Frame:
 
 
 def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
-    """A video's container, to be closed by the caller, and the stream that is read: the first that is no cover picture.
+    """A video's container, to be closed by the caller, and the stream to read: the first that is no cover picture.
 
     ``DmsynthError`` for a file that is missing, empty, no video, or holds frames of more than ``MOST_PIXELS``.
     """
@@ -74,7 +74,7 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
     try:
         container = av.open(as_file(path), options=limits)
     except (av.error.FFmpegError, ValueError) as error:
-        unknown = isinstance(error, av.error.ArgumentError)  # how FFmpeg says that a format is not on the list
+        unknown = isinstance(error, av.error.ArgumentError)  # FFmpeg's error for a format that is not on the whitelist
         reason = "no format that holds video" if unknown else getattr(error, "strerror", None) or error
         raise DmsynthError(
             f"{path}: not a readable video ({reason}); give a video file such as .mp4, .mkv or .avi"
@@ -96,18 +96,18 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
         sizes = ", ".join(f"{each.width}×{each.height}" for each in streams)
         how = f"ffmpeg -i {path.name} -map 0:v:1 -c copy second.mkv"
         _say_once(f"{path}: holds {len(streams)} video streams ({sizes}); the first is read; to read the second: {how}")
-    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # a stream may grow on the way
+    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # the frame size may change within a stream
     return container, stream
 
 
 @lru_cache(maxsize=256)
 def _say_once(note: str) -> None:
-    """A video is opened several times on its way."""
+    """Print a note once, although a video is opened several times."""
     console.print(note, style="yellow")
 
 
 def as_file(path: Path) -> str:
-    """A path for FFmpeg, which takes ``2024-11-14T22:57.mp4`` for an address else."""
+    """A path for FFmpeg, which otherwise takes ``2024-11-14T22:57.mp4`` for a URL."""
     return f"file:{path}"
 
 
@@ -135,15 +135,15 @@ def probe_video(path: Path) -> VideoInfo:
 def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterator[Frame]:
     """Decode a video one frame at a time; memory does not grow with its length.
 
-    Rotation metadata (a phone held upright, a mirrored selfie) is applied, high dynamic range is brought to the
-    ordinary one, and times come from the file's time stamps, so variable frame rates survive. Yields ``Frame`` with
+    Rotation metadata (a phone held upright, a mirrored selfie) is applied, high dynamic range is tone-mapped to
+    standard range, and times come from the file's time stamps, so variable frame rates are kept. Yields ``Frame`` with
     (h, w) uint8 if ``grey`` else (h, w, 3) RGB uint8.
 
     Args:
-        damaged: yield frames that the decoder had to patch, too, marked so; else the first of them ends it.
+        damaged: also yield damaged frames, marked as such; else the first of them raises an error.
 
     Raises:
-        DmsynthError: the file is damaged or ends early; it names file and frame.
+        DmsynthError: the file is damaged or truncated; names file and frame.
     """
     container, stream = open_video(path)
     with container:
@@ -156,7 +156,7 @@ def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterato
         for index, (decoded, patched) in enumerate(decode(path, container, stream, damaged)):
             time = decoded.time if decoded.time is not None else float(index / rate)
             start = time if start is None else start
-            if index and time <= before:  # a clock that jumped back or stands still
+            if index and time <= before:  # time stamps that jump back or repeat
                 start -= before - time + float(1 / rate)
             before = time
             depth = _depth(decoded, depth)
@@ -176,15 +176,15 @@ def check_crop(path: Path, info: VideoInfo, crop: tuple[int, int, int, int]) -> 
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """A video's metadata: title, comment and the like, in lower case. ``DmsynthError`` if it is none."""
+    """A video's metadata: title, comment and the like, names in lower case. ``DmsynthError`` if it is no video."""
     container, _ = open_video(path)
     with container:
         return {name.lower(): value for name, value in container.metadata.items()}
 
 
 def check_whole(path: Path, pictures: bool = False) -> None:
-    """Raise ``DmsynthError`` if a video is no video or ends early. Reads the file through, and unless ``pictures`` are
-    to be whole, too, without decoding it."""
+    """Raise ``DmsynthError`` if a file is no video or is truncated. Reads the whole file, but decodes it only if
+    ``pictures`` are to be checked, too."""
     container, stream = open_video(path)
     with container:
         if pictures:
@@ -203,8 +203,8 @@ def check_whole(path: Path, pictures: bool = False) -> None:
 
 @dataclass
 class _Read:
-    """How far a file was read: packets of the video, with empty ones (dropped frames), and when the video and the last
-    of all streams end, in seconds."""
+    """How far a file was read: video packets, including empty ones (dropped frames), and the end of the video stream
+    and of the longest stream, in seconds."""
 
     packets: int = 0
     end: float = 0.0
@@ -222,9 +222,9 @@ class _Read:
 
 
 def _check_end(path: Path, container: av.container.InputContainer, stream: av.VideoStream, read: _Read) -> None:
-    """Raise if the header promises more *time*.
+    """Raise if the header states a longer *duration*.
 
-    A count of frames is no promise: an edit list leaves out frames that the header counts, and so do dropped ones.
+    The frame count cannot be compared: the header also counts frames that an edit list leaves out, and dropped frames.
     """
     if stream.duration and stream.time_base:
         if stream.frames and read.packets >= stream.frames:
@@ -244,29 +244,29 @@ def _check_end(path: Path, container: av.container.InputContainer, stream: av.Vi
 def decode(
     path: Path, container: av.container.InputContainer, stream: av.VideoStream, damaged: bool = False
 ) -> Iterator[tuple[av.VideoFrame, bool]]:
-    """The frames of ``open_video`` as they are stored, and whether something is missing in them.
+    """The frames of ``open_video`` as stored, and whether each is damaged.
 
-    Raises ``DmsynthError`` naming file and frame for a file that holds none or ends early, and unless ``damaged`` at
-    the first thing that is missing; else it goes on behind that.
+    Raises ``DmsynthError`` naming file and frame for a file that holds no frame or is truncated. At the first missing
+    data, raises unless ``damaged``, else continues after it.
     """
-    done, read, lost = 0, _Read(), _Lost()
+    done, read, damage = 0, _Read(), _Damage()
     try:
         for packet in container.demux():
             read.count(packet, stream)
             if packet.stream is not stream:
                 continue
             if _is_broken(packet, stream):
-                lost.note(packet)
+                damage.note(packet)
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 if not (damaged and done):
                     raise
-                lost.note(packet)
+                damage.note(packet)
                 continue
             for frame in frames:
                 if isinstance(frame, av.VideoFrame):
-                    patched = lost.shows_in(frame)
+                    patched = damage.affects(frame)
                     if patched and not damaged:
                         raise DmsynthError(
                             f"{path}: damaged at frame {done}, {frame.time or 0:.1f} s: a part of the picture is "
@@ -276,7 +276,7 @@ def decode(
                     done += 1
     except av.error.FFmpegError as error:
         what = f"damaged after frame {done - 1}" if done else "holds no frame that can be decoded"
-        if isinstance(error, av.error.ArgumentError):  # how FFmpeg says that a frame is larger than it may be
+        if isinstance(error, av.error.ArgumentError):  # FFmpeg's error for a frame that is too large
             what = f"damaged after frame {done - 1}, or of more than {MOST_PIXELS // 10**6} million pixels"
         raise DmsynthError(f"{path}: {what} ({error.strerror}); copy or record it again") from None
     if not done:
@@ -285,9 +285,9 @@ def decode(
 
 
 @dataclass
-class _Lost:
-    """From which packet on something is missing, and until when: pictures are built on the ones before, up to the next
-    that stands alone."""
+class _Damage:
+    """From which packet on frames are damaged, and until when: frames are predicted from earlier ones, up to the next
+    key frame."""
 
     since: int | None = None
     at: int = 0
@@ -297,8 +297,8 @@ class _Lost:
         self.since = min(stamps) if self.since is None else self.since
         self.at = max(stamps)
 
-    def shows_in(self, frame: av.VideoFrame) -> bool:
-        """Whether it shows in this frame, as far as can be known."""
+    def affects(self, frame: av.VideoFrame) -> bool:
+        """Whether this frame is damaged, as far as can be known."""
         if self.since is None or frame.pts is None:
             return frame.is_corrupt or self.since is not None
         if frame.key_frame and frame.pts > self.at and not frame.is_corrupt:
@@ -308,25 +308,25 @@ class _Lost:
 
 
 def _is_broken(packet: av.Packet, stream: av.VideoStream) -> bool:
-    """Whether a part of a packet is missing, which decoders often take for a picture.
+    """Whether a part of a packet is missing; decoders often do not notice.
 
-    H.264 and HEVC never write three zeros in a row, and in the files of MP4 and Matroska nothing else does: a run of
-    them is what a lost sector leaves.
+    H.264 and HEVC never contain three zero bytes in a row, nor does anything else in an MP4 or Matroska packet: a run
+    of zeros is left by a lost sector.
     """
     codec = stream.codec_context
     escapes = codec.name in ("h264", "hevc") and bytes(codec.extradata or b"")[:1] == b"\1"
-    return packet.is_corrupt or (escapes and bytes(packet).find(_NEVER) >= 0)
+    return packet.is_corrupt or (escapes and bytes(packet).find(_LOST_DATA) >= 0)
 
 
 def _depth(frame: av.VideoFrame, before: int) -> int:
-    """Bits that frames of 16-bit grey use, up to this one: a camera may write 10 or 12 into 16. 0 for all others."""
+    """Bits used by 16-bit grey frames so far: a camera may store 10 or 12 bits in 16. 0 for other formats."""
     if not frame.format.name.startswith("gray16"):
         return 0
     return max(before, depth_of(frame.to_ndarray(format="gray16le")))
 
 
 def depth_of(values: NDArray[np.generic]) -> int:
-    """How many bits a camera used that wrote ``values`` (h, w) of up to 16 bits: 8, 10, 12, 14 or 16."""
+    """Bit depth of a camera that wrote ``values`` (h, w) of up to 16 bits: 8, 10, 12, 14 or 16."""
     needed = int(values.max(initial=0)).bit_length()
     return next(depth for depth in (8, 10, 12, 14, 16) if depth >= min(needed, 16))
 
@@ -334,7 +334,7 @@ def depth_of(values: NDArray[np.generic]) -> int:
 def _upright(
     frame: av.VideoFrame, stream: av.VideoStream, orientation: Orientation, grey: bool, depth: int, where: str
 ) -> Image:
-    """The frame as a person would see it: ordinary brightness, on white, square pixels, upright."""
+    """The frame as displayed: standard dynamic range, transparent parts on white, square pixels, upright."""
     aspect = float(stream.sample_aspect_ratio or 1)
     _check_size(where, frame.width, frame.height, aspect)  # it may be larger than the first
     if depth:
@@ -362,7 +362,7 @@ def _has_alpha(pixel_format: str) -> bool:
 
 
 def on_white(image: NDArray[np.uint8]) -> Image:
-    """(h, w, 4) RGBA laid on white, as viewers show it: (h, w, 3). What colours hide under full alpha is nobody's."""
+    """(h, w, 4) RGBA composited on white, as viewers show it: (h, w, 3)."""
     alpha = image[..., 3:].astype(np.uint16)
     return ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
@@ -387,14 +387,14 @@ def to_rgb(image: Image) -> Image:
 
 
 def fit(image: Image, width: int, height: int) -> Image:
-    """Scale to cover width × height and cut the overhang equally on both sides; the aspect ratio is kept."""
+    """Scale to cover width × height and crop the excess equally on both sides; the aspect ratio is kept."""
     cut = cut_to_shape(image, width / height)
     shrinks = cut.shape[1] > width
     return cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def cut_to_shape(image: Image, aspect: float) -> Image:
-    """The largest middle part of an image with width / height = ``aspect``. A view, not a copy."""
+    """The largest centre crop of an image with width / height = ``aspect``. A view, not a copy."""
     height, width = image.shape[:2]
     cut_width, cut_height = min(width, round(height * aspect)), min(height, round(width / aspect))
     left, top = (width - cut_width) // 2, (height - cut_height) // 2
@@ -402,11 +402,11 @@ def cut_to_shape(image: Image, aspect: float) -> Image:
 
 
 class VideoWriter:
-    """Write H.264 (yuv420p, index at the front) that browsers play; the file appears when it is whole.
+    """Write H.264 (yuv420p, index at the front) that browsers play; the file appears when it is complete.
 
     Use as a context manager. Frames are grey or RGB uint8 of one size; an odd width or height loses its last
-    column or row, because yuv420p needs even sides. Of ``metadata``, .mp4 keeps what its format knows: title, comment,
-    description and the like.
+    column or row, because yuv420p needs even sides. Of ``metadata``, .mp4 keeps only fields of its format: title,
+    comment, description and the like.
     """
 
     def __init__(
@@ -432,7 +432,7 @@ class VideoWriter:
         self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
-        """Encode a frame, or what is still waiting in the encoder."""
+        """Encode a frame; None flushes the encoder."""
         try:
             self._container.mux(self._stream.encode(frame))
         except av.error.FFmpegError as error:

@@ -1,4 +1,4 @@
-"""Which way up a picture is stored: one of eight ways, as files say it (a phone held upright, a selfie mirrored)."""
+"""Image orientation from file metadata: one of eight (a phone held upright, a mirrored selfie)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Orientation:
-    """How stored pixels become upright ones: rows and columns change places, then the sides do."""
+    """How to make stored pixels upright: transpose first, then flip."""
 
     transposed: bool = False
     left_right: bool = False
@@ -22,7 +22,7 @@ class Orientation:
     def of_matrix(matrix: bytes) -> Orientation:
         """From a display matrix (36 bytes: a b u c d v x y w, ISO 14496-12 6.2.2): (x, y) → (ax + cy, bx + dy).
 
-        An angle cannot say this: a mirrored picture has none. What is no quarter turn is taken for the nearest one.
+        An angle alone cannot describe a mirrored picture. Other angles are rounded to the nearest quarter turn.
         """
         a, b, _, c, d, *_ = struct.unpack("9i", matrix)
         if abs(b) + abs(c) > abs(a) + abs(d):
@@ -31,13 +31,11 @@ class Orientation:
 
     @staticmethod
     def of_frame(frame: Any) -> Orientation:
-        """Of a decoded ``av.VideoFrame``, the first of a stream: whoever asks each keeps each in memory for a while,
-        because PyAV's frame and its side data hold each other."""
+        """Of a decoded ``av.VideoFrame``. Call it for the first frame of a stream only: PyAV's frame and its side data
+        reference each other, which keeps the frame in memory for a while."""
         try:
             matrix = frame.side_data.get("DISPLAYMATRIX")
-        except (
-            ValueError
-        ):  # something else beside it that PyAV has no name for (EXIF in motion JPEG): the angle is left
+        except ValueError:  # side data of a type unknown to PyAV (EXIF in motion JPEG): use the angle
             return _TURNED[round(frame.rotation / 90) % 4]
         return Orientation.of_matrix(bytes(matrix)) if matrix is not None else Orientation()
 
@@ -51,4 +49,4 @@ class Orientation:
 
 
 _TURNED = (Orientation(), Orientation(True, up_down=True), Orientation(False, True, True), Orientation(True, True))
-"""By how many quarter turns counter-clockwise make upright."""
+"""Index: the number of counter-clockwise quarter turns that make the picture upright."""

@@ -1,4 +1,4 @@
-"""Still pictures in: known by what is in them, never by their name, and upright."""
+"""Read still pictures: the format is detected by content, not by name; the result is upright."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, depth_of, to_grey
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "HEIF")
-_MOST_PIXELS = 64_000_000  # a few hundred kilobytes can unfold into gigabytes
-_UNDER = (255, 255, 255)  # what shows through where a picture is transparent: paper
+_MOST_PIXELS = 64_000_000  # a small file can decompress to gigabytes
+_UNDER = (255, 255, 255)  # background for transparent parts
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a still picture, by what is in it. What moves, such as an animated GIF, is a video."""
+    """Whether a file is a still picture, by its content. An animated picture, such as a GIF, counts as video."""
     try:
         with _opened(path) as picture:
             return getattr(picture, "n_frames", 1) == 1 or picture.format not in ("GIF", "WEBP", "PNG", "AVIF")
     except PIL.Image.DecompressionBombError:
         return True
-    except Exception:  # Pillow's decoders raise whatever they stumble over
+    except Exception:  # Pillow's decoders raise many types
         return False
 
 
 def read_image(path: Path, grey: bool = False) -> Image:
-    """Read a picture as RGB (h, w, 3), or grey (h, w), uint8: turned as its EXIF says, transparent parts on white.
+    """Read a picture as RGB (h, w, 3), or grey (h, w), uint8: rotated according to EXIF, transparent parts on white.
 
-    ``DmsynthError`` if it is none, is damaged, or has more than ``_MOST_PIXELS``.
+    ``DmsynthError`` if it is no picture, is damaged, or has more than ``_MOST_PIXELS``.
     """
     if not path.is_file():
         raise DmsynthError(f"{path}: no such picture; check the path")
@@ -44,7 +44,7 @@ def read_image(path: Path, grey: bool = False) -> Image:
             image = _as_rgb(PIL.ImageOps.exif_transpose(picture))
     except PIL.Image.DecompressionBombError:
         raise DmsynthError(f"{path}: has more than {_MOST_PIXELS // 10**6} million pixels; make it smaller") from None
-    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+    except Exception as error:  # Pillow's decoders raise many types
         known = is_picture(path)
         raise DmsynthError(
             f"{path}: a damaged picture ({error}); copy it again"
@@ -56,12 +56,12 @@ def read_image(path: Path, grey: bool = False) -> Image:
 
 def _opened(path: Path) -> PIL.Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its size, which is looked at here, and of tags that do not matter
+        warnings.simplefilter("ignore")  # about its size, which is checked here, and about irrelevant tags
         return PIL.Image.open(path, formats=_known())
 
 
 def _known() -> list[str]:
-    """The formats that are read, HEIF where its plugin is installed."""
+    """The supported formats; HEIF if its plugin is installed."""
     try:
         import pi_heif
     except ModuleNotFoundError:
@@ -81,7 +81,7 @@ def _as_rgb(picture: PIL.Image.Image) -> Image:
 
 
 def _of_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey of more than eight bits → uint8. A camera may write 10 or 12 bits into 16: the brightest value tells."""
+    """Grey of more than eight bits → uint8. A camera may store 10 or 12 bits in 16: detected by the largest value."""
     if not np.isfinite(values.astype(np.float64)).all() or values.min() < 0:
         raise ValueError("its values are no brightness")
     most = float(values.max())

@@ -1,4 +1,4 @@
-"""The portrait that comes along: Eileen Collins, photographed by NASA, public domain (scikit-image's ``astronaut``)."""
+"""The included portrait: Eileen Collins, photographed by NASA, public domain (scikit-image's ``astronaut``)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A face in a web page: what a page must know of it, and a page that needs no server."""
+"""A face in a web page: its description for scripts, and a page that needs no server."""

@@ -1,4 +1,4 @@
-"""What a page knows of a face: its controls, its coverage, and which source frames it draws from."""
+"""The description of a face for a web page: its controls and its coverage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dmsynth.steering.provenance import consent_of
 
 def description(face: SteerableFace, name: str) -> dict[str, Any]:
     """JSON-like, for ``steerer.js``: ``name``, ``size`` (width, height), ``channels``, ``controls`` (name, unit, the
-    trained range, the value at rest), ``coverage`` (``codes`` of training frames and ``tolerance``), ``consent``."""
+    trained range, the rest value), ``coverage`` (``codes`` of training frames and ``tolerance``), ``consent``."""
     space, coverage = face.trained.space, face.trained.coverage
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""ONNX Runtime Web, taken from npm: when dmsynth is built, and shipped with it, or else when it is first needed."""
+"""ONNX Runtime Web, downloaded with npm: when dmsynth is built (and included in the wheel), or when first needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = (SCRIPT, LOADER, WASM)
 
 
 def runtime_files() -> dict[str, Path]:
-    """The runtime's files by name. ``DmsynthError`` where they do not come along and npm cannot fetch them."""
+    """The runtime's files by name. ``DmsynthError`` if they are not included and npm cannot download them."""
     if not _is_whole():
         try:
             fetch()
@@ -35,9 +35,9 @@ def _is_whole() -> bool:
 
 
 def fetch() -> None:
-    """Fetch the runtime's files with npm, unless they are there.
+    """Download the runtime's files with npm, unless they exist.
 
-    Raises ``DmsynthError`` if there is no npm, or if it delivers something else than the pinned package.
+    Raises ``DmsynthError`` if there is no npm, or if the package's checksum is not the pinned one.
     """
     if _is_whole():
         return

@@ -1,9 +1,9 @@
-// The page without a server: the face is drawn here, by ONNX Runtime Web. window.dmsynthFace (face.js) holds the
+// The static page: the face is drawn in the browser, by ONNX Runtime Web. window.dmsynthFace (face.js) holds the
 // face's description, its two networks and its source frames; window.dmsynthRuntime (runtime.js) the runtime itself.
-// Everything is text in scripts because browsers let a page opened from disk load scripts and nothing else.
+// All data is embedded in scripts, because a page opened from disk can load only scripts.
 "use strict";
 
-const CHANGE = 0.05; // as dmsynth.steering: what changing the source must gain, in squared code distance
+const CHANGE = 0.05; // as in dmsynth.steering: smallest gain for changing the source, in squared code distance
 const KEPT = 24; // encoded source frames
 
 function bytes(base64) {
@@ -18,7 +18,7 @@ class Face {
     ort.env.wasm.wasmBinary = bytes(runtime.wasm).buffer;
     const loader = new Blob([bytes(runtime.loader)], { type: "text/javascript" });
     ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(loader) };
-    // Threads need memory that they share, which browsers give to pages served with certain headers only.
+    // Threads need shared memory, which browsers allow only for pages served with certain headers.
     ort.env.wasm.numThreads = window.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
     const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
     face.encoder = await ort.InferenceSession.create(bytes(content.encode), options);
@@ -31,7 +31,7 @@ class Face {
     return face;
   }
 
-  // The source frames lie under one another in one PNG.
+  // The source frames are stacked vertically in one PNG.
   static async unpack(png, about) {
     const image = await createImageBitmap(new Blob([bytes(png)], { type: "image/png" }), { colorSpaceConversion: "none" });
     const [width, height] = about.size;
@@ -55,7 +55,7 @@ class Face {
     return [...controls.map(({ low, high }, i) => (values[i] - low) / (high - low)), ...carried];
   }
 
-  // The source frame that suits a pose best, left only for one that is clearly better.
+  // The best source frame for a pose; changed only if another one is clearly better.
   choose(code) {
     const { scale, source_codes } = this.about;
     const distances = source_codes.map((other) =>
@@ -119,7 +119,7 @@ async function begin() {
   }
 }
 
-// For measuring: pictures a second and milliseconds a picture while the face turns, in the console or from a test.
+// Benchmark for the console or a test: frames a second and milliseconds a frame while the face turns.
 window.bench = async (count = 100) => {
   const { face, steerer } = window;
   const begun = performance.now();

@@ -1,4 +1,4 @@
-"""``dmsynth export FACE --web DIR``: a folder in which a face is steered inside the browser, with no server."""
+"""``dmsynth export FACE --web DIR``: a static web page that steers a face in the browser, without a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dmsynth.support.version import __version__
 from dmsynth.web.description import description
 from dmsynth.web.runtime import LOADER, PACKAGE, SCRIPT, VERSION, WASM, runtime_files
 
-_MARK = "dmsynth-face.json"  # in every folder that we made
+_MARK = "dmsynth-face.json"  # marks every exported folder
 _ASSETS = ("steerer.js", "steerer.css", "static.js")
 _PAGE = ("index.html", "face.js", "runtime.js", "ort.js", *_ASSETS, _MARK)  # all that an export writes
 
@@ -30,13 +30,12 @@ _PAGE = ("index.html", "face.js", "runtime.js", "ort.js", *_ASSETS, _MARK)  # al
 def export_web(face: SteerableFace, out: Path, name: str) -> Path:
     """Write a folder that can be mailed or put on any web server; returns its ``index.html``.
 
-    It opens from disk, too: networks, source frames and the runtime lie in scripts, because a page opened from disk may
-    load scripts and nothing else. ``face.js`` holds the face, ``runtime.js`` and ``ort.js`` ONNX Runtime Web.
+    It also opens from disk: networks, source frames and the runtime are embedded in scripts, because a page opened from
+    disk can load only scripts. ``face.js`` holds the face, ``runtime.js`` and ``ort.js`` ONNX Runtime Web.
 
     Args:
-        out: a new or empty folder, or one of an earlier export, whose files are replaced; whatever else was put there
-            stays.
-        name: what the page calls the face.
+        out: a new or empty folder, or one of an earlier export, whose files are replaced; other files in it are kept.
+        name: the face's name on the page.
 
     Raises:
         DmsynthError: a folder that holds something else; packages, or the runtime, that are not installed.
@@ -49,7 +48,7 @@ def export_web(face: SteerableFace, out: Path, name: str) -> Path:
     try:
         _write(face, partial, name, runtime)
         out.mkdir(exist_ok=True)
-        for file in _PAGE:  # the mark last: a folder that has it is whole
+        for file in _PAGE:  # the mark last: a folder that has it is complete
             (partial / file).replace(out / file)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -99,7 +98,7 @@ def _in_text(content: bytes) -> str:
 
 
 def _stacked(sources: NDArray[np.uint8]) -> bytes:
-    """Frames (s, h, w) or (s, h, w, 3) under one another as one PNG."""
+    """Frames (s, h, w) or (s, h, w, 3) stacked vertically as one PNG."""
     stack = np.concatenate(list(sources), axis=0)
     done, png = cv2.imencode(".png", stack if stack.ndim == 2 else cv2.cvtColor(stack, cv2.COLOR_RGB2BGR))
     assert done

@@ -1,12 +1,12 @@
-// A face under one's hand: a picture, sliders, and a pad over the map of what the face was trained on.
-// Used by the page without a server (static.js) and by the cockpit (cockpit.js), which differ in who draws.
+// Interactive steering: a picture, sliders, and a pad over the map of the training frames.
+// Used by the page without a server (static.js) and by the cockpit (cockpit.js), which differ in where the face is drawn.
 "use strict";
 
 const DEGREES_A_KEY = 1;
-const FADE = 4; // pictures over which one source gives way to the next
+const FADE = 4; // frames of the cross-fade from one source to the next
 
 class Steerer {
-  // root: an element to fill. face: what dmsynth.web.description says of a face.
+  // root: an element to fill. face: from dmsynth.web.description.
   // draw(values) → a promise of {image: anything a canvas can draw, source: which source frame it came from}
   constructor(root, face, draw) {
     this.root = root;
@@ -88,7 +88,7 @@ class Steerer {
     this.scheme.addEventListener("change", this.repaint);
   }
 
-  // A little beyond what was trained, so that one sees where trust ends.
+  // Slightly beyond the training range, so that the border of the coverage is visible.
   range(i) {
     const { low, high } = this.face.controls[i];
     const more = 0.15 * (high - low);
@@ -144,7 +144,7 @@ class Steerer {
     this.canvas.setAttribute("aria-label", `${this.face.name}, synthetic, at ${pose}`);
   }
 
-  // As dmsynth.controls.coverage.Coverage says it: distance of the code to the nearest training frame's, in tolerances.
+  // As in dmsynth.controls.coverage.Coverage: distance of the code to the nearest training frame, in tolerances.
   distance() {
     const code = this.values.map((value, i) => {
       const { low, high } = this.face.controls[i];
@@ -169,7 +169,7 @@ class Steerer {
     return 0.5 ** this.distance() ** 2;
   }
 
-  // One picture at a time; of all that was asked for meanwhile, the last.
+  // One picture at a time; of all requests meanwhile, only the last is drawn.
   async request() {
     if (this.busy) {
       this.again = true;
