@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 
 from commands import dmsynth, fails
 from dmsynth.cli.faces import steer
-from dmsynth.cockpit.live import Hand, Studio, Wish
+from dmsynth.cockpit.live import Client, DrawRequest, LiveServer
 from dmsynth.cockpit.workspace import Workspace
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.datasets.dataset import Dataset
@@ -405,17 +405,17 @@ def test_a_dms_is_validated_on_it(checkout: Path, person: Image, tmp_path: Path)
 
 
 def test_it_stands_beside_a_face_in_the_cockpit(checkout: Path, person: Image, tmp_path: Path) -> None:
-    studio = Studio(Workspace(tmp_path), {"LivePortrait": f"liveportrait:{checkout}"})
-    assert studio.names() == ["starter", "LivePortrait"]
-    source, hand = studio.keep_source(person), Hand()
+    live_server = LiveServer(Workspace(tmp_path), {"LivePortrait": f"liveportrait:{checkout}"})
+    assert live_server.names() == ["starter", "LivePortrait"]
+    source, client = live_server.keep_source(person), Client()
     straight, turned = (
-        studio.draw(hand, Wish(face="LivePortrait", values=[0, yaw, 0], source=source)) for yaw in (0, 12)
+        live_server.draw(client, DrawRequest(face="LivePortrait", values=[0, yaw, 0], source=source)) for yaw in (0, 12)
     )
     read = [cv2.imdecode(np.frombuffer(answer[4:], np.uint8), cv2.IMREAD_COLOR) for answer in (straight, turned)]
     pictures = [np.asarray(picture) for picture in read]
     assert pictures[0].shape == person.shape and np.abs(pictures[0].astype(int) - pictures[1]).mean() > 0.1
     with pytest.raises(DmsynthError, match="bring it again"):
-        studio.draw(hand, Wish(face="LivePortrait", values=[0, 0, 0], source="gone"))
+        live_server.draw(client, DrawRequest(face="LivePortrait", values=[0, 0, 0], source="gone"))
 
 
 @pytest.mark.parametrize("weights", [True, False])
@@ -536,7 +536,7 @@ def official() -> Networks:
 
 
 def test_official_rotation_is_ours(official: Networks) -> None:
-    """Any rotation, in LivePortrait's angles and through its own function, is what we hand to its keypoints."""
+    """Any rotation, in LivePortrait's angles and through its own function, is what we client to its keypoints."""
     pitch, yaw, roll = np.random.default_rng(0).uniform(-80, 80, size=(3, 1000))
     ours = to_keypoints(rotation_matrix(pitch, yaw, roll))
     angles = Rotation.from_matrix(ours.swapaxes(1, 2)).as_euler("ZYX", degrees=True)

@@ -21,7 +21,7 @@ from dmsynth.motion.driving import Driving, drive, track_video
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import check_output
 from dmsynth.trackers import Tracker
-from dmsynth.trackers.identity import Watch
+from dmsynth.trackers.identity import PersonChangeDetector
 from dmsynth.video import Image, VideoWriter, read_video, to_grey
 
 
@@ -44,7 +44,7 @@ def test_a_cut_to_another_person_is_noticed(tracker: Tracker) -> None:
         return [to_grey(frame.image) for frame in frames]
 
     for first, second in (("d3", "d6"), ("d13", "d3")):
-        watch, found = Watch(), []
+        watch, found = PersonChangeDetector(), []
         for number, image in enumerate([*some(first), *some(second)]):
             faces = tracker(image)
             came = watch.changed(image, faces[0], number / 5) if len(faces) == 1 else None
@@ -53,7 +53,7 @@ def test_a_cut_to_another_person_is_noticed(tracker: Tracker) -> None:
 
 
 def test_one_person_is_no_cut(tracker: Tracker, face_video: Path) -> None:
-    watch = Watch()
+    watch = PersonChangeDetector()
     for frame in read_video(face_video):
         assert watch.changed(to_grey(frame.image), tracker(frame.image)[0], frame.time) is None
 

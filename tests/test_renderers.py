@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from commands import dmsynth, fails
-from dmsynth.cockpit.live import Hand, Studio, Wish
+from dmsynth.cockpit.live import Client, DrawRequest, LiveServer
 from dmsynth.cockpit.workspace import Workspace
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.steering import Command, FaceSpec, kinds, open_renderer, steer
@@ -128,9 +128,11 @@ def test_a_renderer_of_an_installed_package(face_file: Path, tmp_path: Path, mon
     assert len(read_table(steered.table)) == 6
     source = tmp_path / "picture.png"
     write_image(source, straight)
-    studio, hand = Studio(Workspace(tmp_path / "cockpit"), {"mirror": name}), Hand()
-    answer = studio.draw(hand, Wish(face="mirror", values=[0, 9, 0], source=studio.keep_source(straight)))
-    assert len(answer) > 1000 and hand.image is not None and (hand.image == mirrored).all()
+    live_server, client = LiveServer(Workspace(tmp_path / "cockpit"), {"mirror": name}), Client()
+    answer = live_server.draw(
+        client, DrawRequest(face="mirror", values=[0, 9, 0], source=live_server.keep_source(straight))
+    )
+    assert len(answer) > 1000 and client.image is not None and (client.image == mirrored).all()
     assert sys.modules.pop("mirrors")
 
 

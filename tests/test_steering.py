@@ -12,7 +12,7 @@ from dmsynth.datasets.dataset import Dataset
 from dmsynth.motion.trajectory import parse_motions
 from dmsynth.steering import steer_to_video
 from dmsynth.steering.source import read_source
-from dmsynth.steering.writing import keep_inputs
+from dmsynth.steering.writing import check_not_input
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import read_table
 from dmsynth.video import read_video, write_image
@@ -36,8 +36,8 @@ def test_one_frame_from_python(face_file: Path) -> None:
 def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     for name in ("motion.parquet", "motion.mp4"):
         with pytest.raises(DmsynthError, match="is an input of this command"):
-            keep_inputs(tmp_path / "motion.mp4", [str(tmp_path / name), None])
-    keep_inputs(tmp_path / "other.mp4", [str(tmp_path / "motion.mp4@3"), "move yaw=3 1"])
+            check_not_input(tmp_path / "motion.mp4", [str(tmp_path / name), None])
+    check_not_input(tmp_path / "other.mp4", [str(tmp_path / "motion.mp4@3"), "move yaw=3 1"])
 
 
 def test_an_input_is_kept_however_it_is_named(workdir: Path) -> None:
@@ -59,8 +59,8 @@ def test_an_input_is_kept_however_it_is_named(workdir: Path) -> None:
         ("data@home/labels.mp4", "data@home@3"),
     ):
         with pytest.raises(DmsynthError, match=r"is (part of )?an input of this command; give the output another name"):
-            keep_inputs(Path(out), [source])
-    keep_inputs(folder / "new.mp4", ["data@home@3", "loop.mp4", "move yaw=3 1; " * 100, "nul\0", folder / "x.csv"])
+            check_not_input(Path(out), [source])
+    check_not_input(folder / "new.mp4", ["data@home@3", "loop.mp4", "move yaw=3 1; " * 100, "nul\0", folder / "x.csv"])
 
 
 def test_any_source_size_and_colour_will_do(face_file: Path) -> None:

@@ -30,7 +30,7 @@ from dmsynth.motion.trajectory import parse_motions
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.steering.face import blended, choose_sources
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.parallel import ahead
+from dmsynth.support.parallel import prefetch
 from dmsynth.trackers import Tracker
 
 Codes = NDArray[np.float32]
@@ -179,17 +179,17 @@ def test_it_steers_positions_too(tmp_path: Path, tracker: Tracker, precision: st
 
 
 def test_items_made_ahead_are_the_same_items() -> None:
-    assert list(ahead(range(100), most=3)) == list(range(100))
+    assert list(prefetch(range(100), most=3)) == list(range(100))
 
     def breaks() -> Iterator[int]:
         yield 1
         raise ValueError("broken")
 
-    begun = ahead(breaks())
+    begun = prefetch(breaks())
     assert next(begun) == 1
     with pytest.raises(ValueError, match="broken"):
         next(begun)
-    endless = ahead(iter(int, 1), most=2)
+    endless = prefetch(iter(int, 1), most=2)
     assert next(endless) == 0
     endless.close()  # ends the thread
 

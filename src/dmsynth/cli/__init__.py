@@ -14,7 +14,7 @@ from dmsynth.cli.app import app, given_command, output
 from dmsynth.support.errors import DmsynthError, explain_os_error
 from dmsynth.support.files import write_text
 from dmsynth.support.model_files import cache_folder
-from dmsynth.support.processes import end_with_whoever_says_so
+from dmsynth.support.processes import end_with_requested_parent
 from dmsynth.support.system_libraries import KNOWN, how_to_install
 from dmsynth.support.terminal import make_streams_safe, printable
 from dmsynth.support.version import __version__
@@ -46,7 +46,7 @@ def main() -> None:
     # around them, when all work is done. Registered first, so called last: after everybody's own farewell.
     atexit.register(leave)
     make_streams_safe()
-    end_with_whoever_says_so()
+    end_with_requested_parent()
     try:
         run()
     except SystemExit as end:
@@ -72,10 +72,10 @@ def run() -> None:
     except ImportError as error:
         lacking = [name for name in KNOWN if name in str(error)]
         if not lacking:
-            _our_fault(error)
+            _report_bug(error)
         _fail(f"this system lacks {lacking[0]}: {how_to_install(lacking)}")
     except Exception as error:
-        _our_fault(error)
+        _report_bug(error)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
@@ -83,7 +83,7 @@ def _fail(message: str, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
-def _our_fault(error: Exception) -> NoReturn:
+def _report_bug(error: Exception) -> NoReturn:
     """One line for what should not have happened, with the details where whoever mends it finds them."""
     details = "".join(traceback.format_exception(error))
     if os.environ.get("DMSYNTH_TRACEBACK"):

@@ -43,13 +43,13 @@ def track(
 ) -> None:
     """Measure head pose in every frame of a video."""
     from dmsynth.motion.driving import track_video
-    from dmsynth.steering.writing import keep_inputs
+    from dmsynth.steering.writing import check_not_input
     from dmsynth.support.files import check_output
     from dmsynth.support.table_files import check_table_name, write_table
     from dmsynth.trackers import open_tracker
 
     check_table_name(out)
-    keep_inputs(out, [video])
+    check_not_input(out, [video])
     check_output(out)
     pool = open_tracker(tracker, tracker_model)
     table = track_video(video, pool, crop_of(crop))
@@ -159,7 +159,7 @@ def steer(
     from dmsynth import steering
     from dmsynth.motion.driving import Driving
     from dmsynth.motion.tables import Columns
-    from dmsynth.steering.writing import keep_inputs
+    from dmsynth.steering.writing import check_not_input
     from dmsynth.support.files import check_output
     from dmsynth.video.effects import parse_effects
 
@@ -172,7 +172,7 @@ def steer(
         Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
         parse_effects(effect or []),
     )  # fmt: skip
-    keep_inputs(out, [trajectory, source, face])
+    check_not_input(out, [trajectory, source, face])
     check_output(out)
     steered = steering.steer(spec, command, out)
     if fit:

@@ -267,12 +267,12 @@ def edit_command(
     """Make the driver of a recording look away inside a window of time; frames outside it stay bit-identical."""
     from dmsynth.steering import load_face
     from dmsynth.steering.editing import edit_video
-    from dmsynth.steering.writing import keep_inputs
+    from dmsynth.steering.writing import check_not_input
     from dmsynth.support.files import check_output
     from dmsynth.trackers import open_tracker
     from dmsynth.validation.scenario_files import find_scenarios
 
-    keep_inputs(out, [str(drive), scenario])
+    check_not_input(out, [str(drive), scenario])
     check_output(out)
     motions = find_scenarios([scenario])
     if len(motions) != 1:

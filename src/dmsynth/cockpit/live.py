@@ -1,4 +1,4 @@
-"""Steering live: a WebSocket beside Gradio's queue, so that the picture follows the hand."""
+"""Live steering: a WebSocket beside Gradio's queue, so that the picture follows the mouse at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LARGEST_SOURCE = 1280  # pixels of its longer side: twice what a face has
 _LARGEST_MESSAGE = 4000  # characters
 
 
-class Wish(Record):
+class DrawRequest(Record):
     """What a page asks for over its connection: a picture, or what the tracker reads in the last one.
 
     Attributes:
@@ -53,7 +53,7 @@ class Wish(Record):
 
 
 @dataclass
-class Hand:
+class Client:
     """What is remembered of one connection: its last picture, and which source frame that came from."""
 
     image: Image | None = None
@@ -62,9 +62,9 @@ class Hand:
 
 
 @dataclass
-class Studio:
+class LiveServer:
     """The faces that are open, the source frames that were brought, and who draws: one at a time, first come first
-    served, so that no hand starves another.
+    served, so that no client starves another.
 
     Attributes:
         renderers: what moves a brought picture, by its name for people: renderers as ``steering.renderer`` names them.
@@ -134,28 +134,28 @@ class Studio:
                 self._tracker = open_tracker()
             return self._tracker
 
-    def draw(self, hand: Hand, wish: Wish) -> bytes:
-        """A picture for a hand: four bytes, the number of its source frame (−1: one that was brought), and a JPEG."""
-        name, values, source = wish.face, wish.values, wish.source
+    def draw(self, client: Client, request: DrawRequest) -> bytes:
+        """A picture for a client: four bytes, the number of its source frame (−1: one that was brought), and a JPEG."""
+        name, values, source = request.face, request.values, request.source
         if name in self.renderers:
             face: SteerableFace = self._given(name, str(source))
-            hand.image = next(face.frames(np.array([values], dtype=float)))
-            hand.source = None
+            client.image = next(face.frames(np.array([values], dtype=float)))
+            client.source = None
         else:
             live = self.face(name)
-            last = hand.source if hand.face == name else None
+            last = client.source if client.face == name else None
             own = source if isinstance(source, int) else None
             given = self._given(name, source) if isinstance(source, str) else None
             drawn = live.draw(values, last, own, given)
-            hand.image, hand.source = drawn.image, drawn.source
-        hand.face = name
+            client.image, client.source = drawn.image, drawn.source
+        client.face = name
         done, jpeg = cv2.imencode(
             ".jpg",
-            hand.image if hand.image.ndim == 2 else cv2.cvtColor(hand.image, cv2.COLOR_RGB2BGR),
+            client.image if client.image.ndim == 2 else cv2.cvtColor(client.image, cv2.COLOR_RGB2BGR),
             [cv2.IMWRITE_JPEG_QUALITY, _QUALITY],
         )
         assert done
-        return struct.pack("<i", -1 if hand.source is None else hand.source) + jpeg.tobytes()
+        return struct.pack("<i", -1 if client.source is None else client.source) + jpeg.tobytes()
 
     def _given(self, name: str, source: str) -> Any:
         """A brought source frame, encoded for a face."""
@@ -180,31 +180,31 @@ class Studio:
         self._appearances.move_to_end((name, source))
         return self._appearances[name, source]
 
-    def track(self, hand: Hand) -> dict[str, Any]:
-        """What the tracker reads in a hand's last picture."""
-        if hand.image is None:
+    def track(self, client: Client) -> dict[str, Any]:
+        """What the tracker reads in a client's last picture."""
+        if client.image is None:
             raise DmsynthError("there is no picture yet")
-        faces = self.tracker()(hand.image)
-        reason = why_unusable(faces, hand.image)
+        faces = self.tracker()(client.image)
+        reason = why_unusable(faces, client.image)
         tracked = None if reason else {name: round(value, 1) for name, value in faces[0].pose.items()}
         return {"tracked": tracked, "reason": reason, "tracker": self.tracker().name}
 
     async def serve(self, socket: WebSocket) -> None:
-        """One connection, from its first wish to its last: each is answered before the next is read, so a hand that
-        asks too fast waits for itself only."""
+        """One connection, from its first request to its last: each is answered before the next is read, so a
+        client that asks too fast delays only itself."""
         await socket.accept()
-        hand, loop = Hand(), asyncio.get_running_loop()
+        client, loop = Client(), asyncio.get_running_loop()
         try:
             while (message := await socket.receive())["type"] == "websocket.receive":
                 try:
-                    wish = _read(message.get("text"))
-                    if wish.track:
-                        found = await loop.run_in_executor(self._tracking, partial(self.track, hand))
+                    request = _read(message.get("text"))
+                    if request.track:
+                        found = await loop.run_in_executor(self._tracking, partial(self.track, client))
                         await socket.send_text(json.dumps(found))
                     else:
-                        # what moves a picture may take seconds for each: nobody else's hand shall wait for it
-                        pool = self._slowly if wish.face in self.renderers else self._drawing
-                        await socket.send_bytes(await loop.run_in_executor(pool, partial(self.draw, hand, wish)))
+                        # what moves a picture may take seconds for each: no other client shall wait for it
+                        pool = self._slowly if request.face in self.renderers else self._drawing
+                        await socket.send_bytes(await loop.run_in_executor(pool, partial(self.draw, client, request)))
                 except DmsynthError as error:
                     await socket.send_text(json.dumps({"error": str(error)}))
         except (WebSocketDisconnect, RuntimeError):
@@ -222,11 +222,11 @@ def _moving(renderer: str, image: Image) -> SteerableFace:
             raise DmsynthError(str(error).replace(str(source), "the source")) from None
 
 
-def _read(text: str | None) -> Wish:
+def _read(text: str | None) -> DrawRequest:
     if text is None or len(text) > _LARGEST_MESSAGE:
         raise DmsynthError(f"this message is no text, or longer than {_LARGEST_MESSAGE} characters")
     mend = "ask for a face, values and a source"
-    return checked(json_of(text, "this message", mend), Wish, "this message", mend)
+    return checked(json_of(text, "this message", mend), DrawRequest, "this message", mend)
 
 
 def _first_frame(brought: Path) -> Image:

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.gate import Gate
-from dmsynth.cockpit.live import Studio
+from dmsynth.cockpit.live import LiveServer
 from dmsynth.cockpit.workspace import LARGEST, Workspace
 from dmsynth.support.errors import DmsynthError
 
@@ -38,20 +38,20 @@ _FILE_POLICY = (
 )
 
 
-def build(studio: Studio, dmss: dict[str, str], token: str) -> Gate:
+def build(live_server: LiveServer, dmss: dict[str, str], token: str) -> Gate:
     """The application, behind its gate.
 
     Args:
         token: what a browser must have been given before it is served anything.
         dmss: DMSs that whoever started the cockpit named, by name their command lines (``--dms``).
     """
-    workspace = studio.workspace
+    workspace = live_server.workspace
     os.environ["GRADIO_TEMP_DIR"] = str((workspace.root / "uploads" / ".gradio").resolve())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    return Gate(_mounted(_routes(studio), _tabs(studio, dmss), workspace), workspace, token)
+    return Gate(_mounted(_routes(live_server), _tabs(live_server, dmss), workspace), workspace, token)
 
 
-def _routes(studio: Studio) -> FastAPI:
+def _routes(live_server: LiveServer) -> FastAPI:
     """Our own addresses."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -65,28 +65,28 @@ def _routes(studio: Studio) -> FastAPI:
 
     @app.get("/api/faces")
     def names() -> Response:
-        faces = [{"name": name} if name in studio.renderers else name for name in studio.names()]
+        faces = [{"name": name} if name in live_server.renderers else name for name in live_server.names()]
         return JSONResponse(faces)  # a renderer has no source frames of its own: it moves a picture that was brought
 
     @app.get("/api/face")
     def face(name: str) -> Response:
-        return _answered(lambda: JSONResponse(studio.describe(name)))
+        return _answered(lambda: JSONResponse(live_server.describe(name)))
 
     @app.get("/api/source")
     def source(face: str, number: int) -> Response:
-        return _answered(lambda: _picture(studio, face, number))
+        return _answered(lambda: _picture(live_server, face, number))
 
     @app.post("/api/source")
     async def bring(request: Request) -> Response:
-        return await _brought(studio, request)
+        return await _brought(live_server, request)
 
     @app.get("/files/{path:path}")
     def file(path: str) -> Response:
-        return _file(studio, path)
+        return _file(live_server, path)
 
     @app.websocket("/live")
     async def live(socket: WebSocket) -> None:
-        await studio.serve(socket)
+        await live_server.serve(socket)
 
     return app
 
@@ -117,7 +117,7 @@ def _mounted(app: FastAPI, blocks: gradio.Blocks, workspace: Workspace) -> FastA
     return app
 
 
-def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
+def _tabs(live_server: LiveServer, dmss: dict[str, str]) -> gradio.Blocks:
     with gradio.Blocks(
         title="dmsynth cockpit", analytics_enabled=False, fill_width=True, delete_cache=_FORGET
     ) as blocks:
@@ -126,11 +126,11 @@ def _tabs(studio: Studio, dmss: dict[str, str]) -> gradio.Blocks:
             with gradio.Tab("Steer"):
                 steer.tab()
             with gradio.Tab("Trajectory"):
-                trajectory.tab(studio.workspace, blocks)
+                trajectory.tab(live_server.workspace, blocks)
             with gradio.Tab("Faces"):
-                faces.tab(studio.workspace, blocks)
+                faces.tab(live_server.workspace, blocks)
             with gradio.Tab("Validate"):
-                validate.tab(studio.workspace, dmss, blocks)
+                validate.tab(live_server.workspace, dmss, blocks)
     return blocks
 
 
@@ -141,8 +141,8 @@ def _answered(make: Callable[[], Response]) -> Response:
         return JSONResponse({"error": str(error)}, 404)
 
 
-def _picture(studio: Studio, name: str, number: int) -> Response:
-    sources = studio.face(name).face.trained.sources
+def _picture(live_server: LiveServer, name: str, number: int) -> Response:
+    sources = live_server.face(name).face.trained.sources
     if not 0 <= number < len(sources):
         raise DmsynthError(f"{name}: has source frames 0 to {len(sources) - 1}")
     frame = sources[number]
@@ -152,9 +152,9 @@ def _picture(studio: Studio, name: str, number: int) -> Response:
     return Response(jpeg.tobytes(), media_type="image/jpeg", headers={"Cache-Control": "max-age=600"})
 
 
-async def _brought(studio: Studio, request: Request) -> Response:
+async def _brought(live_server: LiveServer, request: Request) -> Response:
     """A portrait, or a video whose first frame is the source, brought as the body of a request."""
-    kept, taken = studio.workspace.root / "uploads" / f".brought-{os.urandom(6).hex()}", 0
+    kept, taken = live_server.workspace.root / "uploads" / f".brought-{os.urandom(6).hex()}", 0
     try:
         with kept.open("wb") as file:
             async for chunk in request.stream():
@@ -163,20 +163,20 @@ async def _brought(studio: Studio, request: Request) -> Response:
                     message = f"a source has at most {LARGEST['portrait'] // _CHUNK} MB; this one is larger"
                     return JSONResponse({"error": message}, 413)
                 file.write(chunk)
-        return JSONResponse({"source": await studio.bring(kept)})
+        return JSONResponse({"source": await live_server.bring(kept)})
     except DmsynthError as error:
         return JSONResponse({"error": str(error)}, 422)
     finally:
         kept.unlink(missing_ok=True)
 
 
-def _file(studio: Studio, path: str) -> Response:
+def _file(live_server: LiveServer, path: str) -> Response:
     """A file of the workspace: results and videos, nothing else."""
     try:
-        found = studio.workspace.inside(path)
+        found = live_server.workspace.inside(path)
     except DmsynthError:
         return PlainTextResponse("no such file", 404)
-    parts = found.relative_to(studio.workspace.root.resolve()).parts
+    parts = found.relative_to(live_server.workspace.root.resolve()).parts
     known = len(parts) > 1 and parts[0] in ("results", "videos", "trainings", "datasets", "scenarios")
     if not known or found.suffix not in _SHOWN or not found.is_file() or any(part.startswith(".") for part in parts):
         return PlainTextResponse("no such file", 404)

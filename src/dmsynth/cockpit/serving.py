@@ -42,7 +42,7 @@ def open_cockpit(
     try:
         import uvicorn
 
-        from dmsynth.cockpit.live import Studio
+        from dmsynth.cockpit.live import LiveServer
         from dmsynth.cockpit.page import build
         from dmsynth.steering import FaceSpec, kind_of
     except ModuleNotFoundError as error:
@@ -51,23 +51,23 @@ def open_cockpit(
         ) from None
     keep_memory_small()
     titles = {kind_of(FaceSpec(name)).title: name for name in renderers}
-    studio = Studio(Workspace(root, brought or {}), titles)
-    for name in ["starter", *studio.workspace.brought]:
-        studio.face(name)  # what cannot be opened is said now
+    live_server = LiveServer(Workspace(root, brought or {}), titles)
+    for name in ["starter", *live_server.workspace.brought]:
+        live_server.face(name)  # what cannot be opened is said now
     listening = _listen(port)
     token = secrets.token_urlsafe(32)
-    app = build(studio, dmss or {}, token)
+    app = build(live_server, dmss or {}, token)
     address = f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
-    way_in = studio.workspace.root / "open-cockpit.html"
+    way_in = live_server.workspace.root / "open-cockpit.html"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws_max_size=65_536, timeout_graceful_shutdown=2))
 
     def welcome() -> None:
         print(f"cockpit: {address}  (Ctrl-C ends it)", flush=True)  # noqa: T201
         if browser:
-            _write_way_in(way_in, address)
+            _write_login_file(way_in, address)
             webbrowser.open(way_in.as_uri())
         with contextlib.suppress(DmsynthError):
-            studio.tracker()  # takes seconds, and is wanted soon
+            live_server.tracker()  # takes seconds, and is wanted soon
 
     threading.Timer(0.3, welcome).start()
     try:
@@ -76,7 +76,7 @@ def open_cockpit(
         way_in.unlink(missing_ok=True)
 
 
-def _write_way_in(path: Path, address: str) -> None:
+def _write_login_file(path: Path, address: str) -> None:
     """A page that only its owner can read, which leads to the cockpit: in the command line of a browser everybody on
     this machine could read the token."""
     path.unlink(missing_ok=True)

@@ -42,8 +42,8 @@ class ControlSpace:
     """An ordered list of controls.
 
     Attributes:
-        labels: which of a dataset's labels say that its frames show this space: ``tracked``, measured in each frame,
-            or ``commanded``, known from how each was made.
+        labels: the kind of label by which a dataset shows this space: ``tracked``, measured in each frame, or
+            ``commanded``, known from how the frame was made.
     """
 
     name: str

@@ -110,7 +110,7 @@ def read_labels(folder: Path, manifest: dict[str, Any]) -> pd.DataFrame:
 
 
 def shown_by(columns: Iterable[str]) -> ControlSpace | None:
-    """The first control space that labels with these columns say something of."""
+    """The first control space for which these label columns exist."""
     known = set(columns)
     spaces = CONTROL_SPACES.values()
     return next((space for space in spaces if {f"{space.labels}_{name}" for name in space.names} <= known), None)

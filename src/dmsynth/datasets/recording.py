@@ -19,7 +19,7 @@ from dmsynth.support.files import sha256_of
 from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import console, progress
 from dmsynth.trackers import Face, Tracker, face_labels, how_to_crop, why_unusable
-from dmsynth.trackers.identity import Watch
+from dmsynth.trackers.identity import PersonChangeDetector
 from dmsynth.video import Image, check_crop, check_whole, cut_to_shape, fit, probe_video, read_video
 
 _AUTOMATIC_AREA = 320 * 240
@@ -92,7 +92,7 @@ def import_recordings(
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
     samples = _samples(videos, size, crop, colour, skip=writer.done)
     total = sum(info.frames for info in infos)
-    watches = [Watch() for _ in videos]
+    watches = [PersonChangeDetector() for _ in videos]
     with progress(f"importing {', '.join(given)}", total, writer.done) as advance:
         for sample, faces in map_ordered(lambda s: _measure(s, tracker, size), samples):
             reason = "damaged" if sample.damaged else why_unusable(faces, sample.image)

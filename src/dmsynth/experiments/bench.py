@@ -25,7 +25,7 @@ from dmsynth.learning.models import RECIPES
 from dmsynth.learning.swapping import OBJECTIVES
 from dmsynth.steering import SteerableFace
 from dmsynth.support.machine import best_precision, describe_machine
-from dmsynth.support.parallel import ahead, cores, map_ordered
+from dmsynth.support.parallel import cores, map_ordered, prefetch
 from dmsynth.support.progress import console
 from dmsynth.trackers import Tracker
 from dmsynth.video import Image, VideoWriter, fit, read_video
@@ -102,7 +102,7 @@ def _count(items: Any) -> int:
 def _steer(face: SteerableFace, video: Path | None = None) -> int:
     values = np.zeros((64, 3))
     frames = face.frames(values)
-    return _write(video, ahead(frames)) if video else _count(frames)
+    return _write(video, prefetch(frames)) if video else _count(frames)
 
 
 def _import(video: Path, tracker: Tracker, workers: int) -> int:

@@ -1,1 +1,1 @@
-"""What is learned, and how: networks, the swap, the objectives, training; and the file that a trained face becomes."""
+"""Networks, the swap and the objectives, training, and the file of a trained face."""

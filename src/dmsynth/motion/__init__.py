@@ -1,1 +1,1 @@
-"""Controls over time: a trajectory from motions in words, from a table, or from a tracked driver."""
+"""Trajectories: controls over time, from motions in words, from a table, or from a tracked driver."""

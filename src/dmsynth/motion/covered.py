@@ -1,4 +1,4 @@
-"""A motion and the training coverage: what lies outside is marked, refused, clipped, or fitted."""
+"""A motion checked against the training coverage: poses outside are marked, refused, clipped, or fitted."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dmsynth.support.progress import console
 
 @dataclass(frozen=True)
 class Covered:
-    """A motion, frame by frame, as it is drawn.
+    """A motion as it is rendered, frame by frame.
 
     Attributes:
         values: (n, k) in the order and units of the control space.
-        table: a row a frame: ``frame``, ``time``, the controls, whether the training frames cover what was commanded
+        table: one row per frame: ``frame``, ``time``, the controls, whether the coverage contains the commanded pose
             (``covered``), and how far to trust the frame (``confidence``, 1 to 0; 0.5 where coverage ends).
-        share: to which the motion was fitted; 1: not at all.
+        share: factor by which the motion was shrunk; 1: not at all.
     """
 
     values: NDArray[np.float64]
@@ -40,13 +40,13 @@ def cover(
     name: str,
     trusted: str,
 ) -> Covered:
-    """A motion, sampled at ``frame_rate`` for the controls of ``space``, held against the training ``coverage``.
+    """A motion, resampled at ``frame_rate`` for the controls of ``space``, checked against the training ``coverage``.
 
     Args:
-        outside: what becomes of poses outside it: ``warn``, ``strict`` (refuse), ``clip`` (each to the edge), ``fit``
-            (the whole motion), or ``mark`` (say nothing; the table says it).
+        outside: what to do with poses outside it: ``warn``, ``strict`` (refuse), ``clip`` (each to the edge), ``fit``
+            (the whole motion), or ``mark`` (no message; the table marks them).
         name: of the video, for messages.
-        trusted: what the coverage is, for messages.
+        trusted: description of the coverage, for messages.
 
     Raises:
         DmsynthError: values out of the controls' range; poses outside the coverage under ``strict``.

@@ -1,5 +1,4 @@
-"""A face follows a command: what draws it, by name, and the video that comes of it (thesis 4.2, "in the inference
-stage")."""
+"""Steering: open a renderer by name and render a command as a video (thesis 4.2, "in the inference stage")."""
 
 from __future__ import annotations
 
@@ -33,9 +32,9 @@ class Kind:
 
     Attributes:
         place: module and function that open it: ``open(spec: FaceSpec, size: (width, height) or None)``.
-        title: its name for people.
-        folder: what has to be given of it besides a ``source`` picture; None: it has faces of its own.
-        instead: it follows a driving video, not commands; the kind that takes commands in its place.
+        title: display name.
+        folder: what the folder after the colon is, if it needs a ``source`` picture, too; None: it does not.
+        instead: set if it follows a driving video and takes no commands: the kind to use for commands.
     """
 
     place: str
@@ -53,16 +52,16 @@ KINDS: Mapping[str, Kind] = {
     ),
     "recorded": Kind("dmsynth.steering.recorded:open_recorded", "a video made elsewhere"),
 }  # fmt: skip
-"""Renderers that come along. Those of installed packages are entry points of the group ``dmsynth.renderers``."""
+"""Included renderers. Installed packages add theirs as entry points of the group ``dmsynth.renderers``."""
 
 
 def kinds() -> dict[str, Kind]:
-    """Every kind of renderer by its name, installed packages' included."""
+    """Every kind of renderer by its name, including those of installed packages."""
     return {entry.name: Kind(entry.value, entry.name) for entry in entry_points(group=ENTRY_POINTS)} | dict(KINDS)
 
 
 def kind_of(spec: FaceSpec) -> Kind:
-    """The kind of a spec's renderer. ``DmsynthError`` if there is none of that name."""
+    """The kind of renderer that a spec names. ``DmsynthError`` if there is none."""
     known = kinds()
     if spec.kind not in known:
         raise DmsynthError(
@@ -72,10 +71,9 @@ def kind_of(spec: FaceSpec) -> Kind:
 
 
 def open_renderer(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
-    """What a spec names, ready to draw. ``size`` of its frames where it has none of its own.
+    """Open the renderer that a spec names. ``size`` (width, height) of its frames if it has no size of its own.
 
-    Raises ``DmsynthError`` for a name, file, folder or source that is not there; for one that follows a video and is
-    given none.
+    Raises ``DmsynthError`` if the name, file, folder or source does not exist, or if it takes no commands.
     """
     kind = kind_of(spec)
     if kind.instead and spec.driving is None:
@@ -88,7 +86,7 @@ def open_renderer(spec: FaceSpec, size: tuple[int, int] | None = None) -> Steera
 
 
 def open_follower(spec: FaceSpec, size: tuple[int, int] | None = None) -> VideoFollower:
-    """A renderer that takes no commands, with the driving video that the spec names. Raises as ``open_renderer``."""
+    """Open a renderer that follows the driving video of the spec. Raises as ``open_renderer``."""
     follower: VideoFollower = _opener(spec)(spec, size)
     return follower
 
@@ -99,22 +97,22 @@ def _opener(spec: FaceSpec) -> Callable[[FaceSpec, tuple[int, int] | None], Any]
 
 @lru_cache(maxsize=1)
 def opened(spec: FaceSpec) -> SteerableFace:
-    """The renderer of a spec, kept for the next call with the same."""
+    """``open_renderer``, cached for the next call with the same spec."""
     return open_renderer(spec)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A trajectory as somebody gives it, and how it is to be followed.
+    """A trajectory as the user gives it, and how to render it.
 
     Attributes:
         trajectory: motions in words, a table, or a driving video (``motion.driving.read_trajectory``).
         frame_rate: of the video.
-        seconds: only so many; None: all.
-        outside: what becomes of poses outside the training coverage (``motion.covered.cover``).
+        seconds: render only the first so many; None: all.
+        outside: what to do with poses outside the training coverage (``motion.covered.cover``).
         driving: how a tracked head becomes a command.
-        columns: what the user says of a table's columns.
-        effects: what the camera does to the frames (``video.effects``): names and strengths, in their order.
+        columns: the meaning of a table's columns.
+        effects: camera effects (``video.effects``): names and strengths, applied in this order.
     """
 
     trajectory: str
@@ -128,7 +126,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Steered:
-    """What ``steer`` wrote: the video, its table, and to which share the motion was fitted (1: not at all)."""
+    """What ``steer`` wrote: the video, its table, and the factor by which the motion was shrunk."""
 
     video: Path
     table: Path
@@ -136,7 +134,7 @@ class Steered:
 
 
 def steer(spec: FaceSpec, command: Command, out: Path) -> Steered:
-    """Open a renderer and draw a command to the video ``out``, with its table and provenance beside it.
+    """Open a renderer and render a command to the video ``out``, with its table and provenance beside it.
 
     Raises ``DmsynthError`` as ``open_renderer``, ``motion.driving.read_trajectory`` and ``steer_to_video``.
     """
@@ -164,7 +162,7 @@ def steer_to_video(
 
 
 def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
-    """A renderer that follows commands. Relative driving begins at the pose of its source."""
+    """The shot of a renderer that takes commands. Relative driving starts at the pose of its source."""
     face = open_renderer(spec)
     space = face.trained.space
     begin = space.decode(face.trained.source_codes[0][: space.size])
@@ -176,14 +174,14 @@ def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
 
 
 def _shot(face: SteerableFace, motion: Trajectory, frame_rate: float, outside: str, name: str) -> Shot:
-    """A motion, held against what the face covers."""
+    """A motion, checked against the coverage of the face."""
     space, coverage = face.trained.space, face.trained.coverage
     covered = cover(motion, space, coverage, frame_rate, outside, name, face.trusted)
     return Shot(face, covered.values, covered.table, frame_rate, covered.share)
 
 
 def _followed(spec: FaceSpec, command: Command) -> Shot:
-    """A renderer that follows a driving video, and what happens in it."""
+    """The shot of a renderer that follows a driving video."""
     if replace(command, trajectory="", seconds=None, effects=()) != Command(""):
         raise DmsynthError(
             "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "

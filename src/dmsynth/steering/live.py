@@ -1,4 +1,4 @@
-"""A face under somebody's hand: one frame at a time, each as soon as it is wanted."""
+"""Interactive steering: one frame at a time, each as soon as it is asked for."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Drawn:
 
 
 class LiveFace:
-    """A face whose source frames stay encoded, for any number of hands at once.
+    """A face whose source frames stay encoded, for any number of clients at once.
 
-    Each hand remembers the source frame of its last picture and hands it in again, so that it changes seldom
+    Each client sends the source frame of its last picture again, so that it changes seldom
     (``SteerableFace.frames`` looks ahead to the same end, but here nobody knows what comes).
     """
 

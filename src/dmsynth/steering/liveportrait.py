@@ -95,7 +95,7 @@ class Crop:
         whole = cv2.warpAffine(to_rgb(frame), self.to_crop, (CROP, CROP), flags=cv2.INTER_LINEAR)
         return cv2.resize(whole, (SEEN, SEEN), interpolation=cv2.INTER_AREA)
 
-    def lay_back(self, crop: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    def paste_back(self, crop: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         """A crop (512, 512, …) laid where it came from in a frame of ``size`` (width, height); black around it."""
         return cv2.warpAffine(crop, cv2.invertAffineTransform(self.to_crop), size, flags=cv2.INTER_LINEAR)
 
@@ -217,7 +217,7 @@ class Steered:
             rotation=faces[0].rotation,
             features=self.networks.appearance(self._seen(picture)),
             motion=self.motion(picture),
-            cover=crop.lay_back(self.networks.mask, size).astype(np.float32) / np.float32(255),
+            cover=crop.paste_back(self.networks.mask, size).astype(np.float32) / np.float32(255),
         )
 
     def steer(self, appearance: Appearance, code: Tensor) -> Tensor:
@@ -269,7 +269,7 @@ class Steered:
         """A moved crop pasted back into its frame, (1, 3, h, w) in [0, 1]."""
         crop = self.draw(appearance, keypoints)[0].permute(1, 2, 0).cpu().numpy()
         frame = appearance.frame.astype(np.float32) / 255
-        laid = appearance.crop.lay_back(crop, (frame.shape[1], frame.shape[0]))
+        laid = appearance.crop.paste_back(crop, (frame.shape[1], frame.shape[0]))
         return torch.from_numpy(frame + appearance.cover * (laid - frame)).permute(2, 0, 1)[None]
 
     def _seen(self, picture: Image) -> Tensor:

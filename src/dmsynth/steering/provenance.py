@@ -70,7 +70,7 @@ class Provenance:
         write_json(sidecar_of(video), asdict(self) | {"video": printable(video.name), "video_sha256": sha256_of(video)})
 
 
-class _Told(Record):
+class _Embedded(Record):
     """A ``Provenance``, as it is read back."""
 
     kind: Literal["rendered", "edited"]
@@ -82,7 +82,7 @@ class _Told(Record):
     synthetic: Literal[True]
 
 
-class _Sidecar(_Told):
+class _Sidecar(_Embedded):
     """The same beside a video."""
 
     video_sha256: Sha256
@@ -147,7 +147,7 @@ def _inside(metadata: dict[str, str]) -> Provenance | None:
     """None if nothing is said, or what is said is damaged."""
     try:
         content = json_of(metadata.get("description", ""), "", "")
-        told = checked(content["dmsynth"], _Told, "", "")
+        told = checked(content["dmsynth"], _Embedded, "", "")
     except (DmsynthError, TypeError, KeyError):
         return None
     return Provenance(**told.model_dump())

@@ -1,4 +1,4 @@
-"""A video that was made elsewhere, say by LivePortrait on another machine, in the place of a face."""
+"""A video that was made elsewhere, for example by LivePortrait on another machine, as a renderer."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ _SIDE_BY_SIDE = 2.5  # width over height: no camera's frame is so wide, three pi
 
 
 class Recorded(SteerableFace):
-    """A result that was made elsewhere (``recorded:VIDEO``). Nothing is drawn: its frames are taken at their word, so
+    """A video that was made elsewhere (``recorded:VIDEO``). Nothing is drawn: its frames are used as they are, and
     every pose counts as covered.
 
-    Its frames belong to the rows of a trajectory by their number, not by time: LivePortrait cuts frame rates down to
-    whole numbers.
+    Frames are assigned to the rows of a trajectory by number, not by time, because LivePortrait rounds rates down.
     """
 
     def frames(self, values: NDArray[np.float64], *_: Any, **__: Any) -> Iterator[Image]:
-        """The first frames of the video, one for each row of ``values``; what the rows hold, the video knows best.
+        """The first frames of the video, one for each row of ``values``; the values in the rows are ignored.
 
         Raises ``DmsynthError`` if there are fewer frames than rows.
         """
@@ -46,7 +45,7 @@ class Recorded(SteerableFace):
 
 
 def open_recorded(spec: FaceSpec, size: tuple[int, int] | None = None) -> Recorded:
-    """A result made elsewhere; ``size`` (width, height) of its frames, by default the video's.
+    """Open a video made elsewhere; ``size`` (width, height) of its frames, by default the video's.
 
     Raises ``DmsynthError`` if it is no video, or shows several pictures side by side.
     """

@@ -1,13 +1,11 @@
-"""What draws a commanded head, and how it is named.
-
-A renderer has one name that every command and the cockpit understand:
+"""Renderers: whatever draws a commanded head. Each has one name that every command and the cockpit accept:
 
     starter, FILE.safetensors        a trained face
     liveportrait:DIR                 LivePortrait, from its official checkout, moving a ``source`` picture
     liveportrait-driven:DIR          the same as published: it follows a driving video, not commanded poses
     recorded:VIDEO                   a video that was made elsewhere
 
-``dmsynth.steering.open_renderer`` opens them. One more is one file and one entry there (``docs/architecture.md``).
+``dmsynth.steering.open_renderer`` opens them. To add one: one file and one entry there (``docs/architecture.md``).
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ class Renderer(Protocol):
 
     @property
     def trained(self) -> TrainedFace:
-        """What it is: its controls, which of them it covers, its source frames, and where it comes from."""
+        """Its control space, coverage, source frames and origin."""
         ...
 
     @property
@@ -52,28 +50,28 @@ class Renderer(Protocol):
 
 
 class VideoFollower(Renderer, Protocol):
-    """A renderer that takes no commands: it was opened with a driving video, and draws what happens there."""
+    """A renderer that takes no commands: it was opened with a driving video and reproduces its motion."""
 
     table: pd.DataFrame
     frame_rate: float
 
     def rows(self, seconds: float | None = None) -> NDArray[np.float64]:
-        """(n, k), for ``frames``: a row a frame of the video's first ``seconds``, or of all of it; ``table`` says what
-        happens in each. ``DmsynthError`` if there are not so many seconds."""
+        """(n, k), for ``frames``: one row per frame of the first ``seconds``, or of all. ``table`` has the
+        tracked pose of each. ``DmsynthError`` if the video is shorter."""
         ...
 
 
 @dataclass(frozen=True)
 class FaceSpec:
-    """Which renderer plays the driver, as data: another process opens the same.
+    """Which renderer to open, as data that can be sent to another process.
 
     Attributes:
         face: its name (see above).
-        source: the picture that it moves: a picture, VIDEO@N or DATASET@N; a trained face has frames of its own.
-        tracker, tracker_model: who finds the face in that picture.
+        source: the source frame: a picture, VIDEO@N or DATASET@N; a trained face has source frames of its own.
+        tracker, tracker_model: the tracker that finds the face in the source.
         device: where a trained face is drawn (``machine.device_of``); LivePortrait takes a GPU where there is one.
-        one_source: whether a trained face keeps only the most typical of its own source frames.
-        driving: the video that a renderer follows which takes no commands.
+        one_source: whether a trained face uses only the most typical of its own source frames.
+        driving: the driving video, for a renderer that takes no commands.
     """
 
     face: str
@@ -86,20 +84,20 @@ class FaceSpec:
 
     @staticmethod
     def of(face: Path, device: str = "cpu") -> FaceSpec:
-        """Of a face's file, or of ``starter``; wherever it is opened."""
+        """The spec of a face file (as an absolute path) or of ``starter``."""
         return FaceSpec(str(face.resolve()) if face.is_file() else str(face), device=device)
 
     @property
     def kind(self) -> str:
-        """Which kind of renderer its name says: what stands before the colon, or a trained face."""
+        """The kind of renderer: the part of the name before the colon, or ``face``."""
         kind, colon, _ = self.face.partition(":")
         return kind if colon and not Path(self.face).exists() else FACE
 
     @property
     def where(self) -> Path:
-        """The file or folder that its name says."""
+        """The file or folder in the name."""
         return Path(self.face if self.kind == FACE else self.face.partition(":")[2])
 
     def open_tracker(self) -> TrackerPool:
-        """Who finds the face in the source."""
+        """The tracker that finds the face in the source."""
         return open_tracker(self.tracker, Path(self.tracker_model) if self.tracker_model else None)

@@ -1,4 +1,4 @@
-"""Source frames: what a face looks like while it follows the command."""
+"""Source frames: they give the appearance, the command gives the pose."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def as_source(image: Image, where: str, face: Renderer, tracker: Tracker) -> tup
     space, coverage = face.trained.space, face.trained.coverage
     framed, at = image, source_pose(image, where, space, coverage, tracker)
     for _ in range(2):  # where the head lies changes what the tracker reads, and that, which frame is the most similar
-        framed = _framed_like(image, where, face, at, tracker)
+        framed = _aligned_to(image, where, face, at, tracker)
         at = source_pose(framed, where, space, coverage, tracker)
     return framed, at
 
 
-def _framed_like(image: Image, where: str, face: Renderer, at: NDArray[np.float64], tracker: Tracker) -> Image:
+def _aligned_to(image: Image, where: str, face: Renderer, at: NDArray[np.float64], tracker: Tracker) -> Image:
     """The image with its head where the face's source frame nearest to the pose ``at`` (k,) has it."""
     trained, (width, height) = face.trained, face.size
     poses = trained.space.decode(trained.source_codes[:, : trained.space.size])

@@ -1,4 +1,4 @@
-"""A steered video and what goes beside it: the table of what was commanded, and where the video comes from."""
+"""Writing a steered video, its table of commands, and its provenance file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dmsynth.steering.provenance import Provenance, sidecar_of
 from dmsynth.steering.renderer import Renderer
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import is_file, is_folder
-from dmsynth.support.parallel import ahead
+from dmsynth.support.parallel import prefetch
 from dmsynth.support.progress import progress
 from dmsynth.support.table_files import write_table
 from dmsynth.video import VideoWriter
@@ -24,10 +24,10 @@ from dmsynth.video.effects import with_effects
 
 @dataclass(frozen=True)
 class Shot:
-    """What a renderer draws: ``values`` (n, k), a row a frame, and the ``table`` that says what happens in each.
+    """A renderer, the ``values`` (n, k) that it draws, one row per frame, and the ``table`` written beside the video.
 
-    ``share``: to which the motion was fitted into the training coverage; 1: not at all. ``effects``: what the camera
-    does to the frames (``video.effects``).
+    ``share``: factor by which the motion was shrunk to fit the coverage; 1: not at all. ``effects``: camera effects
+    (``video.effects``).
     """
 
     renderer: Renderer
@@ -39,16 +39,16 @@ class Shot:
 
 
 def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
-    """Draw a shot to the video ``out``; beside it its table, ``OUT.parquet``, and ``OUT.provenance.json``.
+    """Render a shot to the video ``out``, with its table, ``OUT.parquet``, and ``OUT.provenance.json`` beside it.
 
-    Returns the table's path. ``quiet``: without progress, for work beside other work.
+    Returns the table's path. ``quiet``: no progress bar, for work in parallel.
     """
     origin = Provenance.of(shot.renderer.path, shot.renderer.trained, "rendered")
     drawn = with_effects(shot.renderer.frames(shot.values), shot.effects)
     with (
         VideoWriter(out, *shot.renderer.size, shot.frame_rate, origin.metadata()) as video,
         nullcontext(_nothing) if quiet else progress("steering", len(shot.values)) as advance,
-        closing(ahead(drawn)) as images,  # one thread draws, the other encodes
+        closing(prefetch(drawn)) as images,  # one thread draws, the other encodes
     ):
         for image in images:
             video.write(image)
@@ -60,10 +60,10 @@ def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
 
 
 def _nothing() -> None:
-    """The progress that nobody sees."""
+    """Stands in for a progress bar."""
 
 
-def keep_inputs(out: Path, inputs: Sequence[str | Path | None]) -> None:
+def check_not_input(out: Path, inputs: Sequence[str | Path | None]) -> None:
     """Raise ``DmsynthError`` if writing ``out`` and what goes beside it would overwrite one of the inputs.
 
     Args:

@@ -47,7 +47,7 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], workers: int | N
                 future.cancel()
 
 
-def ahead(items: Iterable[T], most: int = 16) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], most: int = 16) -> Generator[T, None, None]:
     """Prefetch: the same items, produced in a second thread while the first consumes them; at most ``most`` are queued.
 
     An exception of the producer is raised here, after the items before it.

@@ -39,7 +39,7 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def end_with_whoever_says_so() -> None:
+def end_with_requested_parent() -> None:
     """``end_with`` for the parent process that the environment variable ``PARENT`` names, if it is set."""
     parent = os.environ.pop(PARENT, "")  # not for child processes
     if parent.isdecimal():

@@ -68,7 +68,7 @@ class Mesh:
         return np.asarray(pattern / max(float(np.linalg.norm(pattern)), 1e-9))
 
 
-class Watch:
+class PersonChangeDetector:
     """Detects when the person in a recording changes, from frames given one by one.
 
     The means of ``_EACH_SIDE`` faces before and after a moment are compared. For one person they correlate by at least

@@ -1,4 +1,4 @@
-"""What a camera does to a picture: effects on drawn frames, by name. One more is a function and an entry here."""
+"""Camera effects on rendered frames, by name. To add one: a function and an entry of ``EFFECTS``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Effect:
     """One effect.
 
     Attributes:
-        apply: frame (h, w) or (h, w, 3) uint8, strength, random numbers → frame.
-        unit: of the strength, for people.
-        strength: unless somebody says otherwise.
-        most: the largest strength that makes sense; the least is 0.
+        apply: frame (h, w) or (h, w, 3) uint8, strength, random generator → frame.
+        unit: unit of the strength, for messages.
+        strength: default.
+        most: largest strength; the smallest is 0.
     """
 
     apply: Callable[[Image, float, np.random.Generator], Image]
@@ -70,9 +70,9 @@ def parse_effects(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
 
 
 def with_effects(frames: Iterable[Image], effects: Sequence[tuple[str, float]], seed: int = 0) -> Iterator[Image]:
-    """Frames with the effects on them, one after the other. The same seed, the same frames."""
+    """Apply effects to frames, in order. Equal seeds give equal frames."""
     for number, image in enumerate(frames):
-        random = np.random.default_rng((seed, number))  # a frame's noise does not depend on how many came before
+        random = np.random.default_rng((seed, number))  # the noise of a frame depends on its number only
         for name, strength in effects:
             image = EFFECTS[name].apply(image, strength, random)
         yield image
