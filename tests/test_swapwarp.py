@@ -23,9 +23,10 @@ from dmsynth.datasets.photo import PoseRange, pose_photo
 from dmsynth.datasets.recording import import_recordings
 from dmsynth.evaluation import evaluate
 from dmsynth.learning.batches import Batches, to_network
+from dmsynth.learning.data import steer_from
 from dmsynth.learning.swapping import OBJECTIVES
 from dmsynth.learning.swapwarp import SwapWarp, warp
-from dmsynth.learning.training import _steer_from, train
+from dmsynth.learning.training import train
 from dmsynth.motion.trajectory import parse_motions
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.steering.face import blended, choose_sources
@@ -221,7 +222,7 @@ def test_all_sources_are_of_one_recording(photo_dataset: Dataset) -> None:
     recordings = np.array([0, 1, 1] * (len(photo_dataset) // 3))
     two = replace(photo_dataset, labels=photo_dataset.labels.assign(recording_index=recordings))
     codes = np.random.default_rng(0).random((len(two), 3)).astype(np.float32)
-    sources = _steer_from(two, codes, Carried(), CONTROL_SPACES["rotation"])
+    sources = steer_from(two, codes, Carried(), CONTROL_SPACES["rotation"])
     assert len(set(recordings[sources].tolist())) == 1
     assert set(sources.tolist()) <= set(two.split("train").tolist())
 
@@ -229,7 +230,7 @@ def test_all_sources_are_of_one_recording(photo_dataset: Dataset) -> None:
 def test_the_first_source_has_open_eyes(photo_dataset: Dataset) -> None:
     lids = np.random.default_rng(0).random((len(photo_dataset), 2)).astype(np.float32)
     codes = np.concatenate([np.full((len(lids), 3), 0.5, np.float32), lids], axis=1)
-    first = _steer_from(photo_dataset, codes, Carried(("blink_left", "blink_right")), CONTROL_SPACES["rotation"])[0]
+    first = steer_from(photo_dataset, codes, Carried(("blink_left", "blink_right")), CONTROL_SPACES["rotation"])[0]
     closed = lids.max(axis=1)
     assert closed[first] <= np.quantile(closed[photo_dataset.split("train")], 0.3)
 

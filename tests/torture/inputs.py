@@ -239,7 +239,8 @@ def _run(folder: Path) -> object:
     import torch  # noqa: F401
 
     from dmsynth.learning.optimization import OPTIMIZATIONS
-    from dmsynth.learning.training import Settings, begin_run
+    from dmsynth.learning.settings import Settings
+    from dmsynth.learning.training import begin_run
 
     settings = Settings("swapwarp", "rotation", "tracked", "0" * 64, 0, OPTIMIZATIONS["warp"], None, 4, "32-true")
     with begin_run(folder, None, settings):  # type: ignore[arg-type] # it is there already
@@ -349,7 +350,8 @@ def make_inputs(folder: Path) -> None:
     from dmsynth.datasets.photo import PoseRange, pose_photo
     from dmsynth.experiments.validate import Order, validate
     from dmsynth.learning.optimization import OPTIMIZATIONS
-    from dmsynth.learning.training import Settings, begin_run, train
+    from dmsynth.learning.settings import Settings
+    from dmsynth.learning.training import begin_run, train
     from dmsynth.steering import FaceSpec
     from dmsynth.trackers import open_tracker
     from dmsynth.validation.dms import DmsSpec

@@ -22,11 +22,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import lightning
 import numpy as np
@@ -35,15 +35,11 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dmsynth.controls import CONTROL_SPACES, ControlSpace
-from dmsynth.controls.carried import Carried
-from dmsynth.controls.coverage import Coverage, typical
-from dmsynth.datasets.dataset import Dataset, nearest_to_neutral
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.learning.autoencoder import Autoencoder, channels_last, start_evenly
-from dmsynth.learning.batches import Batch, Batches, Stream, to_network
+from dmsynth.learning.batches import Batch, Stream, to_network
 from dmsynth.learning.callbacks import (
     Bar,
     Bound,
@@ -54,41 +50,23 @@ from dmsynth.learning.callbacks import (
     Preview,
     WholeCheckpoints,
 )
+from dmsynth.learning.data import TrainingData, prepare
 from dmsynth.learning.face_file import TrainedFace, save_face
-from dmsynth.learning.models import RECIPES, Model
-from dmsynth.learning.optimization import OPTIMIZATIONS, Optimization
+from dmsynth.learning.models import Model
+from dmsynth.learning.settings import Options, Settings, choose_settings
 from dmsynth.learning.swapping import OBJECTIVES
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import is_begun, lock, write_json
-from dmsynth.support.machine import best_precision, describe_machine
+from dmsynth.support.machine import describe_machine
 from dmsynth.support.processes import end_with
 from dmsynth.support.progress import console
 from dmsynth.support.records import Record, read_record
 from dmsynth.support.version import __version__
 
-PRECISIONS = ("32-true", "bf16-mixed")
 _LOG_EVERY = 25  # steps
 _SMALLEST = 32  # pixels to which images are shrunk; on maps of a pixel oneDNN's bfloat16 gradients are not numbers
-_ON_A_GPU = 8  # times the batch of a CPU
 _JUDGED = 32  # held-out frames that say whether a training still gets better
-_SOURCES = 96  # frames kept to steer from, by models that take several
 _VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every pass would cost more than training
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides a training's outcome; equal settings and an equal bound (steps, epochs) give equal weights on the
-    same machine. The bound is not a part, so that a training can be made longer."""
-
-    model: str
-    control_space: str
-    labels: str
-    dataset_sha256: str
-    seed: int
-    optimization: Optimization
-    latent: int | None
-    base_channels: int
-    precision: str
 
 
 class Training(lightning.LightningModule):
@@ -103,13 +81,14 @@ class Training(lightning.LightningModule):
         averaged = settings.optimization.average is not None
         self.result = copy.deepcopy(self.network).requires_grad_(False) if averaged else self.network
         self.settings, self.stream, self.bound = settings, stream, bound
-        self.objective = OBJECTIVES[RECIPES[settings.model].objective]
+        self.objective = OBJECTIVES[settings.recipe.objective]
         self.done = 0.0  # the share of the training that is over
+        self.seconds = 0.0  # that it took
         self.sums: dict[str, Tensor] = {}  # of the training losses since the last validation
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         images, *known = batch
-        at_quarter_until, at_half_until = RECIPES[self.settings.model].coarse_until
+        at_quarter_until, at_half_until = self.settings.recipe.coarse_until
         shrink = 4 if self.done < at_quarter_until else 2 if self.done < at_half_until else 1
         while min(images.shape[-2:]) < shrink * _SMALLEST:
             shrink //= 2
@@ -164,198 +143,119 @@ class Training(lightning.LightningModule):
         self.stream.start = int(checkpoint["global_step"])  # one optimizer step a batch
 
 
-def train(
-    dataset: Dataset,
-    out: Path,
-    model: str = "swapwarp",
-    *,
-    optimization: str | None = None,
-    labels: str | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
-    max_time: timedelta | None = None,
-    seed: int = 0,
-    latent: int | None = None,
-    base_channels: int | None = None,
-    precision: str | None = None,
-    batch: int | None = None,
-    devices: int = 1,
-    checkpoint_every: timedelta = timedelta(seconds=30),
-    every_pass: bool = False,
-    quiet: bool = False,
-) -> Path:
+def train(dataset: Dataset, out: Path, model: str = "swapwarp", **options: Unpack[Options]) -> Path:
     """Train a model on a dataset; returns the path of ``face.safetensors`` in the run folder ``out``.
 
     Called again on the same folder it goes on where it stopped: same optimizer state, same order of the data, so a
     run bounded by ``epochs`` or ``steps`` ends with the weights of an unbroken one. A finished run given a larger bound
-    goes on too, with the step sizes that the larger bound has at that point. Without a bound on steps or
-    epochs SwapWarp ends when held-out frames are steered no better than before (``callbacks.Plateau``), the
-    thesis's models after 1000 epochs (4.2).
+    goes on too, with the step sizes that the larger bound has at that point.
 
     Args:
-        optimization: a name in ``OPTIMIZATIONS``, such as ``thesis`` for Adam with a fixed step size (3.1.2); by
-            default the model's own.
-        labels: which labels are the controls: ``tracked`` (as in the thesis, 4.1) or, for posed photos, ``commanded``
-            or ``calibrated`` (``Dataset.controls``); by default the model's own.
-        max_time: training time, earlier parts of an interrupted run counted in.
-        latent, base_channels: of the network; by default the model's own (``RECIPES``).
-        precision: Lightning's name, ``32-true`` or ``bf16-mixed``; by default what the machine does fastest.
-        batch: images a step; by default the optimization's own, and for SwapWarp on a GPU, which small batches leave
-            idle, eight times as many.
-        devices: GPUs (or, without any, processes) that train together, each on batches of its own.
-        checkpoint_every: how much work a kill may cost.
-        every_pass: validate after every pass over the data, however short, for loss curves by epoch.
-        quiet: no progress, no TensorBoard files: for one of many trainings at once.
+        model: a name in ``RECIPES``.
+        options: see ``Options``.
 
     Raises:
         DmsynthError: unknown model, unsuitable dataset, or a run folder that holds something else.
     """
-    if model not in RECIPES:
-        raise DmsynthError(f"no model named {model!r}; there is {', '.join(RECIPES)}")
-    recipe = RECIPES[model]
-    optimization = optimization or recipe.optimization
-    if optimization not in OPTIMIZATIONS:
-        raise DmsynthError(f"no optimization named {optimization!r}; there is {', '.join(OPTIMIZATIONS)}")
-    way, (shown, _) = OPTIMIZATIONS[optimization], dataset.about
-    if batch is None and recipe.carries and torch.cuda.is_available():
-        batch = _ON_A_GPU * way.batch
-    if batch is not None:
-        if batch % 2 or batch < 2:
-            raise DmsynthError(f"--batch {batch}: neighbours in a batch are swapped; give an even number")
-        way = replace(way, batch=batch)
-    settings = Settings(
-        model=model,
-        control_space=recipe.control_space or shown.name,
-        labels=labels or recipe.labels or dataset.most_exact_labels,
-        dataset_sha256=dataset.sha256,
-        seed=seed,
-        optimization=way,
-        latent=(latent or recipe.latent) if recipe.latent else None,
-        base_channels=base_channels or recipe.base_channels,
-        precision=precision or best_precision(),
-    )
-    if settings.precision not in PRECISIONS:
-        raise DmsynthError(f"--precision {precision}: give {' or '.join(PRECISIONS)}")
-    values = dataset.controls(CONTROL_SPACES[settings.control_space], settings.labels)
-    frames = dataset.split("train")
-    if len(frames) < 2 * way.batch or not len(dataset.split("test")) + len(dataset.split("validation")):
-        raise DmsynthError(f"{dataset.path}: {len(frames)} training frames are too few; make it from more material")
-    space = CONTROL_SPACES[settings.control_space].fitted(values[frames])
-    if latent is not None and recipe.latent is None:
-        raise DmsynthError(f"--latent {latent}: {model} has no latent vector; leave the option out")
-    if settings.latent is not None and settings.latent < space.size:
-        raise DmsynthError(f"--latent {settings.latent}: must hold the {space.size} controls {', '.join(space.names)}")
-    dataset.check_frames()
-    codes = space.encode(values)
-    carried, sources = Carried(), np.array([nearest_to_neutral(values, frames)])
-    if recipe.carries:
-        names, quantities = dataset.carried()
-        carried = Carried.fitted(names, codes[frames], quantities[frames])
-        codes = np.concatenate([codes, carried.encode(names, codes, quantities)], axis=1)
-        sources = _steer_from(dataset, codes, carried, space)
-    landmarks = dataset.landmarks() if recipe.carries else None
-    stream = Stream(
-        Batches(dataset, codes, frames, way.batch, seed, sources if recipe.carries else None, landmarks), endless=True
-    )
-    held_out = dataset.split("validation")
-    at_once = max(2, min(way.batch, len(held_out) // 2 * 2))
-    validation = Stream(Batches(dataset, codes, held_out, at_once, 0, landmarks=landmarks), endless=False)
-    by_itself = way.hold > 0 and steps is None and epochs is None and held_out.size >= 2
-    if steps is None and not by_itself and (epochs is not None or max_time is None):
-        steps = (epochs or 1000) * stream.batches.per_pass
-
-    lightning.seed_everything(seed, verbose=False)
-    width, height = dataset.size
-    shape = {
-        "width": width,
-        "height": height,
-        "channels": 1 if dataset.frames.ndim == 3 else 3,
-        "base_channels": settings.base_channels,
-    }
-    if settings.latent is None:
-        shape |= {"controls": codes.shape[1]}
-    else:
-        shape |= {"latent": settings.latent, "given": space.size if recipe.gives_code else 0}
-    bound = Bound(steps, Timer(max_time, interval="step"))
-    plateau = None
-    if by_itself:
-        bound.hold, bound.expected = way.hold, recipe.steps or 1
-        some = held_out[np.linspace(0, len(held_out) - 1, min(len(held_out), _JUDGED)).round().astype(int)]
-        plateau = Plateau(bound, to_network(dataset.frames[some]), torch.from_numpy(codes[some]), space.size)
-    network = recipe.network(**shape)
-    if way.even_start and isinstance(network, Autoencoder):
-        start_evenly(network)
-    training = Training(network, settings, stream, bound)
+    settings = choose_settings(dataset, model, options)
+    data = prepare(dataset, settings)
+    lightning.seed_everything(settings.seed, verbose=False)
+    shape = _shape(data, settings)
+    network = _network(shape, settings)
+    bound, plateau = _bound(data, settings, options)
+    training = Training(network, settings, data.training, bound)
     helper = rank_zero_only.rank != 0  # one of several devices' processes, which Lightning starts
     if helper:
         end_with(os.getppid())
-    quiet = quiet or helper
+        options["quiet"] = True
     with _quiet_lightning(), nullcontext() if helper else begin_run(out, dataset, settings):
-        trainer = _trainer(out, training, validation, plateau, devices, checkpoint_every, every_pass, quiet)
-        parameters = sum(p.numel() for p in training.network.parameters()) / 1e6
-        device = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
-        if not quiet:
-            console.print(
-                f"training {model}: {parameters:.1f} M parameters, {len(frames)} frames of {width}×{height}, "
-                f"{device}, {settings.precision}, {optimization} optimization"
-            )
-        resume = out / "last.ckpt"
-        try:
-            trainer.fit(
-                training,
-                stream,
-                validation if validation.batches.per_pass else None,
-                ckpt_path=resume if resume.is_file() else None,
-            )
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            raise DmsynthError(f"{out}: training interrupted; run the same command again to go on") from None
-        trainer.save_checkpoint(resume)
-        seconds = bound.timer.time_elapsed("train")
-        if validation.batches.per_pass:
-            _restore_best(trainer, training, validation, out / "best.ckpt")
+        trainer = _trainer(out, training, data.validation, plateau, options)
+        if not options.get("quiet"):
+            _announce(trainer, training, data, options.get("optimization") or settings.recipe.optimization)
+        _run(trainer, training, data.validation, out)
         if helper:
             raise SystemExit(0)
-        steer_from = (
-            Coverage.of(codes[frames], space.size),
-            carried,
-            np.array(dataset.frames[sources]),
-            codes[sources],
+        return _finish(out, training, data, shape, trainer.global_step)
+
+
+def _shape(data: TrainingData, settings: Settings) -> dict[str, int]:
+    """The arguments of the network."""
+    width, height = data.dataset.size
+    channels = 1 if data.dataset.frames.ndim == 3 else 3
+    shape = {"width": width, "height": height, "channels": channels, "base_channels": settings.base_channels}
+    if settings.latent is None:
+        return shape | {"controls": data.codes.shape[1]}
+    return shape | {"latent": settings.latent, "given": data.space.size if settings.recipe.gives_code else 0}
+
+
+def _network(shape: dict[str, int], settings: Settings) -> Model:
+    """The network with its first weights (thesis 3.1.3)."""
+    network = settings.recipe.network(**shape)
+    if settings.optimization.even_start and isinstance(network, Autoencoder):
+        start_evenly(network)
+    return network
+
+
+def _bound(data: TrainingData, settings: Settings, options: Options) -> tuple[Bound, Plateau | None]:
+    """When training ends: after so many steps or so much time, or by itself, when it gets no better."""
+    epochs, steps, max_time = options.get("epochs"), options.get("steps"), options.get("max_time")
+    hold = settings.optimization.hold
+    by_itself = hold > 0 and steps is None and epochs is None and data.held_out.size >= 2
+    if steps is None and not by_itself and (epochs is not None or max_time is None):
+        steps = (epochs or 1000) * data.training.batches.per_pass
+    bound = Bound(steps, Timer(max_time, interval="step"))
+    if not by_itself:
+        return bound, None
+    bound.hold, bound.expected = hold, settings.recipe.steps or 1
+    judged = np.linspace(0, len(data.held_out) - 1, min(len(data.held_out), _JUDGED)).round().astype(int)
+    frames = data.held_out[judged]
+    images, codes = to_network(data.dataset.frames[frames]), torch.from_numpy(data.codes[frames])
+    return bound, Plateau(bound, images, codes, data.space.size)
+
+
+def _announce(trainer: lightning.Trainer, training: Training, data: TrainingData, optimization: str) -> None:
+    settings, (width, height) = training.settings, data.dataset.size
+    parameters = sum(p.numel() for p in training.network.parameters()) / 1e6
+    device = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
+    console.print(
+        f"training {settings.model}: {parameters:.1f} M parameters, {len(data.dataset.split('train'))} frames of "
+        f"{width}×{height}, {device}, {settings.precision}, {optimization} optimization"
+    )
+
+
+def _run(trainer: lightning.Trainer, training: Training, validation: Stream, out: Path) -> None:
+    """Train, or go on; then put the best weights into ``training``."""
+    resume, validates = out / "last.ckpt", validation.batches.per_pass > 0
+    try:
+        trainer.fit(
+            training,
+            training.stream,
+            validation if validates else None,
+            ckpt_path=resume if resume.is_file() else None,
         )
-        return _finish(out, training, dataset, shape, space, steer_from, trainer.global_step, seconds)
-
-
-def _steer_from(
-    dataset: Dataset, codes: NDArray[np.float32], carried: Carried, space: ControlSpace
-) -> NDArray[np.int64]:
-    """Which frames to keep to steer from. First the most typical filmed one, both eyes rather open than closed; the
-    others are of its recording, so that no steered video goes from one place or light to another."""
-    frames, recordings = dataset.split("train"), dataset.labels["recording_index"].to_numpy()
-    awake = frames[~dataset.posed[frames]]
-    lids = [space.size + number for number, name in enumerate(carried.names) if name.startswith("blink")]
-    if lids:
-        blink = codes[awake][:, lids].max(axis=1)  # of the eye that is closed further: no winks either
-        awake = awake[blink <= np.quantile(blink, 0.3)]
-    first = nearest_to_neutral(codes.astype(float), awake)
-    same = frames[recordings[frames] == recordings[first]]
-    return same[typical(space.comparable(codes[same]), _SOURCES, int(np.flatnonzero(same == first)[0]))]
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise DmsynthError(f"{out}: training interrupted; run the same command again to go on") from None
+    trainer.save_checkpoint(resume)
+    training.seconds = training.bound.timer.time_elapsed("train")
+    if validates:
+        _restore_best(trainer, training, validation, out / "best.ckpt")
 
 
 def _trainer(
-    out: Path,
-    training: Training,
-    validation: Stream,
-    plateau: Plateau | None,
-    devices: int,
-    checkpoint_every: timedelta,
-    every_pass: bool,
-    quiet: bool,
+    out: Path, training: Training, validation: Stream, plateau: Plateau | None, options: Options
 ) -> lightning.Trainer:
     """Lightning's trainer: one endless epoch bounded by steps or time, validated about once a pass."""
     stream, settings, bound = training.stream, training.settings, training.bound
+    quiet, devices = options.get("quiet", False), options.get("devices", 1)
     steps_per_pass = stream.batches.per_pass
     callbacks: list[Callback] = [
         bound.timer,
-        LastCheckpoint(out, "last", train_time_interval=checkpoint_every, enable_version_counter=False),
+        LastCheckpoint(
+            out,
+            "last",
+            train_time_interval=options.get("checkpoint_every", timedelta(seconds=30)),
+            enable_version_counter=False,
+        ),
         LiveLosses(out / "live.csv"),
         Curves(out / "curves.csv", steps_per_pass),
     ]
@@ -381,7 +281,9 @@ def _trainer(
         max_epochs=-1,
         max_steps=bound.steps or -1,
         gradient_clip_val=settings.optimization.clip,
-        val_check_interval=max(1 if every_pass else _VALIDATE_EVERY, steps_per_pass) if validating else None,
+        val_check_interval=max(1 if options.get("every_pass") else _VALIDATE_EVERY, steps_per_pass)
+        if validating
+        else None,
         limit_val_batches=None if validating else 0,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
@@ -438,27 +340,18 @@ def _restore_best(trainer: lightning.Trainer, training: Training, validation: St
         training.load_state_dict(WholeCheckpoints().load_checkpoint(best)["state_dict"])
 
 
-def _finish(
-    out: Path,
-    training: Training,
-    dataset: Dataset,
-    shape: dict[str, int],
-    space: ControlSpace,
-    steer_from: tuple[Coverage, Carried, NDArray[np.uint8], NDArray[np.float32]],
-    steps: int,
-    seconds: float,
-) -> Path:
-    """Write the trained face and its place in the world."""
-    settings, (coverage, carried, sources, source_codes) = training.settings, steer_from
+def _finish(out: Path, training: Training, data: TrainingData, shape: dict[str, int], steps: int) -> Path:
+    """Write the trained face with all that it needs to be steered, and how it was made."""
+    dataset, settings = data.dataset, training.settings
     face = TrainedFace(
         network=training.result.cpu().eval(),
         shape=shape,
         model=settings.model,
-        space=space,
-        coverage=coverage,
-        carried=carried,
-        sources=sources,
-        source_codes=source_codes,
+        space=data.space,
+        coverage=data.coverage,
+        carried=data.carried,
+        sources=np.array(dataset.frames[data.sources]),
+        source_codes=data.codes[data.sources],
         about={
             "dataset": dataset.path.name,
             "dataset_sha256": dataset.sha256,
@@ -466,7 +359,7 @@ def _finish(
             "consent": dataset.manifest.get("consent"),
             "settings": asdict(settings),
             "steps": steps,
-            "train_seconds": round(seconds, 1),
+            "train_seconds": round(training.seconds, 1),
             "machine": describe_machine(),
         },
     )
