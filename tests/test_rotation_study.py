@@ -12,7 +12,7 @@ import pytest
 
 from commands import dmsynth, fails
 from conftest import shared
-from dmsynth.experiments.rotation import LivePortraitGiven, reproduce
+from dmsynth.experiments.rotation import Judges, LivePortraitGiven, reproduce
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
 from dmsynth.trackers.identity import Likeness
@@ -133,7 +133,7 @@ def test_what_cannot_drive_is_refused_before_anything_is_trained(face_video: Pat
 
     def refused(driving: list[Path], given: LivePortraitGiven | None = None, preset: str = "smoke") -> str:
         with pytest.raises(DmsynthError) as error:
-            reproduce(out, preset, [], driving, second_tracker="none", liveportrait=given)
+            reproduce(out, preset, [], driving, judges=Judges(second="none"), liveportrait=given)
         assert not (out / "dataset").exists()
         return str(error.value)
 

@@ -178,10 +178,11 @@ def reproduce_rotation(
     second_tracker_model: SecondTrackerModel = None,
 ) -> None:
     """Chapter 4: a face driven by somebody else, by the rotation model, SwapWarp and LivePortrait."""
-    from dmsynth.experiments.rotation import LivePortraitGiven, reproduce
+    from dmsynth.experiments.rotation import Judges, LivePortraitGiven, reproduce
 
     report = reproduce(
-        out, preset, recording or [], driving, tracker, tracker_model, second_tracker, second_tracker_model,
+        out, preset, recording or [], driving,
+        Judges(tracker, tracker_model, second_tracker, second_tracker_model),
         LivePortraitGiven(liveportrait, liveportrait_video), seed,
     )  # fmt: skip
     _print_study(report, out)

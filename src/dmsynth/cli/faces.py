@@ -70,6 +70,9 @@ def train_command(
     optimization: Annotated[
         str | None, typer.Option(help="warp, stable, or thesis: Adam, fixed step size; default: the model's own.")
     ] = None,
+    controls: Annotated[
+        str | None, typer.Option(help="What is learned to be steered: rotation, position, …; default: what it shows.")
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="tracked, commanded or calibrated (posed photos); default: the model's own.")
     ] = None,
@@ -95,7 +98,8 @@ def train_command(
 
     duration = duration_of(max_time)
     face = train(
-        open_dataset(dataset), out, model, optimization=optimization, labels=labels, epochs=epochs, steps=steps,
+        open_dataset(dataset), out, model, optimization=optimization, controls=controls, labels=labels,
+        epochs=epochs, steps=steps,
         max_time=duration, seed=seed, latent=latent, base_channels=base_channels, precision=precision,
         batch=batch, devices=devices,
     )  # fmt: skip

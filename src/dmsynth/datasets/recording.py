@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import console, progress
 from dmsynth.trackers import Face, Tracker, face_labels, how_to_crop, why_unusable
 from dmsynth.trackers.identity import PersonChangeDetector
-from dmsynth.video import Image, check_crop, check_whole, cut_to_shape, fit, probe_video, read_video
+from dmsynth.video import Image, VideoInfo, check_crop, check_whole, cut_to_shape, fit, probe_video, read_video
 
 _AUTOMATIC_AREA = 320 * 240
 _TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
@@ -69,17 +69,12 @@ def import_recordings(
     Raises:
         DmsynthError: a video that cannot be read, too few usable frames, a head that lies on its side.
     """
-    for video in videos:
-        check_whole(video)  # before hours of work, not after
-    given = [video.name.encode("utf-8", "replace").decode() for video in videos]  # a name need not be text
-    infos = [probe_video(video) for video in videos]
-    if crop is not None:
-        for video, info in zip(videos, infos, strict=True):
-            check_crop(video, info, crop)
+    infos = _checked(videos, crop)
     size = size or _automatic_size(*(crop[2:] if crop else (infos[0].width, infos[0].height)))
+    names = [video.name.encode("utf-8", "replace").decode() for video in videos]  # a name need not be text
     recipe = {
         "kind": "recording",
-        "videos": [{"name": name, "sha256": sha256_of(video)} for name, video in zip(given, videos, strict=True)],
+        "videos": [{"name": name, "sha256": sha256_of(video)} for name, video in zip(names, videos, strict=True)],
         "size": list(size),
         "crop": list(crop) if crop else None,
         "colour": colour,
@@ -91,28 +86,8 @@ def import_recordings(
         return made
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
     samples = _samples(videos, size, crop, colour, skip=writer.done)
-    total = sum(info.frames for info in infos)
-    watches = [PersonChangeDetector() for _ in videos]
-    with progress(f"importing {', '.join(given)}", total, writer.done) as advance:
-        for sample, faces in map_ordered(lambda s: _measure(s, tracker, size), samples):
-            reason = "damaged" if sample.damaged else why_unusable(faces, sample.image)
-            if reason:
-                writer.leave_out(reason)
-            else:
-                where = {
-                    "recording": given[sample.recording],
-                    "recording_index": sample.recording,
-                    "frame": sample.frame,
-                    "time": sample.time,
-                }
-                labels = face_labels(faces[0]) | _carried(faces[0])
-                writer.keep(sample.image, where | {"posed": False} | labels)
-                if writer.kept == _ENOUGH and (problem := _lying(videos, writer.records)):
-                    writer.abandon()
-                    raise DmsynthError(problem)  # now, and not after hours
-                came = watches[sample.recording].changed(sample.image, faces[0], sample.time)
-                if came is not None:
-                    _warn_of_another(videos[sample.recording], came)
+    with progress(f"importing {', '.join(names)}", sum(info.frames for info in infos), writer.done) as advance:
+        for _ in _imported(videos, names, writer, map_ordered(lambda s: _measure(s, tracker, size), samples)):
             advance()
     filmed = [record for record in writer.records if not record.get("posed", False)]
     kept = [record for record in filmed if "left_out" not in record]
@@ -125,6 +100,51 @@ def import_recordings(
     if widened:
         _widen(writer, tracker, np.flatnonzero(splits == "train"))
     return writer.finish(np.concatenate([splits, np.full(writer.kept - len(kept), "train")]))
+
+
+def _checked(videos: Sequence[Path], crop: tuple[int, int, int, int] | None) -> list[VideoInfo]:
+    """What each video is. ``DmsynthError`` for one that is cut off or smaller than the crop: before hours of work."""
+    for video in videos:
+        check_whole(video)
+    infos = [probe_video(video) for video in videos]
+    if crop is not None:
+        for video, info in zip(videos, infos, strict=True):
+            check_crop(video, info, crop)
+    return infos
+
+
+def _imported(
+    videos: Sequence[Path],
+    names: Sequence[str],
+    writer: DatasetWriter,
+    measured: Iterable[tuple[_Sample, list[Face]]],
+) -> Iterator[None]:
+    """Keep or leave out the measured frames, one after the other.
+
+    Raises ``DmsynthError`` as soon as it is clear that the head lies on its side.
+    """
+    detectors = [PersonChangeDetector() for _ in videos]
+    for sample, faces in measured:
+        reason = "damaged" if sample.damaged else why_unusable(faces, sample.image)
+        if reason:
+            writer.leave_out(reason)
+            yield
+            continue
+        where = {
+            "recording": names[sample.recording],
+            "recording_index": sample.recording,
+            "frame": sample.frame,
+            "time": sample.time,
+        }
+        labels = face_labels(faces[0]) | _carried(faces[0])
+        writer.keep(sample.image, where | {"posed": False} | labels)
+        if writer.kept == _ENOUGH and (problem := _lying(videos, writer.records)):
+            writer.abandon()
+            raise DmsynthError(problem)  # now, and not after hours
+        changed = detectors[sample.recording].changed(sample.image, faces[0], sample.time)
+        if changed is not None:
+            _warn_of_another(videos[sample.recording], changed)
+        yield
 
 
 def _warn_of_another(video: Path, came: float) -> None:

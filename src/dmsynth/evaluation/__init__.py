@@ -50,70 +50,30 @@ class Evaluation:
     steered: list[Image]
 
 
-def evaluate(
-    face: SteerableFace,
-    dataset: Dataset,
-    tracker: Tracker,
-    source: Image | None = None,
-    most: int = 500,
-    at: NDArray[np.float64] | None = None,
-) -> Evaluation:
+def evaluate(face: SteerableFace, dataset: Dataset, tracker: Tracker, most: int = 500) -> Evaluation:
     """Steer to the poses of ``dataset``'s test frames (at most ``most``, evenly chosen) and measure.
 
-    From ``source``, or from those of the face's own source frames that suit each pose. Carried controls are the test
-    frames', so that nothing but the steering tells a steered frame from the real one; how well the command is followed
-    when they stay the source's, as they do for users, stands under ``command_only``. ``at`` (k,) are the source's own
-    controls, where they are known.
+    Each pose is steered from that source frame of the face which suits it best (``SteerableFace.from_source`` for a
+    given one). Carried controls are those of the test frames, so that a steered frame differs from the real one by the
+    steering alone; ``command_only`` has the figures with the source's carried controls, which is what users get.
 
     Raises:
         DmsynthError: a dataset without test frames, of another size, or in whose test frames no face is found.
     """
+    _check(face, dataset, tracker)
     space = face.trained.space
-    settings = face.trained.about["settings"]
-    if dataset.size != face.size:
-        raise DmsynthError(
-            f"{dataset.path}: frames of {dataset.size[0]}×{dataset.size[1]}, but {face.path} makes "
-            f"{face.size[0]}×{face.size[1]}; import the recording with --size {face.size[0]}x{face.size[1]}"
-        )
-    if settings["dataset_sha256"] not in (None, dataset.sha256):
-        console.print(
-            f"note: {face.path} was trained on another dataset than {dataset.path}; make sure that none of these "
-            "test frames was in it",
-            style="yellow",
-        )
-    test = dataset.split("test")
-    if not len(test):
-        raise DmsynthError(f"{dataset.path}: has no test frames; make it from more material")
-    dataset.check_frames()
-    chosen = test[np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(int)]
-    commanded = dataset.controls(space, settings["labels"])[chosen]
-    carried = _carried_along(face, dataset, commanded, chosen)
-    if face.trained.about["tracker"] not in (None, tracker.name):
-        console.print(f"note: {face.path} learned the scale of {face.trained.about['tracker']}", style="yellow")
-
-    like_steered = to_grey if face.trained.shape["channels"] == 1 else to_rgb
-    targets = [like_steered(np.array(dataset.frames[index])) for index in chosen]
-    list(face.frames(commanded[:8], source, at=at))  # the first calls are slow for reasons of their own
+    held_out = _held_out(face, dataset, most)
+    list(face.frames(held_out.commanded[:8]))  # the first calls are slow for reasons of their own
     begun = time.perf_counter()
-    steered = list(face.frames(commanded, source, carried, moving=False, at=at))
+    steered = list(face.frames(held_out.commanded, carried=held_out.carried, moving=False))
     steer_fps = len(steered) / (time.perf_counter() - begun)
-    rows = _judge(tracker, space, targets, steered, "evaluating")
-    table = pd.DataFrame(rows)
-    table.insert(0, "frame", chosen)
-    table.insert(1, "position", np.arange(len(chosen)))
-    codes = space.encode(commanded)
-    table["covered"] = ~face.trained.coverage.outside(codes)
-    if carried is not None:
-        table["covered"] &= ~face.trained.coverage.unfamiliar(np.concatenate([codes, carried], axis=1))
-    if not table["target_found"].any():
+    table = _table(face, held_out, steered, tracker)
+    if table.empty:
         raise DmsynthError(f"{dataset.path}: the tracker {tracker.name} finds no face in the test frames; use another")
-    table = table[table["target_found"]].drop(columns="target_found").reset_index(drop=True)
-    table["found"] = table["found"].astype(bool)  # rows without a target had none, which makes the column objects
-
     metrics = {
         "model": face.trained.model,
-        "sources": 1 if source is not None else len(face.trained.sources),
-        "carried": [] if carried is None else list(face.trained.carried.names),
+        "sources": len(face.trained.sources),
+        "carried": [] if held_out.carried is None else list(face.trained.carried.names),
         "tracker": tracker.name,
         "frames": len(table),
         "frames_are": dataset.frames_are,
@@ -124,26 +84,97 @@ def evaluate(
         "ssim": _mean(table["ssim"]),
         "sharpness": _median(table["sharpness"]),
         "outside_coverage": _judge_flag(table, space),
-        "flicker": flicker(face, source, at=at) if face.trained.draws else None,
+        "flicker": flicker(face) if face.trained.draws else None,
         "steer_fps": round(steer_fps, 1),
         "train_seconds": face.trained.about["train_seconds"],
         "dataset_sha256": dataset.sha256,
-        "labels": settings["labels"],
+        "labels": face.trained.about["settings"]["labels"],
         "machine": describe_machine(),
     }
-    if carried is not None:
-        held = list(face.frames(commanded, source, moving=False, at=at))
-        rows = [
-            row for row in _judge(tracker, space, targets, held, "evaluating the command alone") if row["target_found"]
-        ]
-        alone = pd.DataFrame(rows)
-        alone["found"] = alone["found"].astype(bool)
-        metrics["command_only"] = {
-            "lost": int((~alone["found"]).sum()),
-            **tracking_errors(alone, space),
-            "sharpness": _median(alone["sharpness"]),
-        }
-    return Evaluation(metrics, table, face.trained.source if source is None else source, targets, steered)
+    if held_out.carried is not None:
+        metrics["command_only"] = _command_only(face, held_out, tracker)
+    return Evaluation(metrics, table, face.trained.source, held_out.targets, steered)
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Test frames of a dataset.
+
+    Attributes:
+        chosen: (n,) their numbers in the dataset.
+        commanded: (n, k) their controls.
+        carried: (n, c) their carried codes; None if face or dataset have none.
+        targets: their images, grey or RGB as the face draws.
+    """
+
+    chosen: NDArray[np.int64]
+    commanded: NDArray[np.float64]
+    carried: NDArray[np.float32] | None
+    targets: list[Image]
+
+
+def _check(face: SteerableFace, dataset: Dataset, tracker: Tracker) -> None:
+    """Raise ``DmsynthError`` if a face cannot be evaluated on a dataset, and say what to be careful about."""
+    trained_on, trained_with = face.trained.about["settings"]["dataset_sha256"], face.trained.about["tracker"]
+    if dataset.size != face.size:
+        raise DmsynthError(
+            f"{dataset.path}: frames of {dataset.size[0]}×{dataset.size[1]}, but {face.path} makes "
+            f"{face.size[0]}×{face.size[1]}; import the recording with --size {face.size[0]}x{face.size[1]}"
+        )
+    if trained_on not in (None, dataset.sha256):
+        console.print(
+            f"note: {face.path} was trained on another dataset than {dataset.path}; make sure that none of these "
+            "test frames was in it",
+            style="yellow",
+        )
+    if trained_with not in (None, tracker.name):
+        console.print(f"note: {face.path} learned the scale of {trained_with}", style="yellow")
+    dataset.check_frames()
+
+
+def _held_out(face: SteerableFace, dataset: Dataset, most: int) -> _HeldOut:
+    """At most ``most`` test frames, evenly chosen. ``DmsynthError`` if there are none."""
+    test = dataset.split("test")
+    if not len(test):
+        raise DmsynthError(f"{dataset.path}: has no test frames; make it from more material")
+    chosen = test[np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(int)]
+    commanded = dataset.controls(face.trained.space, face.trained.about["settings"]["labels"])[chosen]
+    like_steered = to_grey if face.trained.shape["channels"] == 1 else to_rgb
+    targets = [like_steered(np.array(dataset.frames[index])) for index in chosen]
+    return _HeldOut(chosen, commanded, _carried_along(face, dataset, commanded, chosen), targets)
+
+
+def _table(face: SteerableFace, held_out: _HeldOut, steered: list[Image], tracker: Tracker) -> pd.DataFrame:
+    """One row per test frame in which the tracker finds a face (``Evaluation.table``)."""
+    table = pd.DataFrame(_judge(tracker, face.trained.space, held_out.targets, steered, "evaluating"))
+    table.insert(0, "frame", held_out.chosen)
+    table.insert(1, "position", np.arange(len(table)))
+    codes, coverage = face.trained.space.encode(held_out.commanded), face.trained.coverage
+    table["covered"] = ~coverage.outside(codes)
+    if held_out.carried is not None:
+        table["covered"] &= ~coverage.unfamiliar(np.concatenate([codes, held_out.carried], axis=1))
+    return _with_target(table)
+
+
+def _with_target(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows in whose real frame the tracker finds a face."""
+    table = table[table["target_found"]].drop(columns="target_found").reset_index(drop=True)
+    if not table.empty:
+        table["found"] = table["found"].astype(bool)  # rows without a target had none, which makes the column objects
+    return table
+
+
+def _command_only(face: SteerableFace, held_out: _HeldOut, tracker: Tracker) -> dict[str, Any]:
+    """The errors when the carried controls stay the source's."""
+    space = face.trained.space
+    steered = list(face.frames(held_out.commanded, moving=False))
+    rows = _judge(tracker, space, held_out.targets, steered, "evaluating the command alone")
+    table = _with_target(pd.DataFrame(rows))
+    return {
+        "lost": int((~table["found"]).sum()),
+        **tracking_errors(table, space),
+        "sharpness": _median(table["sharpness"]),
+    }
 
 
 def _judge(
@@ -186,9 +217,7 @@ def _judge_flag(table: pd.DataFrame, space: ControlSpace) -> dict[str, Any]:
     }
 
 
-def flicker(
-    face: SteerableFace, source: Image | None = None, frames: int = 120, at: NDArray[np.float64] | None = None
-) -> dict[str, float]:
+def flicker(face: SteerableFace, frames: int = 120) -> dict[str, float]:
     """How evenly the picture changes in a slow sweep of the control with the widest range, the others at rest.
 
     ``mean``: of the absolute second difference between neighbouring frames, in grey levels of 255; ``jump``: the
@@ -203,7 +232,7 @@ def flicker(
     values[:, widest] = space.low[widest] + span * np.linspace(low, high, frames)
     before = previous = None
     second, steps = [], []
-    for image in face.frames(values, source, at=at):
+    for image in face.frames(values):
         now = to_grey(image).astype(np.float32)
         if previous is not None:
             steps.append(float(np.abs(now - previous).mean()))

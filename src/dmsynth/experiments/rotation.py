@@ -97,15 +97,33 @@ class LivePortraitGiven:
     video: Path | None = None
 
 
+@dataclass(frozen=True)
+class Judges:
+    """The trackers that measure, by name, and their model files; ``second``: ``none`` for a single one."""
+
+    tracker: str = "auto"
+    tracker_model: Path | None = None
+    second: str = "auto"
+    second_model: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What was asked for."""
+
+    preset: str
+    recordings: Sequence[Path]
+    drivings: Sequence[Path]
+    given: LivePortraitGiven
+    seed: int
+
+
 def reproduce(
     out: Path,
     preset: str,
     recordings: Sequence[Path],
     drivings: Sequence[Path],
-    tracker: str = "auto",
-    tracker_model: Path | None = None,
-    second_tracker: str = "auto",
-    second_tracker_model: Path | None = None,
+    judges: Judges | None = None,
     liveportrait: LivePortraitGiven | None = None,
     seed: int = 0,
 ) -> StudyReport:
@@ -126,12 +144,13 @@ def reproduce(
     study = _study(preset)
     _check(drivings, given)
     _begin(out, preset, study, recordings, seed)
-    pool = open_tracker(tracker, tracker_model)
-    second = open_second_tracker(pool, second_tracker, second_tracker_model)
+    judges = judges or Judges()
+    pool = open_tracker(judges.tracker, judges.tracker_model)
+    second = open_second_tracker(pool, judges.second, judges.second_model)
     drivers = [read_driver(video, study.driving, pool) for video in drivings]  # first: what is wrong shall be said now
     dataset = _dataset(out / "dataset", study, recordings, pool, seed)
     models = {name: _trained(out / name, dataset, name, study, seed) for name in study.trainings}
-    material = _material(dataset, models, given, tracker, tracker_model)
+    material = _material(dataset, models, given, judges.tracker, judges.tracker_model)
     drives = {}
     for driver in drivers:
         folder = out / f"driving-{driver.name}"
@@ -141,7 +160,7 @@ def reproduce(
         write_table(folder / "tracks.parquet", drives[driver.name].table())
         _beside(folder / "beside.mp4", drives[driver.name], material)
     exact = against_command(material, pool, second)
-    report = _report(out, preset, study, material, drives, exact, recordings, drivings, given, seed)
+    report = _report(out, _Order(preset, recordings, drivings, given, seed), study, material, drives, exact)
     write_study_report(out, report)
     return report
 
@@ -228,15 +247,11 @@ def _material(
 
 def _report(
     out: Path,
-    preset: str,
+    order: _Order,
     study: Study,
     material: Material,
     drives: dict[str, Judged],
     exact: pd.DataFrame | None,
-    recordings: Sequence[Path],
-    drivings: Sequence[Path],
-    given: LivePortraitGiven,
-    seed: int,
 ) -> StudyReport:
     folder = out / "figures"
     pictures = _pictures(folder, material, drives)
@@ -251,16 +266,16 @@ def _report(
     tables["What it costs"] = _costs(out, material, drives)
     found = findings(material, drives)
     pd.DataFrame([vars(finding) for finding in found]).to_csv(out / "findings.csv", index=False)
-    person = ", ".join(video.name for video in recordings) or "the embedded portrait"
+    person = ", ".join(video.name for video in order.recordings) or "the embedded portrait"
     return StudyReport(
-        title=f"Chapter 4: {person}, driven by somebody else ({preset})",
+        title=f"Chapter 4: {person}, driven by somebody else ({order.preset})",
         summary=_summary(material, study),
         findings=found,
         pictures=pictures,
         tables=tables,
-        facts=_facts(out, material, drives, given, seed),
+        facts=_facts(out, material, drives, order.given, order.seed),
         videos={f"Driven by {name}": out / f"driving-{name}" / "beside.mp4" for name in drives},
-        command=_command(preset, recordings, drivings, given, seed, out),
+        command=_command(order, out),
     )
 
 
@@ -391,13 +406,11 @@ def _facts(
     return result
 
 
-def _command(
-    preset: str, recordings: Sequence[Path], drivings: Sequence[Path], given: LivePortraitGiven, seed: int, out: Path
-) -> str:
-    command = ["dmsynth", "reproduce", "rotation", "--preset", preset]
-    for flag, paths in (("--recording", recordings), ("--driving", drivings)):
+def _command(order: _Order, out: Path) -> str:
+    command, given = ["dmsynth", "reproduce", "rotation", "--preset", order.preset], order.given
+    for flag, paths in (("--recording", order.recordings), ("--driving", order.drivings)):
         for path in paths:
             command += [flag, path.name]
     command += ["--liveportrait", given.folder.name] if given.folder else []
     command += ["--liveportrait-video", given.video.name] if given.video else []
-    return shlex.join([*command, "--seed", str(seed), "--out", out.name])
+    return shlex.join([*command, "--seed", str(order.seed), "--out", out.name])

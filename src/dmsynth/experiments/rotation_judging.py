@@ -245,7 +245,7 @@ def against_command(material: Material, tracker: Tracker, second: Tracker | None
         return None
     rows: list[dict[str, str]] = []
     for model, face in material.models.items():
-        alone = evaluate(face, dataset, tracker, material.source_frame, _EXACT, material.source_pose)
+        alone = evaluate(face.from_source(material.source_frame, material.source_pose), dataset, tracker, _EXACT)
         judges = with_second_judge(alone, SPACE, dataset, second).metrics["judges"]
         for who in ("first", "second"):
             for kind in ("real", "steered"):
