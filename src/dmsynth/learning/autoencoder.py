@@ -78,7 +78,7 @@ class Autoencoder(nn.Module):
         return latent
 
 
-def start_evenly(network: Autoencoder) -> None:
+def init_decoder(network: Autoencoder) -> None:
     """Give a new network's decoder weights that keep the signal's size from layer to layer (He et al. 2015).
 
     The thesis names no initialization; with PyTorch's own the signal shrinks on its way to the image. The encoder

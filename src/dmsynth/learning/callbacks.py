@@ -131,7 +131,7 @@ def _detail(images: Tensor) -> Tensor:
     return torch.nn.functional.conv2d(grey, kernel[None, None]).var()
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints are whole or absent, whenever the process is killed, and hold no code when they are read."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:

@@ -11,7 +11,7 @@ class Optimization:
     """A start and Adam's settings, as data.
 
     Attributes:
-        even_start: begin with a decoder that keeps the signal's size (``models.autoencoder.start_evenly``) instead
+        even_start: begin with a decoder that keeps the signal's size (``models.autoencoder.init_decoder``) instead
             of PyTorch's own weights.
         batch: images a step; even, because neighbours are swapped.
         learning_rate: the largest step size.

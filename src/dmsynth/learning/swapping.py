@@ -83,18 +83,18 @@ def swap_warp(
 ) -> dict[str, Tensor]:
     """SwapWarp: SD with the source frame itself as its appearance, moved until it is the neighbour's image.
 
-    The warped source alone must already look like the neighbour, lest the last layers paint what should be fetched.
-    The encoder learns to read the code, for source frames nobody has tracked. Where a tracker gave ``landmarks``
-    (n, points, 2; shares of the image), each face's must lie on every other's: that teaches the maps large movements,
-    of which pixels say nothing until they nearly fit.
+    The warped source alone must already match the neighbour; otherwise the last layers would paint what should be
+    warped. The encoder learns to estimate the code, for source frames without a tracked pose. With ``landmarks``
+    (n, points, 2; shares of the image) the maps must carry each frame's landmarks onto every other's: this teaches
+    large movements, for which pixels give no gradient until they nearly overlap.
     """
     appearance = network.encode(images, code)
     drawing = network.draw(appearance, swap(code))
     losses = {
-        "swap": unlikeness(drawing.image, swap(images)),
-        "detail": 0.5 * dullness(drawing.image, swap(images)),
-        "warp": 0.5 * unlikeness(drawing.warped, swap(images)),
-        "control": F.mse_loss(appearance.read, code),
+        "swap": pyramid_loss(drawing.image, swap(images)),
+        "detail": 0.5 * local_contrast_loss(drawing.image, swap(images)),
+        "warp": 0.5 * pyramid_loss(drawing.warped, swap(images)),
+        "control": F.mse_loss(appearance.estimate, code),
     }
     if landmarks is not None:
         followed = torch.stack([network.follow(landmarks, code, into=code.roll(n, 0)) for n in range(1, len(code))])
@@ -103,9 +103,9 @@ def swap_warp(
     return losses
 
 
-def unlikeness(one: Tensor, other: Tensor, scales: int = 4) -> Tensor:
-    """How far images (n, c, h, w) are from others: mean difference of pixels and of their gradients, from full size
-    down to an eighth, so that what is far off is pulled as well as what is nearly right."""
+def pyramid_loss(one: Tensor, other: Tensor, scales: int = 4) -> Tensor:
+    """L1 loss between images (n, c, h, w) and their gradients on a pyramid of sizes, from full to an eighth: coarse
+    levels give a gradient where the images are still far apart."""
     differences = [one - other]
     while len(differences) < scales and min(differences[-1].shape[-2:]) >= 4:
         differences.append(F.avg_pool2d(differences[-1], 2))
@@ -113,9 +113,9 @@ def unlikeness(one: Tensor, other: Tensor, scales: int = 4) -> Tensor:
     return torch.stack(each).mean()
 
 
-def dullness(one: Tensor, other: Tensor, patch: int = 8) -> Tensor:
-    """How much less, or more, fine detail images (n, c, h, w) have than others: mean difference of its strength in
-    patches, wherever exactly it lies. Where a hair may lie here or half a pixel away, pixels alone reward its blur."""
+def local_contrast_loss(one: Tensor, other: Tensor, patch: int = 8) -> Tensor:
+    """L1 loss between the local contrast of images (n, c, h, w): the standard deviation of fine detail in each patch,
+    wherever exactly the detail lies. A pixel loss alone rewards blur where a hair may lie half a pixel off."""
 
     def strength(images: Tensor) -> Tensor:
         fine = images - F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)

@@ -1,10 +1,10 @@
-"""SwapWarp: the thesis's swap, with an appearance that keeps its place in the image.
+"""SwapWarp: the thesis's swap, with the source frame itself as the appearance.
 
-The thesis's decoder draws every pixel anew from a short vector, and blurs (5.2). Here the appearance is the source
-frame itself, and decoding moves it. Each frame has a map, drawn from its controls alone: where every point of it lies
-on one face that all frames share. Through the target's map, and back through the source's, leads the flow along which
-the source is fetched; between equal controls it is zero. What a map cannot know, the image's features correct; what the
-source cannot show, a mask takes out and the common face, whose picture is learned, fills in; and a last layer refines.
+The thesis's decoder generates every pixel from a short vector, and blurs (5.2). Here decoding warps the source frame.
+Each frame has a map, decoded from its controls alone: where every point of it lies on a common (canonical) face that
+all frames share. The flow that warps the source leads through the target's map and back through the source's; between
+equal controls it is zero. Features of the image correct what the map cannot know. A mask removes what the source cannot
+show; the learned picture of the common face fills it in. A last layer refines.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ PATCH = 4  # the convolutions see the image in patches of 4×4 pixels
 _REACH = 0.3  # of the image: the displacement that a flow of 1 stands for
 _GRID = (15, 20)  # rows and columns of a map's points; between them it is linear
 _HIDDEN = 64
-_GENTLE = 0.2  # times what a convolution adds to a flow: one optimizer step must not fling it across the image
+_FLOW_SCALE = 0.2  # of a convolution's output added to a flow: one optimizer step must not move it far
 _ROUNDS = 4  # of the fixed-point iteration that inverts a map
-_OPEN = 3.0  # where the mask begins: sigmoid(3) = 95 % of a pixel is the warped source's
+_OPEN = 3.0  # the mask's initial logit: sigmoid(3) = 95 % of a pixel is the warped source's
+_ON_DISK = {"stem.": "look.", "downsample.": "look_wider.", "head.": "read."}
+"""Modules under other names in face files and checkpoints, which keep the names of version 0.1."""
 
 
 class Appearance(NamedTuple):
@@ -32,7 +34,7 @@ class Appearance(NamedTuple):
 
     image: Tensor  # (n, channels, h, w) in [0, 1]
     code: Tensor  # (n, k): the frame's own controls
-    read: Tensor  # (n, k): what the encoder takes them for
+    estimate: Tensor  # (n, k): the encoder's estimate of them
     place: Tensor  # (n, 2, h / 8, w / 8): the map from this frame to the common face
     fine: Tensor  # (n, maps, h / 4, w / 4)
     coarse: Tensor  # (n, 2 maps, h / 8, w / 8)
@@ -43,11 +45,11 @@ class Appearance(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What decoding makes, step by step."""
+    """The decoder's output, step by step."""
 
     flow: Tensor  # (n, 2, h / 4, w / 4), x and y in units of 0.3 of the image
-    warped: Tensor  # (n, channels, h, w): the source, fetched along the flow
-    mask: Tensor  # (n, 1, h / 4, w / 4) in [0, 1]: how much of it is shown
+    warped: Tensor  # (n, channels, h, w): the source, warped by the flow
+    mask: Tensor  # (n, 1, h / 4, w / 4) in [0, 1]: the share of the warped source
     image: Tensor  # (n, channels, h, w), about [0, 1]
 
 
@@ -66,27 +68,27 @@ class SwapWarp(nn.Module):
         if width % 16 or height % 16 or min(width, height) <= 0:
             raise DmsynthError(f"image size {width}×{height}: width and height must be divisible by 16")
         few, many, patch = base_channels, 2 * base_channels, channels * PATCH**2
-        self.look = nn.Sequential(nn.Conv2d(patch, few, 3, padding=1), nn.SiLU())
-        self.look_wider = nn.Sequential(
+        self.stem = nn.Sequential(nn.Conv2d(patch, few, 3, padding=1), nn.SiLU())
+        self.downsample = nn.Sequential(
             nn.Conv2d(few, many, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(many, many, 3, padding=1), nn.SiLU()
         )
-        self.read = nn.Sequential(
+        self.head = nn.Sequential(
             *(nn.Conv2d(many, 2 * many, 3, stride=2, padding=1), nn.SiLU()),
             *(nn.Conv2d(2 * many, 2 * many, 3, stride=2, padding=1), nn.SiLU()),
             *(nn.Conv2d(2 * many, 16, 1), nn.SiLU(), nn.AdaptiveAvgPool2d((6, 8)), nn.Flatten()),
             nn.Linear(16 * 6 * 8, controls),
         )
-        self.to_common = _Map(controls)
-        self.scene = _Scene(controls, few)
+        self.to_common = _FlowDecoder(controls)
+        self.scene = _FeatureDecoder(controls, few)
         self.common_image = nn.Parameter(torch.zeros(1, channels, height, width))
         self.common_features = nn.Parameter(0.1 * torch.randn(1, few, height // PATCH, width // PATCH))
         self.command = nn.Sequential(
             nn.Linear(2 * controls, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU()
         )
-        self.correct = _Commanded(many + few, many)
+        self.correct = _ModulatedConvolution(many + few, many)
         self.correction = nn.Sequential(nn.Conv2d(many, many, 3, padding=1), nn.SiLU())
         self.coarse_flow = nn.Conv2d(many, 2, 3, padding=1)
-        self.detail = _Commanded(few + many + few, few)
+        self.detail = _ModulatedConvolution(few + many + few, few)
         self.heads = nn.Conv2d(few, 2 + 1 + 1 + patch, 3, padding=1)  # flow, mask, memory, paint
         self.refine = nn.Sequential(
             nn.Conv2d(few + patch, many, 3, padding=1), nn.SiLU(), nn.Conv2d(many, patch, 3, padding=1)
@@ -103,14 +105,16 @@ class SwapWarp(nn.Module):
         )
         for layer in begin_with_the_source_as_it_is:
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+        self.register_state_dict_post_hook(_to_disk)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_from_disk)  # type: ignore[no-untyped-call]
 
     def encode(self, images: Tensor, code: Tensor | None = None) -> Appearance:
-        """Images (n, channels, h, w) in [0, 1] and their control code (n, k), if it is known: else it is read."""
-        fine = self.look(F.pixel_unshuffle(images - 0.5, PATCH))
-        coarse = self.look_wider(fine)
-        read = self.read(coarse).float()
-        code = read.detach() if code is None else code
-        return Appearance(images, code, read, self.to_common(code, coarse.shape[-2:]), fine, coarse)
+        """Images (n, channels, h, w) in [0, 1] and their control code (n, k); None: the encoder estimates it."""
+        fine = self.stem(F.pixel_unshuffle(images - 0.5, PATCH))
+        coarse = self.downsample(fine)
+        estimate = self.head(coarse).float()
+        code = estimate.detach() if code is None else code
+        return Appearance(images, code, estimate, self.to_common(code, coarse.shape[-2:]), fine, coarse)
 
     def draw(self, appearance: Appearance, code: Tensor) -> Drawing:
         """Appearances (n) at the controls ``code`` (n, k)."""
@@ -124,7 +128,7 @@ class SwapWarp(nn.Module):
         scene = self.scene(code, flow.shape[-2:])
         seen = warp(appearance.coarse, flow.detach())
         state = self.correction(self.correct(torch.cat([seen, scene], dim=1), command))
-        flow = flow + _GENTLE * self.coarse_flow(state)
+        flow = flow + _FLOW_SCALE * self.coarse_flow(state)
 
         size, full = appearance.fine.shape[-2:], appearance.image.shape[-2:]
         flow, state, onto_common = (resized(maps, size) for maps in (flow, state, onto_common))
@@ -132,7 +136,7 @@ class SwapWarp(nn.Module):
         known = warp(resized(self.common_features, size).expand(len(code), -1, -1, -1), onto_common)
         state = self.detail(torch.cat([seen, state, known], dim=1), command)
         more_flow, mask, memory, paint = self.heads(state).split([2, 1, 1, PATCH**2 * appearance.image.shape[1]], dim=1)
-        flow, mask = flow + _GENTLE * more_flow, torch.sigmoid(mask + _OPEN)
+        flow, mask = flow + _FLOW_SCALE * more_flow, torch.sigmoid(mask + _OPEN)
 
         warped = warp(appearance.image, resized(flow, full))
         common = warp(resized(self.common_image, full).expand(len(code), -1, -1, -1), resized(onto_common, full))
@@ -150,8 +154,8 @@ class SwapWarp(nn.Module):
         return self.steer(appearance, appearance.code)
 
     def controls(self, appearance: Appearance) -> Tensor:
-        """What the encoder takes the frames' controls for, carried ones included; (n, k)."""
-        return appearance.read
+        """The encoder's estimate of the frames' controls, carried ones included; (n, k)."""
+        return appearance.estimate
 
     def follow(self, points: Tensor, code: Tensor, into: Tensor) -> Tensor:
         """Where points (n, p, 2; shares of the image) of frames at ``code`` (n, k) lie in frames at ``into`` (n, k),
@@ -163,8 +167,20 @@ class SwapWarp(nn.Module):
         return there
 
 
-class _Map(nn.Module):
-    """Draws a map from a control code, as displacements at the points of a grid."""
+def _to_disk(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    for now, former in _ON_DISK.items():
+        for name in [name for name in state if name.startswith(prefix + now)]:
+            state[prefix + former + name.removeprefix(prefix + now)] = state.pop(name)
+
+
+def _from_disk(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    for now, former in _ON_DISK.items():
+        for name in [name for name in state if name.startswith(prefix + former)]:
+            state[prefix + now + name.removeprefix(prefix + former)] = state.pop(name)
+
+
+class _FlowDecoder(nn.Module):
+    """Decodes a map from a control code, as displacements at the points of a grid."""
 
     def __init__(self, controls: int) -> None:
         super().__init__()
@@ -178,8 +194,8 @@ class _Map(nn.Module):
         return resized(self.points(2 * code - 1).unflatten(1, (2, *_GRID)), size)
 
 
-class _Scene(nn.Module):
-    """Draws feature maps from a control code: what lies where in a frame, whatever the source shows."""
+class _FeatureDecoder(nn.Module):
+    """Decodes feature maps from a control code: the layout of a frame, independent of the source."""
 
     def __init__(self, controls: int, maps: int) -> None:
         super().__init__()
@@ -194,8 +210,8 @@ class _Scene(nn.Module):
         return features
 
 
-class _Commanded(nn.Module):
-    """A convolution whose outputs the command scales and shifts (Perez et al. 2018)."""
+class _ModulatedConvolution(nn.Module):
+    """A convolution whose outputs are scaled and shifted by the command (FiLM, Perez et al. 2018)."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -208,7 +224,7 @@ class _Commanded(nn.Module):
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:
-    """Images (n, c, h, w), fetched from where ``flow`` (n, 2, h, w) points, in units of 0.3 of the image."""
+    """Images (n, c, h, w) sampled where ``flow`` (n, 2, h, w) points, in units of 0.3 of the image."""
     height, width = images.shape[-2:]
     y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=flow.device)
     x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=flow.device)
@@ -225,6 +241,6 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _at(maps: Tensor, points: Tensor) -> Tensor:
-    """Maps (n, c, h, w) read at points (n, p, 2) in shares of the image: (n, p, c)."""
-    read = F.grid_sample(maps, 2 * points[:, :, None] - 1, padding_mode="border", align_corners=False)
-    return read[..., 0].transpose(1, 2)
+    """Maps (n, c, h, w) sampled at points (n, p, 2) in shares of the image: (n, p, c)."""
+    sampled = F.grid_sample(maps, 2 * points[:, :, None] - 1, padding_mode="border", align_corners=False)
+    return sampled[..., 0].transpose(1, 2)

@@ -38,9 +38,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from dmsynth.datasets.dataset import Dataset
-from dmsynth.learning.autoencoder import Autoencoder, channels_last, start_evenly
+from dmsynth.learning.autoencoder import Autoencoder, channels_last, init_decoder
 from dmsynth.learning.batches import Batch, Stream, to_network
 from dmsynth.learning.callbacks import (
+    AtomicCheckpoints,
     Bar,
     Bound,
     Curves,
@@ -48,7 +49,6 @@ from dmsynth.learning.callbacks import (
     LiveLosses,
     Plateau,
     Preview,
-    WholeCheckpoints,
 )
 from dmsynth.learning.data import TrainingData, prepare
 from dmsynth.learning.face_file import TrainedFace, save_face
@@ -192,7 +192,7 @@ def _network(shape: dict[str, int], settings: Settings) -> Model:
     """The network with its first weights (thesis 3.1.3)."""
     network = settings.recipe.network(**shape)
     if settings.optimization.even_start and isinstance(network, Autoencoder):
-        start_evenly(network)
+        init_decoder(network)
     return network
 
 
@@ -289,7 +289,7 @@ def _trainer(
         num_sanity_val_steps=0,
         logger=TensorBoardLogger(out, name="", version="") if not quiet and find_spec("tensorboard") else False,
         callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
+        plugins=[AtomicCheckpoints()],
         log_every_n_steps=_LOG_EVERY,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -337,7 +337,7 @@ def _restore_best(trainer: lightning.Trainer, training: Training, validation: St
     monitor = next(c for c in trainer.checkpoint_callbacks if c.monitor == "validation/loss")
     final = float(trainer.validate(training, validation, verbose=False)[0]["validation/loss"])
     if monitor.best_model_score is not None and float(monitor.best_model_score) < final:
-        training.load_state_dict(WholeCheckpoints().load_checkpoint(best)["state_dict"])
+        training.load_state_dict(AtomicCheckpoints().load_checkpoint(best)["state_dict"])
 
 
 def _finish(out: Path, training: Training, data: TrainingData, shape: dict[str, int], steps: int) -> Path:

@@ -205,7 +205,7 @@ def _draw(
     with torch.inference_mode():
         image = face.to_network(inside)
         k = trained.space.size
-        carried = network.encode(image).read[:, k:]  # the frame's own
+        carried = network.encode(image).estimate[:, k:]  # the frame's own
         here, there = (torch.from_numpy(trained.space.encode(pose[None])) for pose in (own, target))
         code = torch.cat([there, carried], dim=1)
         appearance = network.encode(image, torch.cat([here, carried], dim=1))
