@@ -436,7 +436,7 @@ def test_bench_says_what_it_measured(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"renderer": "live"}, "--renderer live: choose face, liveportrait, liveportrait-driven or recorded"),
+        ({"renderer": "live"}, "--renderer live: choose face, liveportrait, liveportrait-driven, posed or recorded"),
         ({}, "name a face: face.safetensors of a training, or starter"),
         ({"face": Path("starter"), "checkout": Path("LP")}, "--liveportrait goes with --renderer"),
         ({"renderer": "liveportrait", "source": "a.png"}, "--renderer liveportrait needs --liveportrait DIR"),

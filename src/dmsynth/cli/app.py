@@ -126,7 +126,7 @@ RendererName = Annotated[
     str,
     typer.Option(
         "--renderer",
-        help="face, recorded (FACE is a video), or on a --source picture liveportrait, liveportrait-driven.",
+        help="face; posed or recorded (FACE: dataset, video); with --source: liveportrait, liveportrait-driven.",
     ),
 ]
 Checkout = Annotated[
@@ -205,7 +205,19 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     if judges:
         add("mean error, second judge", judges["second_alone"]["mae"])
         add("judges' correlation, steered", judges["steered"]["correlation"])
+    rival = metrics.get("rival")
+    if rival:
+        add(f"the same, {rival['frames']} frames", rival["face"]["mae"])
+        add("posed rival, same frames", rival["mae"])
     output.table(("held-out poses", *metrics["mae"]), rows)
+    if metrics.get("geometry"):
+        sides = {"face": metrics["geometry"]} | (
+            {"same frames": rival["face"]["geometry"], "rival": rival["geometry"]} if rival else {}
+        )
+        told = "; ".join(
+            f"{who} {g['mean']:.1f} / {g['p95']:.1f} / {g['worst_tenth']:.1f} %" for who, g in sides.items() if g
+        )
+        output.print(f"geometry error, mean / 95th percentile / worst tenth of frames: {told}")
     if judges:
         output.print(f"second judge: {judges['second']}")
     trained = "" if metrics["train_seconds"] is None else f"trained {metrics['train_seconds']:.0f} s; "

@@ -197,6 +197,10 @@ def evaluate_command(
     source: Annotated[str | None, typer.Option(help="Picture, VIDEO@N or DATASET@N.")] = None,
     one_source: OneSource = False,
     frames: Annotated[int, typer.Option(min=1, help="At most this many test frames.")] = 500,
+    rival: Annotated[
+        bool,
+        typer.Option("--rival/--no-rival", help="Compare with the recording's own frames, posed without learning."),
+    ] = True,
     renderer: RendererName = "face",
     checkout: Checkout = None,
     tracker: TrackerName = "auto",
@@ -210,6 +214,7 @@ def evaluate_command(
     from dmsynth.datasets.dataset import open_dataset
     from dmsynth.evaluation import evaluate
     from dmsynth.evaluation.judges import with_second_judge
+    from dmsynth.evaluation.rival import with_rival
     from dmsynth.report.html import write_report
     from dmsynth.steering import open_renderer
     from dmsynth.support.files import check_output, write_json
@@ -229,6 +234,7 @@ def evaluate_command(
     steerable = open_renderer(spec, targets.size)
     result = evaluate(steerable, targets, pool, most=frames)
     result = with_second_judge(result, steerable.trained.space, targets, second)
+    result = with_rival(result, steerable.trained.space, targets, pool) if rival else result
     write_json(out / "metrics.json", result.metrics)
     write_table(out / "table.parquet", result.table)
     write_report(out / "report.html", steerable, result, [given_command()])

@@ -58,7 +58,11 @@ class Coverage:
         """Which of codes (m, k + c), carried controls included, are far from every training frame: (m,) bool. A known
         rotation with an unseen expression is drawn badly, too."""
         known = np.concatenate([self.codes, self.carried], axis=1)
-        return np.asarray(KDTree(known).query(codes)[0] > _UNFAMILIAR) if self.carried.size else self.outside(codes)
+        return (
+            np.asarray(KDTree(known).query(codes)[0] > _UNFAMILIAR)
+            if self.carried.size
+            else self.outside(codes[:, : self.codes.shape[1]])
+        )
 
     def confidence(self, codes: NDArray[np.float32]) -> NDArray[np.float64]:
         """Confidence (m,) in codes (m, k): 1 at a training frame, 0.5 where coverage ends, falling to 0 beyond."""

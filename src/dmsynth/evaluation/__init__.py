@@ -7,7 +7,7 @@ with its answer on the real frame of that pose. So the tracker's own bias cancel
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dmsynth.controls import Control, ControlSpace
 from dmsynth.controls.pose import angle_difference
 from dmsynth.datasets.dataset import Dataset
+from dmsynth.evaluation.geometry import displacement, geometry_columns, geometry_errors
 from dmsynth.steering import SteerableFace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.machine import describe_machine
@@ -27,6 +28,7 @@ from dmsynth.support.progress import console, progress
 from dmsynth.trackers import Tracker, face_columns, track_to_table, why_unusable
 from dmsynth.video import Image, read_video, to_grey, to_rgb
 
+_WORST = 12  # frames whose displacement is kept
 _WRONG = 2.0  # degrees or pixels off: a frame that went wrong
 
 
@@ -41,6 +43,8 @@ class Evaluation:
             each control, ``psnr``, ``ssim``, ``sharpness``.
         source: the source frame.
         targets, steered: the real and the steered frames.
+        rival: frames of the posed rival (``rival.with_rival``), by ``position``.
+        moved: ``geometry.displacement`` of the frames with the largest geometry error, by ``position``.
     """
 
     metrics: dict[str, Any]
@@ -48,6 +52,8 @@ class Evaluation:
     source: Image
     targets: list[Image]
     steered: list[Image]
+    rival: dict[int, Image] = field(default_factory=dict)
+    moved: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def evaluate(face: SteerableFace, dataset: Dataset, tracker: Tracker, most: int = 500) -> Evaluation:
@@ -80,6 +86,7 @@ def evaluate(face: SteerableFace, dataset: Dataset, tracker: Tracker, most: int 
         "lost": int((~table["found"]).sum()),
         **tracking_errors(table, space),
         "tracker_floor": {name: _mean(table[f"floor_{name}"]) for name in space.names},
+        "geometry": geometry_errors(table),
         "psnr": _mean(table["psnr"]),
         "ssim": _mean(table["ssim"]),
         "sharpness": _median(table["sharpness"]),
@@ -93,7 +100,20 @@ def evaluate(face: SteerableFace, dataset: Dataset, tracker: Tracker, most: int 
     }
     if held_out.carried is not None:
         metrics["command_only"] = _command_only(face, held_out, tracker)
-    return Evaluation(metrics, table, face.trained.source, held_out.targets, steered)
+    moved = _moved(table, held_out.targets, steered, tracker)
+    return Evaluation(metrics, table, face.trained.source, held_out.targets, steered, moved=moved)
+
+
+def _moved(
+    table: pd.DataFrame, targets: list[Image], steered: list[Image], tracker: Tracker
+) -> dict[int, NDArray[np.float32]]:
+    """The displacement maps of the worst frames, measured once more: to keep all would take gigabytes."""
+    maps = {}
+    for position in table.dropna(subset="geometry").nlargest(_WORST, "geometry")["position"].astype(int):
+        moved = displacement(targets[position], steered[position], tracker(targets[position])[0].landmarks)
+        if moved is not None:
+            maps[position] = moved
+    return maps
 
 
 @dataclass(frozen=True)
@@ -141,7 +161,7 @@ def _held_out(face: SteerableFace, dataset: Dataset, most: int) -> _HeldOut:
     commanded = dataset.controls(face.trained.space, face.trained.about["settings"]["labels"])[chosen]
     like_steered = to_grey if face.trained.shape["channels"] == 1 else to_rgb
     targets = [like_steered(np.array(dataset.frames[index])) for index in chosen]
-    return _HeldOut(chosen, commanded, _carried_along(face, dataset, commanded, chosen), targets)
+    return _HeldOut(chosen, commanded, carried_along(face, dataset, commanded, chosen), targets)
 
 
 def _table(face: SteerableFace, held_out: _HeldOut, steered: list[Image], tracker: Tracker) -> pd.DataFrame:
@@ -182,13 +202,13 @@ def _judge(
 ) -> list[dict[str, Any]]:
     with progress(title, len(targets)) as advance:
         rows = []
-        for row in map_ordered(lambda pair: _compare(tracker, space, *pair), zip(targets, steered, strict=True)):
+        for row in map_ordered(lambda pair: compare(tracker, space, *pair), zip(targets, steered, strict=True)):
             rows.append(row)
             advance()
     return rows
 
 
-def _carried_along(
+def carried_along(
     face: SteerableFace, dataset: Dataset, commanded: NDArray[np.float64], chosen: NDArray[np.int64]
 ) -> NDArray[np.float32] | None:
     """The carried codes of the target frames, so that steered and real frame differ in nothing but the steering; None
@@ -287,7 +307,9 @@ def follow(face: SteerableFace, commanded: pd.DataFrame, video: Path, tracker: T
     return result
 
 
-def _compare(tracker: Tracker, space: ControlSpace, target: Image, steered: Image) -> dict[str, Any]:
+def compare(
+    tracker: Tracker, space: ControlSpace, target: Image, steered: Image, common_shift: bool = False
+) -> dict[str, Any]:
     """Everything measured on one pair of frames."""
     names = space.names
     real = tracker(target)
@@ -296,6 +318,7 @@ def _compare(tracker: Tracker, space: ControlSpace, target: Image, steered: Imag
     wanted = face_columns(real[0])
     row: dict[str, Any] = {"target_found": True} | {f"target_{name}": wanted[name] for name in names}
     row |= {f"floor_{name}": change for name, change in _repeated(tracker, space, target, wanted).items()}
+    row |= geometry_columns(displacement(target, steered, real[0].landmarks, common_shift))
     row["psnr"] = cv2.PSNR(steered, target)
     row["ssim"] = _structural_similarity(to_grey(steered), to_grey(target))
     row["sharpness"] = sharpness(steered, real[0].box) / sharpness(target, real[0].box)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from dmsynth.controls import ControlSpace
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import Evaluation
 from dmsynth.support.files import replacing
-from dmsynth.video import to_rgb
+from dmsynth.video import Image, to_grey, to_rgb
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -154,6 +155,15 @@ def faces(evaluation: Evaluation, names: Sequence[str], path: Path, count: int =
         figure.text(0.02, 0.99, f"numbers: {', '.join(names)} as tracked", va="top", fontsize=7.5)
         figure.subplots_adjust(0.02, 0, 1, 0.9, wspace=0.03, hspace=0.12)
         save(figure, path)
+
+
+def heat_map(image: Image, moved: NDArray[np.float32], most: float = 10.0) -> Image:
+    """A frame in grey with ``evaluation.geometry.displacement`` over it: dark is 0, bright yellow ``most`` percent."""
+    scaled = np.nan_to_num(np.clip(255 * moved / most, 0, 255)).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    grey = to_rgb(to_grey(image))
+    mixed = (0.35 * grey + 0.65 * colours).round().astype(np.uint8)
+    return np.where(np.isnan(moved)[..., None], grey, mixed)
 
 
 def curves(table: pd.DataFrame, space: ControlSpace, x: str, x_title: str, path: Path) -> None:

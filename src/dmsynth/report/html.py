@@ -74,6 +74,8 @@ def write_report(
         run=run,
         video=_data_uri(run.video.read_bytes(), "video/mp4") if run else None,
         examples=_examples(evaluation, names),
+        worst=_worst(evaluation),
+        rival=evaluation.metrics.get("rival"),
         source=_picture(evaluation.source),
         charts=dict(charts),
         script=script(),
@@ -153,6 +155,29 @@ def _examples(evaluation: Evaluation, names: Sequence[str], count: int = 6) -> l
                 "steered": _picture(evaluation.steered[row["position"]]),
                 "wanted": [float(row[f"target_{name}"]) for name in names],
                 "got": [float(row[f"tracked_{name}"]) for name in names] if row["found"] else None,
+            }
+        )
+    return result
+
+
+def _worst(evaluation: Evaluation, count: int = 12) -> list[dict[str, Any]]:
+    """The frames with the largest geometry error: real, steered, heat map, and the rival's where there is one."""
+    if evaluation.metrics["geometry"] is None:
+        return []
+    result = []
+    for _, row in evaluation.table.nlargest(count, "geometry").iterrows():
+        position = int(row["position"])
+        if position not in evaluation.moved:
+            continue
+        target, steered = evaluation.targets[position], evaluation.steered[position]
+        rival = evaluation.rival.get(position)
+        result.append(
+            {
+                "error": float(row["geometry"]),
+                "target": _picture(target),
+                "steered": _picture(steered),
+                "heat": _picture(figures.heat_map(target, evaluation.moved[position])),
+                "rival": None if rival is None else _picture(rival),
             }
         )
     return result

@@ -50,6 +50,7 @@ KINDS: Mapping[str, Kind] = {
         "dmsynth.steering.liveportrait_driven:open_driven", "LivePortrait, driven", "its official checkout",
         instead="liveportrait",
     ),
+    "posed": Kind("dmsynth.steering.posed:open_posed", "the frames of a dataset, posed"),
     "recorded": Kind("dmsynth.steering.recorded:open_recorded", "a video made elsewhere"),
 }  # fmt: skip
 """Included renderers. Installed packages add theirs as entry points of the group ``dmsynth.renderers``."""

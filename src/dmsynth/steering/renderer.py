@@ -3,6 +3,7 @@
     starter, FILE.safetensors        a trained face
     liveportrait:DIR                 LivePortrait, from its official checkout, moving a ``source`` picture
     liveportrait-driven:DIR          the same as published: it follows a driving video, not commanded poses
+    posed:DATASET                    the filmed frames of a dataset, each posed like a photo
     recorded:VIDEO                   a video that was made elsewhere
 
 ``dmsynth.steering.open_renderer`` opens them. To add one: one file and one entry there (``docs/architecture.md``).
