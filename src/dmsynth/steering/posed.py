@@ -6,7 +6,7 @@ The frame with the nearest expression is the source; its head is rotated to the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
 from typing import Any
@@ -32,8 +32,13 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, why_unusable
 from dmsynth.video import Image
 
-SPACE = CONTROL_SPACES["rotation"]
+_DEGREES = 25.0  # either way: a code's range, in which 10° count like a deviation of an expression
+SPACE = replace(
+    CONTROL_SPACES["rotation"],
+    controls=tuple(replace(each, low=-_DEGREES, high=_DEGREES) for each in CONTROL_SPACES["rotation"].controls),
+)
 _PLACE = ("x", "y", "size")  # carried quantities that are no expression
+_PLACE_COUNTS = 0.3  # times an expression when a source frame is chosen
 _STEP = 4.0  # degrees: how finely the coverage is laid out
 _TRACKED_WIDTH = 640  # smaller frames are enlarged before their landmarks are measured
 
@@ -102,15 +107,12 @@ def posed_frames(dataset: Dataset, tracker: Tracker) -> SteerableFace:
 
     Raises ``DmsynthError`` for a dataset whose frames show no turning head.
     """
-    space, grey = SPACE, dataset.frames.ndim == 3
-    labels = dataset.most_exact_labels
-    codes = space.encode(dataset.controls(space, labels))  # of the whole range: 36° are one deviation of an expression
+    space, grey, labels = SPACE, dataset.frames.ndim == 3, dataset.most_exact_labels
+    codes = space.encode(dataset.controls(space, labels))
     frames = dataset.split("train")
     filmed = frames[~dataset.posed[frames]]
     names, quantities = dataset.carried(space)
-    expression = [number for number, name in enumerate(names) if name not in _PLACE]
-    names, quantities = tuple(names[number] for number in expression), quantities[:, expression]
-    carried = Carried.fitted(names, codes[filmed], quantities[filmed])
+    carried = _as_measured(names, quantities[filmed])
     codes = np.concatenate([codes, carried.encode(names, codes, quantities)], axis=1)
     first = steer_from(dataset, codes, carried, space)[0]
     sources = np.array([first, *filmed[filmed != first]])
@@ -138,6 +140,19 @@ def posed_frames(dataset: Dataset, tracker: Tracker) -> SteerableFace:
         },
     )
     return SteerableFace(trained, dataset.path)
+
+
+def _as_measured(names: tuple[str, ...], quantities: NDArray[np.float64]) -> Carried:
+    """Carried codes of quantities (n, c) as they were measured, in standard deviations of the frames. What a rotation
+    explains of them is not subtracted: a frame of similar rotation is the better source, too."""
+    moving = quantities.std(axis=0) > 1e-6
+    kept = tuple(name for name, moves in zip(names, moving, strict=True) if moves)
+    if not kept:
+        return Carried()
+    explained = np.zeros((1 + 2 * SPACE.size, len(kept)))
+    explained[0] = quantities.mean(axis=0)[moving]
+    counts = np.array([_PLACE_COUNTS if name in _PLACE else 1.0 for name in kept])
+    return Carried(kept, explained, quantities.std(axis=0)[moving] / counts)
 
 
 def _natural() -> Coverage:
