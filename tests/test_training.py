@@ -321,3 +321,18 @@ def test_killed_training_ends_with_the_weights_of_an_unbroken_one(
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
+
+
+@pytest.mark.parametrize(("steps", "starved"), [(2, True), (4, False)])
+def test_a_starved_training_says_so(
+    photo_dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    steps: int,
+    starved: bool,
+) -> None:
+    """A third of the usual steps is enough not to be warned of; here 9 are usual."""
+    monkeypatch.setitem(RECIPES, "swapwarp", replace(RECIPES["swapwarp"], steps=9))
+    train(photo_dataset, tmp_path / "run", base_channels=2, steps=steps)
+    assert (f"only {steps} steps, where 9 are usual" in capsys.readouterr().err) is starved

@@ -65,6 +65,7 @@ from dmsynth.support.version import __version__
 
 _LOG_EVERY = 25  # steps
 _SMALLEST = 32  # pixels to which images are shrunk; on maps of a pixel oneDNN's bfloat16 gradients are not numbers
+_STARVED = 1 / 3  # of a model's usual steps: too few to be looked at
 _JUDGED = 32  # held-out frames that say whether a training still gets better
 _VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every pass would cost more than training
 
@@ -175,6 +176,8 @@ def train(dataset: Dataset, out: Path, model: str = "swapwarp", **options: Unpac
         _run(trainer, training, data.validation, out)
         if helper:
             raise SystemExit(0)
+        if not options.get("quiet"):
+            _warn_if_starved(trainer.global_step, settings)
         return _finish(out, training, data, shape, trainer.global_step)
 
 
@@ -221,6 +224,17 @@ def _announce(trainer: lightning.Trainer, training: Training, data: TrainingData
         f"training {settings.model}: {parameters:.1f} M parameters, {len(data.dataset.split('train'))} frames of "
         f"{width}×{height}, {device}, {settings.precision}, {optimization} optimization"
     )
+
+
+def _warn_if_starved(steps: int, settings: Settings) -> None:
+    """A training bounded by time learns almost nothing where other programs use the processor, and looks finished."""
+    usual = settings.recipe.steps
+    if usual is not None and steps < _STARVED * usual:
+        console.print(
+            f"warning: only {steps} steps, where {usual} are usual: this face may be distorted; run the same command "
+            "with a larger --max-time or --steps to go on, and let nothing else use the processor meanwhile",
+            style="yellow",
+        )
 
 
 def _run(trainer: lightning.Trainer, training: Training, validation: Stream, out: Path) -> None:
