@@ -6,6 +6,7 @@ The frame with the nearest expression is the source; its head is rotated to the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
@@ -24,7 +25,6 @@ from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.datasets.dataset import Dataset, open_dataset
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.datasets.widening import LIMIT
-from dmsynth.learning.data import steer_from
 from dmsynth.learning.face_file import TrainedFace
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.renderer import FaceSpec
@@ -92,6 +92,23 @@ class Poser:
         return torch.from_numpy(SPACE.encode(angles_from_matrix(head.rotation)[None]))
 
 
+class PosedFrames(SteerableFace):
+    """Filmed frames, posed. Where no expression is given, all is drawn from the typical frame: to turn a head takes no
+    other one."""
+
+    def frames(
+        self,
+        values: NDArray[np.float64],
+        source: Image | None = None,
+        carried: NDArray[np.float32] | None = None,
+        moving: bool = True,
+        at: NDArray[np.float64] | None = None,
+    ) -> Iterator[Image]:
+        if source is None and carried is None and len(self.trained.sources) > 1:
+            return self.from_one_source().frames(values, moving=moving)
+        return super().frames(values, source, carried, moving, at)
+
+
 def open_posed(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
     """Pose the filmed training frames of a dataset (``posed:DATASET``); ``size`` is the dataset's.
 
@@ -114,7 +131,7 @@ def posed_frames(dataset: Dataset, tracker: Tracker) -> SteerableFace:
     names, quantities = dataset.carried(space)
     carried = _as_measured(names, quantities[filmed])
     codes = np.concatenate([codes, carried.encode(names, codes, quantities)], axis=1)
-    first = steer_from(dataset, codes, carried, space)[0]
+    first = _typical(codes, carried, filmed)
     sources = np.array([first, *filmed[filmed != first]])
     network: Any = Poser(tracker, str(dataset.path), grey)
     width, height = dataset.size
@@ -139,7 +156,18 @@ def posed_frames(dataset: Dataset, tracker: Tracker) -> SteerableFace:
             "settings": {"dataset_sha256": dataset.sha256, "labels": labels, "seed": "–", "precision": "–"},
         },
     )
-    return SteerableFace(trained, dataset.path)
+    return PosedFrames(trained, dataset.path)
+
+
+def _typical(codes: NDArray[np.float32], carried: Carried, filmed: NDArray[np.int64]) -> int:
+    """The filmed frame nearest to the median expression, rotation and place, with eyes no more closed than usual."""
+    lids = [SPACE.size + number for number, name in enumerate(carried.names) if name.startswith("blink")]
+    awake = filmed
+    if lids:
+        blink = codes[filmed][:, lids].max(axis=1)
+        awake = filmed[blink <= np.median(blink)]
+    away = np.square(codes[awake] - np.median(codes[awake], axis=0)).sum(axis=1)
+    return int(awake[away.argmin()])
 
 
 def _as_measured(names: tuple[str, ...], quantities: NDArray[np.float64]) -> Carried:
