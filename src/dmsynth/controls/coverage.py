@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from scipy.spatial import KDTree
 
+from dmsynth.controls import ControlSpace
+
 _MOST_POSES = 4096
 _SMALLEST_TOLERANCE = 0.05  # of the range of a control
 _UNFAMILIAR = 0.45  # code units (0.2: one standard deviation of a carried control); chosen on docs/swapwarp.md's videos
@@ -84,3 +86,21 @@ def typical(codes: NDArray[np.float32], count: int, first: int) -> NDArray[np.in
     centres, _ = kmeans2(codes.astype(float), min(count - 1, len(codes)), minit="++", seed=0)
     nearest = KDTree(codes).query(centres)[1]
     return np.array([first, *(row for row in np.unique(nearest) if row != first)])
+
+
+def clip(values: NDArray[np.float64], space: ControlSpace, coverage: Coverage) -> NDArray[np.float64]:
+    """``values`` (n, k) with poses outside the coverage drawn to its edge."""
+    codes = space.encode(values)
+    outside = coverage.outside(codes)
+    result = np.array(values, dtype=float)
+    if outside.any():
+        result[outside] = space.decode(coverage.clipped(codes[outside]))
+    return result
+
+
+def frame_ranges(numbers: NDArray[np.int64]) -> str:
+    """Frame numbers as text: ``frames 3-9, 12, 40-44``."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    named = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more stretches" if len(named) > 8 else "")
+    return f"frame{'s' if len(numbers) > 1 else ''} {shown}"

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES, ControlSpace
-from dmsynth.controls.coverage import Coverage
+from dmsynth.controls.coverage import Coverage, clip, frame_ranges
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.progress import console
@@ -51,15 +51,14 @@ def cover(
     Raises:
         DmsynthError: values out of the controls' range; poses outside the coverage under ``strict``.
     """
-    share = 1.0
+    motion, share = motion.in_space(space).resampled(frame_rate), 1.0
     if outside == "fit":
         motion, share = fitted(motion, space, coverage)
-    motion = motion.in_space(space).resampled(frame_rate)
     values = motion.values
     CONTROL_SPACES[space.name].check(values)
     beyond = coverage.outside(space.encode(values))
     if beyond.any():
-        frames = _ranges(np.flatnonzero(beyond))
+        frames = frame_ranges(np.flatnonzero(beyond))
         message = f"{name}: {frames} of {len(values)} command poses outside {trusted}"
         if outside == "strict":
             raise DmsynthError(f"{message}; command less, use --clip, or train on more poses")
@@ -72,16 +71,6 @@ def cover(
     table["covered"] = ~beyond
     table["confidence"] = coverage.confidence(space.encode(values)).round(3)
     return Covered(values, table, share)
-
-
-def clip(values: NDArray[np.float64], space: ControlSpace, coverage: Coverage) -> NDArray[np.float64]:
-    """``values`` (n, k) with poses outside the coverage drawn to its edge."""
-    codes = space.encode(values)
-    outside = coverage.outside(codes)
-    result = np.array(values, dtype=float)
-    if outside.any():
-        result[outside] = space.decode(coverage.clipped(codes[outside]))
-    return result
 
 
 def fitted(motion: Trajectory, space: ControlSpace, coverage: Coverage) -> tuple[Trajectory, float]:
@@ -99,11 +88,3 @@ def fitted(motion: Trajectory, space: ControlSpace, coverage: Coverage) -> tuple
         if not coverage.outside(shrunk).any():
             break
     return Trajectory(space.names, motion.times, space.decode(shrunk)), float(share)
-
-
-def _ranges(numbers: NDArray[np.int64]) -> str:
-    """Frame numbers as text: ``frames 3-9, 12, 40-44``."""
-    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-    named = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
-    shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more stretches" if len(named) > 8 else "")
-    return f"frame{'s' if len(numbers) > 1 else ''} {shown}"

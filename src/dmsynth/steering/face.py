@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
+from dmsynth.controls.coverage import clip
 from dmsynth.learning.face_file import TrainedFace, read_face
-from dmsynth.motion.covered import clip
 from dmsynth.steering.renderer import FaceSpec
 from dmsynth.steering.source import as_source, read_source
 from dmsynth.support.machine import device_of
