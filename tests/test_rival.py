@@ -87,6 +87,12 @@ def test_a_face_is_held_against_the_rival(filmed: Dataset, tracker: Tracker, tmp
     assert "rival" not in result.metrics, "the evaluation itself is unchanged"
 
 
+def test_the_rival_is_not_held_against_itself(filmed: Dataset, tracker: Tracker) -> None:
+    face = open_renderer(FaceSpec(f"posed:{filmed.path}"))
+    result = evaluate(face, filmed, tracker, most=2)
+    assert "rival" not in with_rival(result, face.trained.space, filmed, tracker).metrics
+
+
 def test_the_report_shows_the_worst_frames_and_the_rival(filmed: Dataset, tmp_path: Path) -> None:
     face = train(filmed, tmp_path / "run", steps=2, base_channels=2, quiet=True)
     done = dmsynth("evaluate", face, filmed.path, "--frames", 4, "--out", tmp_path / "out")

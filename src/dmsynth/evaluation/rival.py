@@ -27,10 +27,11 @@ def with_rival(
     """The evaluation with the posed rival beside the face, on at most ``most`` of the same held-out frames.
 
     ``metrics["rival"]`` has the rival's figures and, as ``face``, the face's own on the same frames. A face that is
-    worse is warned of. Unchanged for posed datasets, whose frames are the rival's own, for spaces other than the
-    head's rotation, and for trackers without landmarks.
+    worse is warned of. Unchanged for the rival itself, for posed datasets, whose frames are the rival's own, for spaces
+    other than the head's rotation, and for trackers without landmarks.
     """
-    if dataset.frames_are != "real" or space.name != "rotation" or evaluation.metrics["geometry"] is None:
+    unmeasured = space.name != "rotation" or evaluation.metrics["geometry"] is None
+    if dataset.frames_are != "real" or evaluation.metrics["model"] == "posed" or unmeasured:
         return evaluation
     table = evaluation.table
     rows = table.iloc[np.linspace(0, len(table) - 1, min(most, len(table))).round().astype(int)]

@@ -1,7 +1,7 @@
 """Filmed frames, each posed like a photo: geometry without any learning. What every trained face has to beat.
 
 The frame with the nearest expression is the source; its head is rotated to the commanded pose in 3-D
-(``datasets.photo_posing``). It needs no training, but a second per source frame.
+(``datasets.photo_posing``). It needs no training; to prepare a source frame takes half a second.
 """
 
 from __future__ import annotations
