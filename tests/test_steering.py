@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import dmsynth
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.motion.trajectory import parse_motions
-from dmsynth.steering import steer_to_video
+from dmsynth.steering import load_face, steer_to_video
 from dmsynth.steering.source import read_source
 from dmsynth.steering.writing import check_not_input
 from dmsynth.support.errors import DmsynthError
@@ -120,3 +121,19 @@ def test_sources(photo_dataset: Dataset, face_video: Path, tmp_path: Path) -> No
     ):
         with pytest.raises(DmsynthError, match=complaint):
             read_source(source)
+
+
+def test_a_long_video_is_what_its_short_parts_are() -> None:
+    """A long one is drawn in parts, several at once, a core each."""
+    face, threads = load_face(Path("starter")), torch.get_num_threads()
+    motion = np.column_stack([np.linspace(-8, 8, 40), np.linspace(-25, 25, 40), np.zeros(40)])
+    values = np.concatenate([motion, motion[::-1]])
+    one = face.from_one_source()
+    whole = list(one.frames(values))
+    parts = [image for begin in range(0, len(values), 8) for image in one.frames(values[begin : begin + 8])]
+    assert len(whole) == len(values)
+    assert all(np.array_equal(image, part) for image, part in zip(whole, parts, strict=True))
+    first = one.frames(values)
+    next(first)
+    first.close()  # a viewer leaves
+    assert torch.get_num_threads() == threads

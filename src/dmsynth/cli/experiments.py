@@ -75,6 +75,9 @@ def starter_command(
 def bench_command(
     out: Annotated[Path, typer.Option(help="Folder for bench.json.")] = Path("runs/bench"),
     race: Annotated[bool, typer.Option(help="Train the thesis's model and SwapWarp for the same times, too.")] = True,
+    loaded: Annotated[
+        bool, typer.Option("--loaded", help="Measure steering and training beside a busy process on each core, too.")
+    ] = False,
     liveportrait: Annotated[
         Path | None,
         typer.Option(help="LivePortrait's official checkout: measure its networks against ours, nothing else."),
@@ -96,11 +99,15 @@ def bench_command(
         output.table(("one frame of 512×512, colour", "ms", "times SwapWarp's"), rows)
         output.print(f"LivePortrait's weights: {result['weights']}; written to {out / 'liveportrait.json'}")
         return
-    result = bench(open_tracker(tracker, tracker_model), out, RACE if race else ())
+    result = bench(open_tracker(tracker, tracker_model), out, RACE if race else (), loaded)
     write_json(out / "bench.json", result)
     rates = result["images_per_second"].items()
     title = f"at {result['size'][0]}×{result['size'][1]}"
     output.table((title, "a second", "ms each"), [(name, f"{r:.1f}", f"{1000 / r:.1f}") for name, r in rates])
+    if loaded:
+        beside = result["beside_others"].items()
+        kept = [(name, f"{r:.1f}", f"{100 * r / result['images_per_second'][name]:.0f} %") for name, r in beside]
+        output.table(("beside a busy process on each core", "a second", "of the above"), kept)
     if "race" in result:
         races: list[tuple[str, ...]] = []
         for name, racer in result["race"].items():

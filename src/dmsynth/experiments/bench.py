@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,12 +40,16 @@ RACE = (15.0, 30.0, 60.0, 120.0)  # seconds of training
 RACE_FRAMES = 1200
 
 
-def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE) -> dict[str, Any]:
+def bench(
+    tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE, loaded: bool = False
+) -> dict[str, Any]:
     """Benchmark all stages in one run: ``images_per_second`` of each stage, and a training race.
 
     Args:
         folder: for the race, whose finished parts are kept. The other stages leave no files.
         race_seconds: training times of the race; empty: no race.
+        loaded: measure steering and training beside other work, too: ``beside_others``, images a second while a busy
+            process runs on each core.
     """
     posed = prepare(default_portrait(), tracker, SIZE, "astronaut", colour=False)
     poses = [PoseRange().draw(0, number) for number in range(64)]
@@ -73,6 +80,12 @@ def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE
                 name = f"train: {model}, {channels} base channels, batches of {batch}, {precision} (images)"
                 stages[name] = _training(model, channels, batch, precision)
         rates = {name: _rate(stage) for name, stage in show(stages.items(), "measuring", console=console)}
+        if loaded:
+            ours = {name: stage for name, stage in stages.items() if name.startswith(("steer", "train"))}
+            with _busy():
+                beside = {
+                    name: _rate(stage) for name, stage in show(ours.items(), "beside other work", console=console)
+                }
     result = {
         "size": list(SIZE),
         "tracker": tracker.name,
@@ -80,10 +93,22 @@ def bench(tracker: Tracker, folder: Path, race_seconds: tuple[float, ...] = RACE
         "images_per_second": rates,
         "machine": describe_machine(),
     }
+    if loaded:
+        result["beside_others"] = beside
     if race_seconds:
         dataset = pose_photo(folder / "dataset", None, tracker, RACE_FRAMES, SIZE, PoseRange(), seed=0)
         result["race"] = race(dataset, folder / "race", tracker, race_seconds)
     return result
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """A process that does nothing but compute, for each core."""
+    with ExitStack() as others:
+        for _ in range(cores()):
+            other = others.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            others.callback(other.kill)
+        yield
 
 
 def _rate(stage: Callable[[], int]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -20,12 +20,16 @@ from dmsynth.learning.face_file import TrainedFace, read_face
 from dmsynth.steering.renderer import FaceSpec
 from dmsynth.steering.source import as_source, read_source
 from dmsynth.support.machine import device_of
+from dmsynth.support.parallel import map_ordered
 from dmsynth.video import Image, fit, to_grey, to_rgb
 
 _AT_ONCE = 8  # frames decoded together: enough to keep the cores busy, little memory
 _KEPT = 32  # encoded source frames
 CHANGE = 0.05  # what changing the source must gain, in squared code distance summed over frames
 _BLEND = 6  # frames over which one source gives way to the next
+
+_Part = tuple[torch.Tensor, list[tuple[Any, torch.Tensor]]]
+"""Control codes (n, k) of some frames, and the encoded sources that they are drawn from, with their shares (n,)."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,39 @@ class SteerableFace:
                 alike = self.trained.space.comparable
                 chosen = choose_sources(alike(codes), alike(source_codes), CHANGE if moving else 0.0)
                 shares = blended(chosen, len(sources), _BLEND if moving else 0)
-            for chunk in _alike(shares):
+
+            def parts() -> Iterator[_Part]:
+                for chunk in _alike(shares):
+                    used = np.flatnonzero(shares[chunk].any(axis=0))
+                    yield (
+                        torch.from_numpy(codes[chunk]).to(self.device),
+                        [(encoded(int(s)), torch.from_numpy(shares[chunk, s]).float().to(self.device)) for s in used],
+                    )
+
+            yield from self._drawn(parts(), at_once=len(codes) > _AT_ONCE and self.device == "cpu")
+
+    def _drawn(self, parts: Iterable[_Part], at_once: bool) -> Iterator[Image]:
+        """Draw the parts of a video in their order, several ``at_once``: on a core each, they are quicker than one part
+        on all cores, whose threads wait for each other at every layer, the longer the more other programs run."""
+
+        def draw(part: _Part) -> list[Image]:
+            code, sources = part
+            with torch.inference_mode():
                 total: Any = 0.0
-                for s in np.flatnonzero(shares[chunk].any(axis=0)):
-                    images = network.steer(encoded(int(s)), torch.from_numpy(codes[chunk]).to(self.device))
-                    share = torch.from_numpy(shares[chunk, s]).float().to(self.device)
-                    total = total + images * share[:, None, None, None]
-                yield from to_pixels(total)
+                for appearance, share in sources:
+                    total = total + self._network.steer(appearance, code) * share[:, None, None, None]
+                return to_pixels(total)
+
+        if not at_once:
+            for part in parts:
+                yield from draw(part)
+            return
+        threads = torch.get_num_threads()
+        try:
+            for images in map_ordered(draw, parts, initializer=lambda: torch.set_num_threads(1)):
+                yield from images
+        finally:
+            torch.set_num_threads(threads)  # MKL's are the whole process's
 
     def _encoded(self, source: Image | None, at: NDArray[np.float64] | None) -> Any:
         """A given source frame, encoded, with its own controls ``at`` in place of those that the encoder reads."""

@@ -27,14 +27,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_ordered(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
+def map_ordered(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    workers: int | None = None,
+    initializer: Callable[[], object] | None = None,
+) -> Iterator[R]:
     """Like ``map``, on threads, results in order; only a few items per thread are queued, so memory stays bounded.
 
-    Threads suffice because OpenCV, MediaPipe, FFmpeg and PyTorch release the GIL while they compute.
+    Threads suffice because OpenCV, MediaPipe, FFmpeg and PyTorch release the GIL while they compute. The items are
+    taken in the caller's thread. ``initializer`` is called once in each new thread.
     """
     workers = workers or cores()
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=initializer) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
