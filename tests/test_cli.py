@@ -193,6 +193,7 @@ def test_a_killed_import_goes_on(tmp_path: Path, face_video: Path) -> None:
         (["train", "absent", "--out", "out"], "absent: not a dataset"),
         (["train", "DATA", "--out", "out", "--max-time", "soon"], "--max-time soon: give a duration"),
         (["steer", "absent", "--trajectory", "hold 1", "--out", "out.mp4"], "absent: no such face file"),
+        (["export", "posed:absent", "--out", "out.onnx"], "posed:absent: this takes a trained face"),
         (["steer", "FACE", "--trajectory", "move yaw=400 1", "--out", "out.mp4"], "yaw is "),
         (["steer", "FACE", "--trajectory", "nan.csv", "--out", "out.mp4"], "nan.csv: row 1, column 'yaw' holds nan"),
         (["steer", "FACE", "--trajectory", "column.csv", "--out", "out.mp4"], "column.csv: has no column 'time'"),

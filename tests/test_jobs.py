@@ -244,7 +244,8 @@ def test_whatever_happened_to_a_job_the_panel_shows_the_others(workspace: Worksp
             names = [job.folder.name for job in workspace.jobs("training")]
             assert "b" in names and set(names) <= {"a", "b"}
             for job in workspace.jobs("training"):
-                assert job_in_html(job) and job.state == "interrupted"
+                assert "it can go on" in job_in_html(job) and job.state == "interrupted"
+                assert "it can go on" not in job_in_html(job, resumes=False)
             assert workspace.new("trainings", "me").name == "me-2"
         whole["job.json"].write_text(text)
     assert workspace.job("../x") is None and workspace.job("b") is not None

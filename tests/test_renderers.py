@@ -144,6 +144,8 @@ def test_effects_are_the_cameras(face_file: Path, tmp_path: Path) -> None:
         done = dmsynth("steer", face_file, "--trajectory", "hold 0.1", *effects, "--out", out)
         assert done.returncode == 0, done.stderr
         pictures[text.partition("=")[0]] = next(iter(read_video(out))).image.astype(float)
+        found = read_provenance(out)
+        assert (found.provenance.effects, found.doubts) == (text, [])
     assert pictures["exposure"].mean() == pytest.approx(pictures[""].mean() / 2, rel=0.05)
     assert (pictures["noise"] - pictures[""]).std() > 10
     assert np.abs(np.diff(pictures["blur"], axis=0)).mean() < 0.8 * np.abs(np.diff(pictures[""], axis=0)).mean()

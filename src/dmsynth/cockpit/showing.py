@@ -41,16 +41,16 @@ def plain(text: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
-def job_in_html(job: Job | None) -> str:
-    """A job's title, state, bar, and what went wrong."""
+def job_in_html(job: Job | None, resumes: bool = True) -> str:
+    """A job's title, state, bar, and what went wrong. ``resumes``: a stopped one can go on."""
     if job is None:
         return ""
     state, about = job.state, job.about
     said = {
         "running": "running",
         "done": "done",
-        "stopped": "stopped; it can go on",
-        "interrupted": "interrupted; it can go on",
+        "stopped": "stopped; it can go on" if resumes else "cancelled",
+        "interrupted": "interrupted; it can go on" if resumes else "interrupted; start it again",
         "failed": "failed",
     }[state]
     body = f'<span class="cockpit-state" role="status">{said}</span><b>{escape(about["title"])}</b>'

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.coverage import clip
 from dmsynth.learning.face_file import TrainedFace, read_face
-from dmsynth.steering.renderer import FaceSpec
+from dmsynth.steering.renderer import FACE, FaceSpec
 from dmsynth.steering.source import as_source, read_source
+from dmsynth.support.errors import DmsynthError
 from dmsynth.support.machine import device_of
 from dmsynth.support.parallel import map_ordered
 from dmsynth.video import Image, fit, to_grey, to_rgb
@@ -274,6 +275,11 @@ def load_face(path: Path, device: str = "cpu") -> SteerableFace:
     It is drawn on ``device``: ``cpu``, ``cuda``, or ``auto`` (``machine.device_of``).
     """
     device = device_of(device)
+    if not path.is_file() and FaceSpec(str(path)).kind != FACE:
+        raise DmsynthError(
+            f"{path}: this takes a trained face (face.safetensors, or starter); other renderers can be steered, evaluated "
+            "and validated with"
+        )
     if str(path) == "starter" and not path.is_file():
         path = Path(str(files("dmsynth").joinpath("data/starter.safetensors")))
     face = read_face(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ class Provenance:
         face: name of the face's file, or of the folder of LivePortrait; ``face_sha256`` as the function says.
         dataset_sha256: of the frames that it learned from.
         consent: who may be shown and on what consent, as recorded at import.
+        effects: camera effects and their strengths (``video.effects``), such as ``blur=1.5, noise=4``; empty: none.
         synthetic: always true.
     """
 
@@ -37,11 +39,12 @@ class Provenance:
     face_sha256: str
     dataset_sha256: str
     consent: str = NO_CONSENT
+    effects: str = ""
     synthetic: bool = True
 
     @staticmethod
-    def of(path: Path, face: TrainedFace, kind: str) -> Provenance:
-        """Of what the face at ``path`` renders."""
+    def of(path: Path, face: TrainedFace, kind: str, effects: Sequence[tuple[str, float]] = ()) -> Provenance:
+        """Of what the face at ``path`` renders, with camera effects (name, strength)."""
         return Provenance(
             kind=kind,
             made_by=f"dmsynth {__version__}",
@@ -49,12 +52,13 @@ class Provenance:
             face_sha256=face_sha256(path, face),
             dataset_sha256=str(face.about.get("settings", {}).get("dataset_sha256") or "unknown"),
             consent=printable(consent_of(face.about)),
+            effects=", ".join(f"{name}={strength:g}" for name, strength in effects),
         )
 
     def in_words(self) -> str:
         return (
             f"Synthetic video, {self.kind} by {self.made_by} from the face {self.face} ({self.face_sha256[:16]}); "
-            f"consent: {self.consent}"
+            f"consent: {self.consent}" + (f"; camera effects: {self.effects}" if self.effects else "")
         )
 
     def metadata(self) -> dict[str, str]:
@@ -79,6 +83,7 @@ class _Embedded(Record):
     face_sha256: Text
     dataset_sha256: Text
     consent: Text
+    effects: Text = ""  # unknown to earlier versions
     synthetic: Literal[True]
 
 

@@ -43,7 +43,7 @@ def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
 
     Returns the table's path. ``quiet``: no progress bar, for work in parallel.
     """
-    origin = Provenance.of(shot.renderer.path, shot.renderer.trained, "rendered")
+    origin = Provenance.of(shot.renderer.path, shot.renderer.trained, "rendered", shot.effects)
     drawn = with_effects(shot.renderer.frames(shot.values), shot.effects)
     with (
         VideoWriter(out, *shot.renderer.size, shot.frame_rate, origin.metadata()) as video,
