@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,6 @@ def test_a_long_video_is_what_its_short_parts_are() -> None:
     parts = [image for begin in range(0, len(values), 8) for image in one.frames(values[begin : begin + 8])]
     assert len(whole) == len(values)
     assert all(np.array_equal(image, part) for image, part in zip(whole, parts, strict=True))
-    first = one.frames(values)
-    next(first)
-    first.close()  # a viewer leaves
+    with closing(one.frames(values)) as frames:  # type: ignore[type-var]
+        next(frames)  # and the viewer leaves
     assert torch.get_num_threads() == threads

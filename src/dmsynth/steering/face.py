@@ -277,8 +277,8 @@ def load_face(path: Path, device: str = "cpu") -> SteerableFace:
     device = device_of(device)
     if not path.is_file() and FaceSpec(str(path)).kind != FACE:
         raise DmsynthError(
-            f"{path}: this takes a trained face (face.safetensors, or starter); other renderers can be steered, evaluated "
-            "and validated with"
+            f"{path}: this takes a trained face (face.safetensors, or starter); other renderers can be steered, "
+            "evaluated and validated with"
         )
     if str(path) == "starter" and not path.is_file():
         path = Path(str(files("dmsynth").joinpath("data/starter.safetensors")))
