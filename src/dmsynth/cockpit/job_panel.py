@@ -36,7 +36,7 @@ class JobPanel:
         self,
         workspace: Workspace,
         kind: str,
-        say: Callable[[Job | None], str] = job_in_html,
+        say: Callable[[Job | None], str] | None = None,
         choose: str = "",
         cancel: bool = False,
     ) -> None:
@@ -48,6 +48,7 @@ class JobPanel:
             choose: label of a dropdown of these jobs; without one, the job that was started last is watched.
             cancel: these jobs do not go on, and their one button is there only while one runs.
         """
+        say = say or partial(job_in_html, resumes=not cancel)
         self._workspace, self._kind, self._say = workspace, kind, say
         self._pressable_is = "visible" if cancel else "interactive"
         off: dict[str, Any] = {self._pressable_is: False}

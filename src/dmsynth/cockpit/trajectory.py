@@ -14,7 +14,7 @@ import pandas as pd
 
 from dmsynth.cockpit.job_panel import JobPanel, begin_job, place
 from dmsynth.cockpit.jobs import Job
-from dmsynth.cockpit.showing import job_in_html, keep_fresh, plain, sentences
+from dmsynth.cockpit.showing import keep_fresh, plain, sentences
 from dmsynth.cockpit.workspace import Workspace, outs_of, slug
 from dmsynth.controls import CONTROL_SPACES, HEAD, ControlSpace
 from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
@@ -32,7 +32,7 @@ _HEADERS = ["motion", *HEAD, "seconds"]
 
 def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     """Lay out the tab of a ``page``."""
-    panel = JobPanel(workspace, "render", lambda job: job_in_html(job, resumes=False), cancel=True)
+    panel = JobPanel(workspace, "render", cancel=True)
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=5):
             faces = list(workspace.faces())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -103,10 +104,11 @@ def bench(
 
 @contextmanager
 def _busy() -> Iterator[None]:
-    """A process that does nothing but compute, for each core."""
+    """A process that does nothing but compute, for each core; they end with this one, however it ends."""
+    compute = f"from dmsynth.support.processes import end_with\nend_with({os.getpid()})\nwhile True: pass"
     with ExitStack() as others:
         for _ in range(cores()):
-            other = others.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            other = others.enter_context(subprocess.Popen([sys.executable, "-c", compute]))
             others.callback(other.kill)
         yield
 

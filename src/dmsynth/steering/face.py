@@ -114,11 +114,12 @@ class SteerableFace:
                         [(encoded(int(s)), torch.from_numpy(shares[chunk, s]).float().to(self.device)) for s in used],
                     )
 
-            yield from self._drawn(parts(), at_once=len(codes) > _AT_ONCE and self.device == "cpu")
+            threads = torch.get_num_threads() if self.device == "cpu" and len(codes) > _AT_ONCE else 1
+            yield from self._drawn(parts(), threads)
 
-    def _drawn(self, parts: Iterable[_Part], at_once: bool) -> Iterator[Image]:
-        """Draw the parts of a video in their order, several ``at_once``: on a core each, they are quicker than one part
-        on all cores, whose threads wait for each other at every layer, the longer the more other programs run."""
+    def _drawn(self, parts: Iterable[_Part], threads: int) -> Iterator[Image]:
+        """Draw the parts of a video in their order, as many at once as PyTorch may use ``threads``: a core each. All
+        threads on one part wait for each other at every layer, the longer the more other programs run."""
 
         def draw(part: _Part) -> list[Image]:
             code, sources = part
@@ -128,13 +129,12 @@ class SteerableFace:
                     total = total + self._network.steer(appearance, code) * share[:, None, None, None]
                 return to_pixels(total)
 
-        if not at_once:
+        if threads == 1:
             for part in parts:
                 yield from draw(part)
             return
-        threads = torch.get_num_threads()
         try:
-            for images in map_ordered(draw, parts, initializer=lambda: torch.set_num_threads(1)):
+            for images in map_ordered(draw, parts, threads, initializer=lambda: torch.set_num_threads(1)):
                 yield from images
         finally:
             torch.set_num_threads(threads)  # MKL's are the whole process's
