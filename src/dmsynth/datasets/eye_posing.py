@@ -1,0 +1,318 @@
+"""Eyes, posed: a photo whose gaze and lids can be commanded.
+
+The eye behind the lids is taken apart into layers, as the head is (``photo_posing``): a sclera, whose shade is smooth;
+an iris, a disc on a sphere of 12 mm radius, with its own texture; the light's reflection on it (the glint); and the
+skin with its two lids and lashes. An iris that looks down takes the upper lid along: lids are half of vertical gaze.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from dmsynth.controls.pose import rotation_matrix
+
+Pixels = NDArray[np.float32]
+Float = NDArray[np.float64]
+
+IRIS_RADIUS, EYEBALL_RADIUS = 5.9, 12.0  # mm; the same in nearly all adults (Rüfer et al. 2005; Bekerman et al. 2014)
+_DEEP = float(np.sqrt(EYEBALL_RADIUS**2 - IRIS_RADIUS**2)) / IRIS_RADIUS  # of the iris before the eyeball's centre
+LID_FOLLOWS = 0.7  # of the iris's way up or down, the upper lid goes along (Becker and Fuchs 1988); the lower one less
+_LOWER_FOLLOWS = 0.3
+_MEET = 0.85  # of the opening at rest: how far down the lids meet; the upper one does nearly all the way
+WIDEST = 1.3  # times the opening at rest
+_LASHES, _RIM = 0.12, 0.03  # of the eye's width: bands that move with the upper and lower lid, not stretched
+_BROW, _CHEEK = 0.5, 0.45  # of the eye's width: from here on the skin stays, where the brow does not say
+_TEXTURE = 48  # pixels of the iris's texture, either way
+_GLINT = 0.25  # of the range of grey above the iris around it
+_LIMBUS = 1.12  # of the iris's radius: how far its soft edge reaches
+
+# Face Landmarker's points, from the image's left to its right; the person's own right eye is on the left
+_EYES = {
+    "right": {
+        "upper": (33, 246, 161, 160, 159, 158, 157, 173, 133),
+        "lower": (33, 7, 163, 144, 145, 153, 154, 155, 133),
+        "brow": (46, 53, 52, 65, 55),
+        "iris": (468, 469, 470, 471, 472),
+    },
+    "left": {
+        "upper": (362, 398, 384, 385, 386, 387, 388, 466, 263),
+        "lower": (362, 382, 381, 380, 374, 373, 390, 249, 263),
+        "brow": (285, 295, 282, 283, 276),
+        "iris": (473, 474, 475, 476, 477),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What eyes do.
+
+    Attributes:
+        gaze_pitch, gaze_yaw: degrees from this person's look at rest, in the head: + up, + to the image's right.
+        opening_left, opening_right: of the person's own left and right eye; 0 closed, 1 as in the photo.
+    """
+
+    gaze_pitch: float = 0.0
+    gaze_yaw: float = 0.0
+    opening_left: float = 1.0
+    opening_right: float = 1.0
+
+
+class PosedEyes:
+    """The two eyes of a photo.
+
+    image: (H, W, 3) uint8.
+    landmarks: (478, 2 or 3) Face Landmarker's points in pixels.
+    rotation: (3, 3) the head's rotation in the photo, frame x right, y up, z towards the camera.
+    gaze: pitch and yaw of the eyes in the head, in degrees from this person's look at rest, that the photo shows.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        landmarks: NDArray[Any],
+        rotation: NDArray[np.floating[Any]],
+        gaze: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        points = np.asarray(landmarks, np.float64)[:, :2]
+        self._eyes = {side: _Eye(image, points, side, np.asarray(rotation, np.float64), gaze) for side in _EYES}
+
+    def paint(self, image: NDArray[np.uint8], eyes: Eyes) -> None:
+        """Draw the eyes as told into the photo ``image`` (H, W, 3 or more channels) uint8, in place."""
+        for side, eye in self._eyes.items():
+            opening = eyes.opening_left if side == "left" else eyes.opening_right
+            rows, columns = eye.box
+            drawn = eye.draw(eyes.gaze_pitch, eyes.gaze_yaw, opening)
+            image[rows, columns, :3] = np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
+
+
+class _Eye:
+    """One eye. Coordinates: s from 0 at the left to 1 at the right corner, t in pixels down from the line between
+    them."""
+
+    def __init__(
+        self, image: NDArray[np.uint8], points: Float, side: str, rotation: Float, gaze: tuple[float, float]
+    ) -> None:
+        parts = {name: points[list(numbers)] for name, numbers in _EYES[side].items()}
+        self._corner, end = parts["upper"][0], parts["upper"][-1]
+        self._width = max(float(np.hypot(*(end - self._corner))), 1.0)
+        self._along = (end - self._corner) / self._width
+        self._down = np.array([-self._along[1], self._along[0]])
+        self._upper, self._lower = (self._lid(parts[name]) for name in ("upper", "lower"))
+        brow = float(np.median((parts["brow"] - self._corner) @ self._down))
+        self._brow = float(np.clip(0.9 * brow, -0.8 * self._width, -_BROW * self._width * 0.7))
+        self._cheek = self._width * _CHEEK
+
+        # the iris and, behind it, the centre about which it turns
+        self._rotation, self._rest = rotation, gaze
+        ring = parts["iris"]
+        self._radius = float(np.hypot(*(ring[1:] - ring[0]).T).mean())
+        away = self._facing(*gaze)[:, 2] * np.array([1, -1, 1]) * _DEEP * self._radius
+        self._centre = ring[0] - away[:2]
+
+        self.box = self._region(image.shape)
+        rows, columns = self.box
+        self._x, self._y = np.meshgrid(
+            np.arange(columns.start, columns.stop, dtype=np.float64), np.arange(rows.start, rows.stop, dtype=np.float64)
+        )
+        self._s, self._t = self._eye_coordinates(self._x, self._y)
+        self._image = np.ascontiguousarray(image[rows, columns, :3].astype(np.float32))
+        self._take_apart()
+
+    def _lid(self, points: Float) -> PchipInterpolator:
+        s, t = self._eye_coordinates(*points.T)
+        order = np.argsort(s)
+        s, t = s[order], t[order]
+        kept = np.concatenate([[True], np.diff(s) > 1e-3])
+        return PchipInterpolator(s[kept], t[kept], extrapolate=False)
+
+    def _eye_coordinates(self, x: Float, y: Float) -> tuple[Float, Float]:
+        x, y = x - self._corner[0], y - self._corner[1]
+        return (
+            (x * self._along[0] + y * self._along[1]) / self._width,
+            x * self._down[0] + y * self._down[1],
+        )
+
+    def _region(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
+        ends = [
+            self._corner + s * self._width * self._along + t * self._down
+            for s in (-0.1, 1.1)
+            for t in (self._brow, self._cheek + 0.15 * self._width)
+        ]
+        low, high = np.floor(np.min(ends, axis=0)).astype(int), np.ceil(np.max(ends, axis=0)).astype(int) + 1
+        return (
+            slice(max(0, low[1]), min(shape[0], high[1])),
+            slice(max(0, low[0]), min(shape[1], high[0])),
+        )
+
+    def _facing(self, pitch: float, yaw: float) -> Float:
+        """(3, 3): the eyeball's rotation in the photo."""
+        return self._rotation @ rotation_matrix(pitch, yaw, 0.0)
+
+    def _on_iris(self, pitch: float, yaw: float) -> tuple[Float, Float]:
+        """Where each pixel lies on the iris's disc, in its radii from its middle: right and up."""
+        facing = self._facing(pitch, yaw)
+        middle = facing[:2, 2] * _DEEP * self._radius
+        inverse = np.linalg.inv(facing[:2, :2]) / self._radius
+        x, y = self._x - self._centre[0] - middle[0], self._centre[1] - self._y - middle[1]
+        return inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
+
+    def _take_apart(self) -> None:
+        """Sclera, iris and glint of the photo."""
+        upper, lower = self._edges(self._upper), self._edges(self._lower)
+        depth = np.minimum(self._t - upper, lower - self._t)  # behind the lids
+        share = np.clip((self._t - upper) / np.maximum(lower - upper, 1e-3), 0, 1)
+        u, v = self._on_iris(*self._rest)
+        distance = np.hypot(u, v)
+        grey = self._image.mean(axis=2)
+        seen = depth > 0.5
+
+        # sclera: a smooth shade, brighter in the middle; near the corners and the upper lid it is darker
+        white = seen & (distance > _LIMBUS)
+        self._shade = _fitted(self._terms(share)[white], self._image[white])
+        self._range = (
+            (np.quantile(self._image[white], 0.1, axis=0), np.quantile(self._image[white], 0.95, axis=0))
+            if white.sum() >= 8
+            else (np.full(3, np.quantile(grey, 0.6)), np.full(3, np.quantile(grey, 0.9)))
+        )
+        if white.sum() < 8:
+            self._shade = np.zeros((6, 3))
+            self._shade[0] = self._range[1]
+        # of the photo's own sclera, what is not smooth: veins, the corner of the eye
+        certain = cv2.GaussianBlur((seen & (distance > _LIMBUS + 0.1)).astype(np.float32), (0, 0), 0.7)
+        self._grain = (self._image - self._sclera(share)) * certain[..., None]
+
+        # iris: the texture where it is seen, the same on the other side, or the mean of its ring
+        side = (np.arange(_TEXTURE) + 0.5) / _TEXTURE * 2 - 1
+        across, up = np.meshgrid(side, -side)
+        ring = np.hypot(across, up)
+        facing = self._facing(*self._rest)
+        shrunk = np.where(ring > 0.88, 0.88 / np.maximum(ring, 1e-6), 1.0)  # its edge is mixed with the sclera
+        spots = np.stack([across * shrunk, up * shrunk], axis=-1) @ facing[:2, :2].T * self._radius
+        x = self._centre[0] + facing[0, 2] * _DEEP * self._radius + spots[..., 0]
+        y = self._centre[1] - facing[1, 2] * _DEEP * self._radius - spots[..., 1]
+        left, top = self._x[0, 0], self._y[0, 0]
+        at = ((x - left).astype(np.float32), (y - top).astype(np.float32))
+        texture = cv2.remap(self._image, *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        known = cv2.remap((depth > 1.0).astype(np.float32), *at, cv2.INTER_LINEAR) > 0.99
+        known &= ring < 1
+        bands = np.minimum((ring * 8).astype(int), 7)
+        lightness = texture.mean(axis=2)
+        dark = np.array([np.median(lightness[known & (bands == b)]) if (known & (bands == b)).any() else np.nan
+                         for b in range(8)])  # fmt: skip
+        if np.isnan(dark).all():
+            dark[:] = np.quantile(grey, 0.05)
+        dark = np.interp(np.arange(8), np.flatnonzero(~np.isnan(dark)), dark[~np.isnan(dark)])
+        smooth = np.interp(ring * 8 - 0.5, np.arange(8), dark)
+        spread = max(float(np.ptp(grey)), 1.0)
+        glint = known & (lightness - smooth > _GLINT * spread)
+        glint = cv2.dilate(glint.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+        colour = np.median(texture[known & ~glint], axis=0) if (known & ~glint).any() else np.full(3, dark.mean())
+        plain = smooth[..., None] * (colour / max(float(colour.mean()), 1.0))
+        mirrored = texture[::-1]
+        good, good_mirrored = known & ~glint, (known & ~glint)[::-1]
+        filled = np.where(good[..., None], texture, np.where(good_mirrored[..., None], mirrored, plain))
+        soft = cv2.GaussianBlur(good.astype(np.float32), (0, 0), 1.5)[..., None] * good[..., None]
+        self._iris = (soft * texture + (1 - soft) * cv2.GaussianBlur(filled, (0, 0), 1.0)).astype(np.float32)
+        extra = np.where(glint[..., None], np.maximum(texture - filled, 0), 0).astype(np.float32)
+        self._reflection = cv2.GaussianBlur(extra, (0, 0), 0.7)
+
+    def _edges(self, lid: PchipInterpolator) -> Float:
+        return np.nan_to_num(np.asarray(lid(np.clip(self._s, 0, 1))))
+
+    def _terms(self, share: Float) -> Float:
+        s, t = self._s - 0.5, share - 0.5
+        return np.stack([np.ones_like(s), s, s**2, t, t**2, s * t], axis=-1)
+
+    def _sclera(self, share: Float) -> Pixels:
+        return np.clip(self._terms(share) @ self._shade, *self._range).astype(np.float32)
+
+    def draw(self, pitch: float, yaw: float, opening: float) -> Pixels:
+        """The region of the eye, (h, w, 3) in 0 … 255."""
+        pitch, yaw = pitch, yaw
+        facing, rest = self._facing(pitch, yaw), self._facing(*self._rest)
+        moved = (facing[:2, 2] - rest[:2, 2]) * _DEEP * self._radius * np.array([1, -1])
+        falls = float(moved @ self._down)  # pixels: the iris's way down along the eye's own axis
+        upper_rest, lower_rest = self._edges(self._upper), self._edges(self._lower)
+        bulge = np.clip(4 * self._s * (1 - self._s), 0, 1) ** 0.7
+        upper, lower = upper_rest + LID_FOLLOWS * falls * bulge, lower_rest + _LOWER_FOLLOWS * falls * bulge
+        lower = np.maximum(lower, upper)
+        meet = upper + _MEET * (lower - upper)
+        opening = float(np.clip(opening, 0, WIDEST))
+        upper, lower = meet + opening * (upper - meet), meet + opening * (lower - meet)
+
+        # skin: where each pixel comes from
+        t, width = self._t, self._width
+        lashes, rim = _LASHES * width, _RIM * width
+        above = np.where(
+            t > upper - lashes,
+            t - upper + upper_rest,
+            _stretched(t, self._brow, upper - lashes, upper_rest - lashes),
+        )
+        below = np.where(
+            t < lower + rim,
+            t - lower + lower_rest,
+            _stretched(t, self._cheek + lower_rest, lower + rim, lower_rest + rim),
+        )
+        # the two lids meet in a line that is a pixel soft; behind it neither shows what is between them in the photo
+        lids = [self._sampled(np.minimum(above, upper_rest)), self._sampled(np.maximum(below, lower_rest))]
+        low = np.clip(t - (upper + lower) / 2 + 0.5, 0, 1)[..., None]
+        skin = lids[0] * (1 - low) + lids[1] * low
+
+        # the eye behind it
+        share = np.clip((t - upper) / np.maximum(lower - upper, 1e-3), 0, 1)
+        eye = self._sclera(share) + self._grain
+        u, v = self._on_iris(pitch, yaw)
+        distance = np.hypot(u, v)
+        sharp = max(self._radius, 1.0)  # pixels a radius: the edge is a pixel soft
+        cover = np.clip((1.0 - distance) * sharp / 1.6 + 0.5, 0, 1)[..., None]
+        iris = _textured(self._iris, u, v)
+        eye = eye * (1 - cover) + iris * cover
+        half = (0.5 * moved / self._radius).astype(np.float64)  # a reflection on the cornea goes half the iris's way
+        glint_u, glint_v = self._glint_coordinates(half)
+        eye = eye + _textured(self._reflection, glint_u, glint_v) * (np.hypot(glint_u, glint_v) < 1)[..., None]
+
+        inside = np.clip(t - upper + 0.5, 0, 1) * np.clip(lower - t + 0.5, 0, 1)
+        inside *= np.clip(lower - upper, 0, 1) * ((self._s > 0) & (self._s < 1))
+        drawn: Pixels = (skin * (1 - inside[..., None]) + eye * inside[..., None]).astype(np.float32)
+        return drawn
+
+    def _sampled(self, t: Float) -> Pixels:
+        """The photo at the same s, but another t."""
+        x, y = (
+            (own - own[0, 0] + (t - self._t) * down).astype(np.float32)
+            for own, down in zip((self._x, self._y), self._down, strict=True)
+        )
+        sampled = cv2.remap(self._image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(sampled, np.float32)
+
+    def _glint_coordinates(self, half: Float) -> tuple[Float, Float]:
+        u, v = self._on_iris(*self._rest)
+        facing = np.linalg.inv(self._facing(*self._rest)[:2, :2])
+        du, dv = facing @ np.array([half[0], -half[1]])
+        return u - du, v - dv
+
+
+def _stretched(t: Float, fixed: Float | float, edge: Float, edge_in_source: Float) -> Float:
+    """``t`` between a line that stays and an edge that has moved, evenly; beyond the line that stays, as it is."""
+    span = edge - fixed
+    share = np.clip((t - fixed) / np.where(np.abs(span) < 1e-3, 1e-3, span), 0, None)
+    return np.where((t - fixed) * np.sign(span) <= 0, t, fixed + share * (edge_in_source - fixed))
+
+
+def _textured(texture: Pixels, u: Float, v: Float) -> Pixels:
+    x = ((u + 1) / 2 * _TEXTURE - 0.5).astype(np.float32)
+    y = ((1 - v) / 2 * _TEXTURE - 0.5).astype(np.float32)
+    return np.asarray(cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _fitted(terms: Float, values: Pixels) -> Float:
+    """Least squares, held towards a constant, so that few pixels give no wild shade."""
+    hold = 0.05 * len(terms) * np.diag([0.0, 1, 1, 1, 1, 1]) * 0.05
+    return np.asarray(np.linalg.solve(terms.T @ terms + hold + 1e-9 * np.eye(6), terms.T @ values), np.float64)
