@@ -154,7 +154,7 @@ def face_spec(
     one_source: bool = False,
 ) -> FaceSpec:
     """What is steered; ``DmsynthError`` unless there is exactly what the renderer needs."""
-    from dmsynth.steering import FaceSpec, kinds
+    from dmsynth.steering import FaceSpec, is_portrait, kinds
 
     known = kinds()
     if renderer not in known:
@@ -165,6 +165,8 @@ def face_spec(
             raise DmsynthError("name a face: face.safetensors of a training, or starter")
         if checkout is not None:
             raise DmsynthError(f"--liveportrait goes with --renderer {_either(k for k in known if known[k].folder)}")
+        if renderer == "face" and is_portrait(face):
+            renderer = "posed"  # a picture is steered without training
         name = str(face) if renderer == "face" else f"{renderer}:{face}"
     else:
         if face is not None:

@@ -186,7 +186,7 @@ def rows_of(motions: list[Motion]) -> list[list[Any]]:
 def _motion(face: SteerableFace, motions: list[Motion]) -> Trajectory:
     """The motions frame by frame; ``DmsynthError`` for what a face cannot be asked for."""
     space: ControlSpace = face.trained.space
-    motion = parse_motions(in_words(motions), space.names, RATE)
+    motion = parse_motions(in_words(motions), space.commands, RATE, space.rest)
     CONTROL_SPACES[space.name].check(motion.in_space(space).values)
     return motion
 

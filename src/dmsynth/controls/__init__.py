@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dmsynth.support.errors import DmsynthError
 
+T = TypeVar("T")
+
 HEAD = ("pitch", "yaw", "roll")
 """The head's rotation, in the order of ``controls.pose``."""
+
+EYES = ("gaze_pitch", "gaze_yaw", "eye_opening_left", "eye_opening_right")
+"""The eyes in the head: gaze in degrees, signs as for the head, 0 at rest; lids, the person's own left and right: 0
+closed, 1 as at rest."""
+
+BOTH_EYES = "eye_opening"
+"""Shorthand for both lids."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,28 @@ class ControlSpace:
         return set(HEAD) <= set(self.names)
 
     @property
+    def moves_eyes(self) -> bool:
+        """Whether gaze and lids are among the controls."""
+        return set(EYES) <= set(self.names)
+
+    @property
+    def joint(self) -> int | None:
+        """How many leading controls a coverage judges together (``Coverage.joint``)."""
+        return len(HEAD) if self.moves_eyes else None
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The names by which it can be commanded: its controls, and the shorthand for both lids."""
+        return (*self.names, BOTH_EYES) if self.moves_eyes else self.names
+
+    @property
+    def rest(self) -> dict[str, float]:
+        """Every name in ``commands`` with its value at rest."""
+        return {control.name: control.at_rest for control in self.controls} | dict.fromkeys(
+            self.commands[self.size :], 1.0
+        )
+
+    @property
     def low(self) -> NDArray[np.float64]:
         return np.array([control.low for control in self.controls])
 
@@ -105,12 +137,16 @@ class ControlSpace:
     def row(self, pose: Mapping[str, float]) -> list[float]:
         """``pose`` as a list in this space's order; missing controls get their rest value (a rotation 0).
 
-        Raises ``DmsynthError`` for a name that is not a control of this space.
+        ``eye_opening`` is a factor for both lids. Raises ``DmsynthError`` for a name that is no control of this space.
         """
-        unknown = set(pose) - set(self.names)
+        unknown = set(pose) - set(self.commands)
         if unknown:
             raise DmsynthError(f"no control named {', '.join(sorted(unknown))}; this face has {', '.join(self.names)}")
-        return [float(pose.get(control.name, control.at_rest)) for control in self.controls]
+        return [float(self.factor(c.name, pose) * pose.get(c.name, c.at_rest)) for c in self.controls]
+
+    def factor(self, name: str, values: Mapping[str, T]) -> T | float:
+        """What the control ``name`` is multiplied by where ``values`` commands both lids."""
+        return values[BOTH_EYES] if name.startswith(f"{BOTH_EYES}_") and BOTH_EYES in values else 1.0
 
     def check(self, values: NDArray[np.float64]) -> None:
         """Raise ``DmsynthError`` naming the first row of ``values`` (n, size) that is not a number or out of range."""
@@ -136,6 +172,16 @@ class ControlSpace:
 CONTROL_SPACES: dict[str, ControlSpace] = {
     space.name: space
     for space in (
+        ControlSpace(
+            "driver",
+            (
+                *(Control(name, "°", -90, 90) for name in HEAD),
+                Control("gaze_pitch", "°", -40, 40),
+                Control("gaze_yaw", "°", -50, 50),
+                *(Control(name, "of rest", 0, 1.3, rest=1.0) for name in EYES[2:]),
+            ),
+            labels="commanded",
+        ),
         ControlSpace("rotation", tuple(Control(name, "°", -90, 90) for name in HEAD)),
         ControlSpace(
             "position",
@@ -146,5 +192,5 @@ CONTROL_SPACES: dict[str, ControlSpace] = {
 }
 """Every control space by its name. A dataset shows the first of these that it has labels for."""
 
-MEASURED = frozenset(name for space in CONTROL_SPACES.values() if space.labels == "tracked" for name in space.names)
+MEASURED = frozenset((*HEAD, *EYES))
 """Controls that a tracker measures."""

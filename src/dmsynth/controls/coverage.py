@@ -29,28 +29,42 @@ class Coverage:
         codes: (n, k) float32, control codes of training frames; [0, 1] spans the training range.
         tolerance: distance in code units.
         carried: (n, c) float32, the carried codes of the same frames.
+        joint: how many leading controls are judged together, by the nearest training frame; default: all. Each other
+            one is judged by its own range: eyes move within a head, whatever the head does, and no data fills all
+            combinations.
     """
 
     codes: NDArray[np.float32]
     tolerance: float
     carried: NDArray[np.float32]
+    joint: int | None = None
 
     @staticmethod
-    def of(codes: NDArray[np.float32], controls: int | None = None) -> Coverage:
+    def of(codes: NDArray[np.float32], controls: int | None = None, joint: int | None = None) -> Coverage:
         """Coverage of training frames with codes (n, k + c), of which the first ``controls`` (k; default: all) can be
         commanded and the rest are carried."""
         if len(codes) > _MOST_POSES:
             codes = codes[np.random.default_rng(0).permutation(len(codes))[:_MOST_POSES]]
         codes, carried = np.split(codes, [codes.shape[1] if controls is None else controls], axis=1)
         if len(codes) < 2:
-            return Coverage(codes, _SMALLEST_TOLERANCE, carried)
-        own, _ = KDTree(codes).query(codes, k=2)
-        return Coverage(codes, max(_SMALLEST_TOLERANCE, 1.25 * float(np.quantile(own[:, 1], 0.99))), carried)
+            return Coverage(codes, _SMALLEST_TOLERANCE, carried, joint)
+        own, _ = KDTree(codes[:, :joint]).query(codes[:, :joint], k=2)
+        tolerance = max(_SMALLEST_TOLERANCE, 1.25 * float(np.quantile(own[:, 1], 0.99)))
+        return Coverage(codes, tolerance, carried, joint)
 
     def distance(self, codes: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Distance (m,) of codes (m, k) to the nearest training frame, in code units."""
-        distance, _ = KDTree(self.codes).query(codes)
-        return np.asarray(distance)
+        """Distance (m,) of codes (m, k) to the nearest training frame, in code units; or, if larger, that of a control
+        to its own range."""
+        distance, _ = KDTree(self.codes[:, : self.joint]).query(codes[:, : self.joint])
+        return np.asarray(np.maximum(distance, np.abs(codes - self._in_range(codes)).max(axis=1)))
+
+    def _in_range(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Codes (m, k) with the controls that are judged each by its own range drawn into it."""
+        if self.joint is None:
+            return codes
+        alone = self.codes[:, self.joint :]
+        within = np.clip(codes[:, self.joint :], alone.min(axis=0), alone.max(axis=0))
+        return np.concatenate([codes[:, : self.joint], within], axis=1)
 
     def outside(self, codes: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which of codes (m, k) are not covered; (m,) bool."""
@@ -72,8 +86,10 @@ class Coverage:
 
     def clipped(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Codes (m, k); those outside are moved straight towards their nearest training frame until covered."""
-        distance, nearest = KDTree(self.codes).query(codes)
-        anchor = self.codes[nearest]
+        distance, nearest = KDTree(self.codes[:, : self.joint]).query(codes[:, : self.joint])
+        codes = self._in_range(codes)
+        anchor = codes.copy()
+        anchor[:, : self.joint] = self.codes[nearest, : self.joint]
         share = np.minimum(1, self.tolerance / np.maximum(distance, 1e-9))[:, None]
         return np.asarray(anchor + share * (codes - anchor), dtype=np.float32)
 

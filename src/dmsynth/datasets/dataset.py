@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import ControlSpace
+from dmsynth.controls import CONTROL_SPACES, HEAD, ControlSpace
 from dmsynth.datasets.dataset_files import (
     FORMAT,
     NPY_HEADER,
@@ -90,9 +90,9 @@ class Dataset:
 
     @property
     def most_exact_labels(self) -> str:
-        """The most accurate kind of labels: calibrated (without the tracker's noise) for tracked ones."""
-        shown_by = self.about[1]
-        return "calibrated" if shown_by == "tracked" else shown_by
+        """The most accurate kind of labels: calibrated (without the tracker's noise) for rotations."""
+        space, labels = self.about
+        return "calibrated" if space.turns_head else labels
 
     @property
     def frames_are(self) -> str:
@@ -107,9 +107,12 @@ class Dataset:
         """(n, space.size): the ``labels`` of every frame, in the space's order and units.
 
         ``tracked`` is the tracker's measurement, ``commanded`` the pose that a frame was made with. ``calibrated`` is
-        the commanded pose on the tracker's scale, without its noise; for filmed frames it equals ``tracked``.
-        Raises ``DmsynthError`` if this dataset has no such labels.
+        the commanded rotation on the tracker's scale, without its noise, and the eyes as commanded; for filmed frames
+        it equals ``tracked``. Raises ``DmsynthError`` if this dataset has no such labels.
         """
+        if labels == "calibrated" and space.moves_eyes:
+            rotation = self.controls(CONTROL_SPACES["rotation"], "calibrated")
+            return np.concatenate([rotation, self.controls(space, "commanded")[:, len(HEAD) :]], axis=1)
         if labels == "calibrated":
             tracked = np.array(self.controls(space, "tracked"))
             commanded = self.labels.reindex(columns=[f"commanded_{name}" for name in space.names]).to_numpy(dtype=float)

@@ -32,6 +32,8 @@ _TEXTURE = 48  # pixels of the iris's texture, either way
 _GLINT = 0.25  # of the range of grey above the iris around it
 _LIMBUS = 1.12  # of the iris's radius: how far its soft edge reaches
 
+IRISES = 468
+"""Face Landmarker's points before those of the irises; a mesh without these has no eyes to pose."""
 # Face Landmarker's points, from the image's left to its right; the person's own right eye is on the left
 _EYES = {
     "right": {
@@ -235,7 +237,6 @@ class _Eye:
 
     def draw(self, pitch: float, yaw: float, opening: float) -> Pixels:
         """The region of the eye, (h, w, 3) in 0 … 255."""
-        pitch, yaw = pitch, yaw
         facing, rest = self._facing(pitch, yaw), self._facing(*self._rest)
         moved = (facing[:2, 2] - rest[:2, 2]) * _DEEP * self._radius * np.array([1, -1])
         falls = float(moved @ self._down)  # pixels: the iris's way down along the eye's own axis

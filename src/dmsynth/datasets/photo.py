@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dmsynth.controls import EYES, HEAD
 from dmsynth.datasets.dataset import Dataset, DatasetWriter, finished_dataset, split_at_random
+from dmsynth.datasets.eye_posing import Eyes
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
@@ -22,19 +24,29 @@ from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
 
 _FACE_SHARE = 0.45  # of the frame's height: leaves space for the hair above and the shoulders below
 _POSED_WIDTH = 224  # pixels, at least
+_AT_REST, _BOTH, _CLOSED = 0.5, 0.25, 0.1  # shares of the frames by what the lids do; in the others one lid moves
+_WIDE_OPEN = 1.2
 _FACE_LEVEL = 0.52  # of the frame's height, from the top: where the face's centre lies
 
 
 @dataclass(frozen=True)
 class PoseRange:
-    """Poses are drawn uniformly from ± these angles in degrees."""
+    """Poses are drawn uniformly from ± these angles in degrees.
+
+    Attributes:
+        gaze_pitch, gaze_yaw: of the eyes in the head. If both are 0, the eyes stay as they are in the photo; else the
+            lids move, too: both to anywhere from closed to wide open, one of them closed, or, half the time, at rest.
+    """
 
     pitch: float = 20
     yaw: float = 35
     roll: float = 20
+    gaze_pitch: float = 0
+    gaze_yaw: float = 0
 
     def __post_init__(self) -> None:
-        for name, most in (("pitch", 30), ("yaw", 45), ("roll", 45)):
+        limits = (("pitch", 30), ("yaw", 45), ("roll", 45), ("gaze_pitch", 30), ("gaze_yaw", 40))
+        for name, most in limits:
             value = getattr(self, name)
             if not 0 <= value <= most:
                 raise DmsynthError(f"--{name} {value:g}: a photo can be posed from 0 up to ±{most}°")
@@ -44,6 +56,26 @@ class PoseRange:
         turns = np.random.default_rng((seed, number)).uniform(-1, 1, size=3)
         limits = {"pitch": self.pitch, "yaw": self.yaw, "roll": self.roll}
         return {name: round(float(t) * limit, 4) for (name, limit), t in zip(limits.items(), turns, strict=True)}
+
+    @property
+    def moves_eyes(self) -> bool:
+        """Whether gaze and lids vary."""
+        return bool(self.gaze_pitch or self.gaze_yaw)
+
+    def draw_eyes(self, seed: int, number: int) -> Eyes | None:
+        """The eyes of pose ``number`` of a seed; None where they stay as they are."""
+        if not self.moves_eyes:
+            return None
+        random = np.random.default_rng((seed, number, 1))
+        pitch, yaw = (round(float(t), 4) for t in random.uniform(-1, 1, 2) * (self.gaze_pitch, self.gaze_yaw))
+        kind, both, one = random.uniform(), round(float(random.uniform(0, _WIDE_OPEN)), 4), bool(random.integers(2))
+        if kind < _AT_REST:
+            return Eyes(pitch, yaw)
+        if kind < _AT_REST + _BOTH:
+            return Eyes(pitch, yaw, both, both)
+        if kind < _AT_REST + _BOTH + _CLOSED:
+            return Eyes(pitch, yaw, 0.0, 0.0)
+        return Eyes(pitch, yaw, *((both, 1.0) if one else (1.0, both)))
 
 
 def identity(photo: Path | None) -> dict[str, str]:
@@ -96,8 +128,10 @@ def pose_photo(
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
-        pose = poses.draw(seed, number)
-        image = posed.pose(**pose)
+        pose, eyes = poses.draw(seed, number), poses.draw_eyes(seed, number)
+        image = posed.pose(*pose.values(), eyes=eyes)
+        if eyes is not None:
+            pose |= dict(zip(EYES, astuple(eyes), strict=True))
         faces = [face.scaled(1 / large) for face in tracker(image)]
         return pose, fit(image, *size), faces
 
@@ -135,7 +169,7 @@ def photo_recipe(
         "photo": identity(photo),
         "frames": frames,
         "size": list(size),
-        "poses": vars(poses),
+        "poses": {name: value for name, value in vars(poses).items() if value or name in HEAD},
         "seed": seed,
         "colour": colour,
         "tracker": tracker.name,
@@ -144,6 +178,15 @@ def photo_recipe(
 
 def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, colour: bool = True) -> PosedPhoto:
     """Crop to the one face of a picture and prepare it for posing at ``size`` (width, height).
+
+    Raises ``DmsynthError`` as ``framed_face``.
+    """
+    framed, face = framed_face(picture, tracker, size, name)
+    return PosedPhoto(framed, face.landmarks, face.rotation, grey=not colour)
+
+
+def framed_face(picture: Image, tracker: Tracker, size: tuple[int, int], name: str) -> tuple[Image, Face]:
+    """The picture, cropped to its one face at ``size`` (width, height), and the face in it.
 
     Raises ``DmsynthError`` naming the picture if it does not show exactly one whole face.
     """
@@ -155,7 +198,7 @@ def prepare(picture: Image, tracker: Tracker, size: tuple[int, int], name: str, 
     if reason:
         raise DmsynthError(f"{name}: {reason}; give a portrait of one person looking at the camera, the head in full")
     check_landmarks(tracker, faces[0])
-    return PosedPhoto(framed, faces[0].landmarks, faces[0].rotation, grey=not colour)
+    return framed, faces[0]
 
 
 def _frame(picture: Image, face: Face, size: tuple[int, int]) -> Image:

@@ -21,6 +21,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
 from dmsynth.controls.pose import rotation_matrix
+from dmsynth.datasets.eye_posing import IRISES, Eyes, PosedEyes
 from dmsynth.datasets.matting import guided_filter, person_mask
 
 Float = NDArray[np.float32]
@@ -54,9 +55,17 @@ class PosedPhoto:
     landmarks: (478, 3) float32 face mesh in pixels, x right, y down, z negative towards the camera.
     rotation: (3, 3) the head's rotation in the photo, frame x right, y up, z towards the camera.
     grey: give grey frames of a colour photo, whose colours still help to tell skin from clothes.
+    gaze: pitch and yaw of the eyes in the photo, in degrees from this person's look at rest.
     """
 
-    def __init__(self, image: Bytes, landmarks: Float, rotation: NDArray[np.floating[Any]], grey: bool = False) -> None:
+    def __init__(
+        self,
+        image: Bytes,
+        landmarks: Float,
+        rotation: NDArray[np.floating[Any]],
+        grey: bool = False,
+        gaze: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         """Cut the photo into layers and find the head's shape, which takes about a second."""
         self._is_grey = grey or image.ndim == 2
         colour = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
@@ -81,6 +90,8 @@ class PosedPhoto:
         self._plate = np.ascontiguousarray(plate[above : above + height])
         self._layer = _layer_with_matte(colour, matte, plate)
         self._above = above
+        in_layer = np.asarray(landmarks, np.float64)[:, :2] + np.array([0.0, above])
+        self._eyes = PosedEyes(self._layer, in_layer, self._photo_rotation, gaze) if len(landmarks) > IRISES else None
 
         depth = shape.depth(small_matte > 0.5)
         weight = shape.head_weight()
@@ -101,8 +112,9 @@ class PosedPhoto:
         source_y = (rows + 0.5) * high / self._dense[1] - 0.5 + top
         self._sample_source = np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2)
 
-    def pose(self, pitch: float, yaw: float, roll: float) -> Bytes:
-        """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera).
+    def pose(self, pitch: float, yaw: float, roll: float, *, eyes: Eyes | None = None) -> Bytes:
+        """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera), and with ``eyes`` as
+        told; None leaves them as they are.
 
         Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25.  Returns (H, W, 3) uint8, or (H, W) if grey.
         """
@@ -122,7 +134,7 @@ class PosedPhoto:
         region = posed[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
         cover = np.clip(2.0 * cv2.GaussianBlur(seen, (5, 5), 1.0) - 1.0, 0.0, 1.0)
         cover = cv2.remap(cover, target_x, target_y, cv2.INTER_LINEAR)
-        region[:] = self._composite(source_x, source_y, cover, region)
+        region[:] = self._composite(self._layer_with(eyes), source_x, source_y, cover, region)
         _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio))
         return cv2.cvtColor(posed, cv2.COLOR_RGB2GRAY) if self._is_grey else posed
 
@@ -176,11 +188,19 @@ class PosedPhoto:
         y = y + np.clip(step[..., 2] * off_x + step[..., 3] * off_y, -1.5, 1.5)
         return x + self._corner[0], y + self._corner[1]
 
-    def _composite(self, x: Float, y: Float, cover: Float, plate: Bytes) -> Bytes:
+    def _layer_with(self, eyes: Eyes | None) -> Bytes:
+        """The head layer (h, w, 4) with the eyes as told."""
+        if eyes is None or self._eyes is None:
+            return self._layer
+        layer = self._layer.copy()
+        self._eyes.paint(layer, eyes)
+        return layer
+
+    def _composite(self, head: Bytes, x: Float, y: Float, cover: Float, plate: Bytes) -> Bytes:
         """Head layer over plate, with a soft alpha at the head's silhouette."""
         offset = 0.5 / self._ratio - 0.5
         x, y = x / self._ratio + offset, y / self._ratio + offset
-        layer = cv2.remap(self._layer, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        layer = cv2.remap(head, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         alpha = layer[..., 3] * (cover / 255.0)
         return np.asarray(cv2.blendLinear(np.ascontiguousarray(layer[..., :3]), plate, alpha, 1.0 - alpha))
 

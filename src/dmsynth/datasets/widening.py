@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dmsynth.controls import HEAD
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.video import Image
@@ -34,6 +35,6 @@ def posed_frames(image: Image, tracker: Tracker, seed: int) -> Iterator[tuple[Im
     random = np.random.default_rng(seed)
     for _ in range(EACH):
         turned = {name: faces[0].pose[name] + random.uniform(-1, 1) * turn for name, turn in TURN.items()}
-        posed = photo.pose(**{name: float(np.clip(turned[name], -LIMIT[name], LIMIT[name])) for name in turned})
+        posed = photo.pose(*(float(np.clip(turned[name], -LIMIT[name], LIMIT[name])) for name in HEAD))
         found = tracker(posed)
         yield posed, why_unusable(found, posed) or found[0]

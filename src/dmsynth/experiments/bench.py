@@ -54,10 +54,12 @@ def bench(
     """
     posed = prepare(default_portrait(), tracker, SIZE, "astronaut", colour=False)
     poses = [PoseRange().draw(0, number) for number in range(64)]
-    frames = [posed.pose(**pose) for pose in poses]
+    frames = [posed.pose(*pose.values()) for pose in poses]
     stages: dict[str, Callable[[], int]] = {
-        "pose a photo": lambda: _count(map_ordered(lambda pose: posed.pose(**pose), poses)),
-        "pose a photo and track it": lambda: _count(map_ordered(lambda pose: tracker(posed.pose(**pose)), poses)),
+        "pose a photo": lambda: _count(map_ordered(lambda pose: posed.pose(*pose.values()), poses)),
+        "pose a photo and track it": lambda: _count(
+            map_ordered(lambda pose: tracker(posed.pose(*pose.values())), poses)
+        ),
         "track": lambda: _count(map_ordered(tracker, frames)),
     }
     with tempfile.TemporaryDirectory() as scratch:

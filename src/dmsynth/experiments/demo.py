@@ -66,7 +66,7 @@ def demo(
     shutil.copyfile(trained, out / "face.safetensors")
     face = load_face(out / "face.safetensors")
 
-    trajectory = parse_motions(MOTIONS, face.trained.space.names, FRAME_RATE)
+    trajectory = parse_motions(MOTIONS, face.trained.space.commands, FRAME_RATE, face.trained.space.rest)
     video = out / "steered.mp4"
     steer_to_video(face, trajectory, video, FRAME_RATE)
     table = follow(face, trajectory.table(), video, tracker)

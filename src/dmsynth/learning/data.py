@@ -47,7 +47,7 @@ class TrainingData:
     @property
     def coverage(self) -> Coverage:
         """The training poses."""
-        return Coverage.of(self.codes[self.dataset.split("train")], self.space.size)
+        return Coverage.of(self.codes[self.dataset.split("train")], self.space.size, self.space.joint)
 
 
 def prepare(dataset: Dataset, settings: Settings) -> TrainingData:

@@ -274,7 +274,7 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
         shape=shape,
         model=content["model"],
         space=space,
-        coverage=Coverage(seen, description.coverage_tolerance, carried_codes),
+        coverage=Coverage(seen, description.coverage_tolerance, carried_codes, space.joint),
         carried=carried,
         sources=frames,
         source_codes=codes.numpy(),

@@ -86,7 +86,7 @@ def read_trajectory(
     names_a_file = is_there or not is_motions(text)
     table = None
     if names_a_file and Path(text).suffix.lower() in TABLE_SUFFIXES:
-        table = read_motion_table(Path(text), space.names, columns)
+        table = read_motion_table(Path(text), space.commands, columns)
     elif is_there:
         table = track_video(Path(text), open_tracker(), driving.crop)
     elif names_a_file and _ENDING.search(text):
@@ -98,9 +98,8 @@ def read_trajectory(
             f"{text}: has no driver; --driving relative takes a driving video or a table of dmsynth track"
         )
     if table is not None:
-        return from_table(table, space.names, text)
-    rest = {control.name: control.at_rest for control in space.controls}
-    return parse_motions(text, space.names, frame_rate, rest)
+        return from_table(table, space.commands, text)
+    return parse_motions(text, space.commands, frame_rate, space.rest)
 
 
 def track_video(path: Path, tracker: Tracker, crop: tuple[int, int, int, int] | None = None) -> pd.DataFrame:

@@ -69,9 +69,13 @@ class Trajectory:
         return Trajectory(self.names, self.times[inside], self.values[inside])
 
     def in_space(self, space: ControlSpace) -> Trajectory:
-        """The columns of ``space`` in its order; a control the trajectory does not have is held at rest."""
-        columns = [self[c.name] if c.name in self.names else np.full(len(self), c.at_rest) for c in space.controls]
-        if not set(self.names) & set(space.names):
+        """The columns of ``space`` in its order; a control the trajectory does not have is held at rest.
+        ``eye_opening`` is a factor for both lids."""
+        named = {name: self[name] for name in self.names}
+        columns = [
+            named.get(c.name, np.full(len(self), c.at_rest)) * space.factor(c.name, named) for c in space.controls
+        ]
+        if not set(self.names) & set(space.commands):
             raise DmsynthError(
                 f"the trajectory steers {', '.join(self.names)}, but this face has {', '.join(space.names)}"
             )

@@ -14,13 +14,13 @@ from dmsynth.motion.driving import Driving, read_trajectory
 from dmsynth.motion.tables import Columns
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.steering.face import SteerableFace, load_face
-from dmsynth.steering.renderer import FACE, FaceSpec, Renderer, VideoFollower
+from dmsynth.steering.renderer import FACE, FaceSpec, Renderer, VideoFollower, is_portrait
 from dmsynth.steering.writing import Shot, write_video
 from dmsynth.support.errors import DmsynthError
 
 __all__ = [
-    "FACE", "KINDS", "Command", "FaceSpec", "Kind", "Renderer", "SteerableFace", "Steered", "VideoFollower", "kind_of",
-    "kinds", "load_face", "open_follower", "open_renderer", "opened", "steer", "steer_to_video",
+    "FACE", "KINDS", "Command", "FaceSpec", "Kind", "Renderer", "SteerableFace", "Steered", "VideoFollower",
+    "is_portrait", "kind_of", "kinds", "load_face", "open_follower", "open_renderer", "opened", "steer", "steer_to_video",
 ]  # fmt: skip
 
 ENTRY_POINTS = "dmsynth.renderers"
@@ -50,7 +50,7 @@ KINDS: Mapping[str, Kind] = {
         "dmsynth.steering.liveportrait_driven:open_driven", "LivePortrait, driven", "its official checkout",
         instead="liveportrait",
     ),
-    "posed": Kind("dmsynth.steering.posed:open_posed", "the frames of a dataset, posed"),
+    "posed": Kind("dmsynth.steering.posed:open_posed", "a photo or the frames of a dataset, posed"),
     "recorded": Kind("dmsynth.steering.recorded:open_recorded", "a video made elsewhere"),
 }  # fmt: skip
 """Included renderers. Installed packages add theirs as entry points of the group ``dmsynth.renderers``."""

@@ -1,7 +1,8 @@
-"""Filmed frames, each posed like a photo: geometry without any learning. What every trained face has to beat.
+"""A photo, or filmed frames, posed: geometry without any learning. What every trained face has to beat.
 
-The frame with the nearest expression is the source; its head is rotated to the commanded pose in 3-D
-(``datasets.photo_posing``). It needs no training; to prepare a source frame takes half a second.
+Of filmed frames the one with the nearest expression is the source. The head is rotated to the commanded pose in 3-D
+(``datasets.photo_posing``), eyes and lids are moved in it (``datasets.eye_posing``). It needs no training; to prepare a
+source frame takes half a second.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,25 +20,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmsynth.controls import CONTROL_SPACES
+from dmsynth.controls import CONTROL_SPACES, HEAD, ControlSpace
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.datasets.dataset import Dataset, open_dataset
+from dmsynth.datasets.eye_posing import IRISES, Eyes
+from dmsynth.datasets.photo import framed_face, identity
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.datasets.widening import LIMIT
 from dmsynth.learning.face_file import TrainedFace
 from dmsynth.steering.face import SteerableFace
-from dmsynth.steering.renderer import FaceSpec
+from dmsynth.steering.renderer import PORTRAIT, FaceSpec, is_portrait
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, why_unusable
 from dmsynth.video import Image
+from dmsynth.video.pictures import read_image
+from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
 
 _DEGREES = 25.0  # either way: a code's range, in which 10° count like a deviation of an expression
 SPACE = replace(
     CONTROL_SPACES["rotation"],
     controls=tuple(replace(each, low=-_DEGREES, high=_DEGREES) for each in CONTROL_SPACES["rotation"].controls),
 )
+WITH_EYES = replace(
+    CONTROL_SPACES["driver"],
+    controls=tuple(
+        replace(each, low=-_DEGREES, high=_DEGREES) if each.unit == "°" else each
+        for each in CONTROL_SPACES["driver"].controls
+    ),
+)
+_GAZE = {"gaze_pitch": 20.0, "gaze_yaw": 30.0}  # beyond, the iris goes under the skin
 _PLACE = ("x", "y", "size")  # carried quantities that are no expression
 _PLACE_COUNTS = 0.3  # times an expression when a source frame is chosen
 _STEP = 4.0  # degrees: how finely the coverage is laid out
@@ -45,17 +59,19 @@ _TRACKED_WIDTH = 640  # smaller frames are enlarged before their landmarks are m
 
 @dataclass(frozen=True)
 class Head:
-    """A source frame, ready to be posed, and the head's rotation in it (3, 3)."""
+    """A source frame, ready to be posed, the head's rotation in it (3, 3), and the eyes' gaze in the head: pitch and
+    yaw in degrees from this person's look at rest."""
 
     photo: PosedPhoto
     rotation: NDArray[np.float64]
+    gaze: tuple[float, float]
 
 
 class Poser:
     """The poser in the shape of a model: controls in, pictures out (``steering.face.SteerableFace``)."""
 
-    def __init__(self, tracker: Tracker, name: str, grey: bool) -> None:
-        self.tracker, self.name, self.grey = tracker, name, grey
+    def __init__(self, tracker: Tracker, name: str, grey: bool, space: ControlSpace) -> None:
+        self.tracker, self.name, self.grey, self.space = tracker, name, grey, space
 
     def encode(self, images: Tensor, code: Tensor | None = None) -> Head:
         """One source frame (1, channels, h, w) in [0, 1] → what is posed. The pose is the code's, else the tracker's.
@@ -71,15 +87,19 @@ class Poser:
         if reason:
             raise DmsynthError(f"{self.name}: {reason} in a source frame; posing needs one whole face")
         face = faces[0].scaled(1 / factor)
-        rotation = face.rotation
+        rotation, gaze = face.rotation, (0.0, 0.0)
         if code is not None:
-            rotation = rotation_matrix(*SPACE.decode(code[0, : SPACE.size].cpu().numpy()))
-        return Head(PosedPhoto(frame, face.landmarks, rotation, grey=self.grey), rotation)
+            own = dict(zip(self.space.names, map(float, self._values(code)[0]), strict=True))
+            rotation = rotation_matrix(*(own[name] for name in HEAD))
+            gaze = (own.get("gaze_pitch", 0.0), own.get("gaze_yaw", 0.0))
+        return Head(PosedPhoto(frame, face.landmarks, rotation, self.grey, gaze), rotation, gaze)
 
     def steer(self, head: Head, code: Tensor) -> Tensor:
-        """Frames (n, channels, h, w) in [0, 1] of that source at control codes (n, 3 or more)."""
-        poses = SPACE.decode(code[:, : SPACE.size].cpu().numpy())
-        frames = np.stack([head.photo.pose(*map(float, pose)) for pose in poses])
+        """Frames (n, channels, h, w) in [0, 1] of that source at control codes (n, k or more)."""
+        k = len(HEAD)
+        frames = np.stack(
+            [head.photo.pose(*row[:k], eyes=Eyes(*row[k:]) if row[k:] else None) for row in self._values(code).tolist()]
+        )
         pixels = torch.from_numpy(frames).float() / 255
         return pixels[:, None] if self.grey else pixels.permute(0, 3, 1, 2)
 
@@ -88,8 +108,12 @@ class Poser:
         return self.steer(head, self.controls(head))
 
     def controls(self, head: Head) -> Tensor:
-        """(1, 3): the control code of the source."""
-        return torch.from_numpy(SPACE.encode(angles_from_matrix(head.rotation)[None]))
+        """(1, k): the control code of the source."""
+        values = [*map(float, angles_from_matrix(head.rotation)), *head.gaze, 1.0, 1.0]
+        return torch.from_numpy(self.space.encode(np.array([values[: self.space.size]])))
+
+    def _values(self, code: Tensor) -> NDArray[np.float64]:
+        return self.space.decode(code[:, : self.space.size].cpu().numpy())
 
 
 class PosedFrames(SteerableFace):
@@ -109,59 +133,105 @@ class PosedFrames(SteerableFace):
         return super().frames(values, source, carried, moving, at)
 
 
-def open_posed(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
-    """Pose the filmed training frames of a dataset (``posed:DATASET``); ``size`` is the dataset's.
+_PHOTO_SIZE = (640, 480)
 
-    Raises ``DmsynthError`` for a dataset whose frames show no turning head.
+
+def open_posed(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
+    """Pose the filmed training frames of a dataset (``posed:DATASET``, at its size), or a photo (``posed:FILE.jpg`` or
+    ``posed:portrait``, at ``size`` (width, height)).
+
+    Raises ``DmsynthError`` for a dataset whose frames show no turning head, and a picture without exactly one whole
+    face.
     """
-    face = posed_frames(open_dataset(spec.where), spec.open_tracker())
+    if is_portrait(spec.where):
+        return posed_picture(spec.where if spec.where.is_file() else None, spec.open_tracker(), size or _PHOTO_SIZE)
+    face = posed_frames(open_dataset(spec.where), spec.open_tracker(), with_eyes=True)
     return face.from_one_source() if spec.one_source else face
 
 
-def posed_frames(dataset: Dataset, tracker: Tracker) -> SteerableFace:
+def posed_picture(photo: Path | None, tracker: Tracker, size: tuple[int, int]) -> SteerableFace:
+    """A portrait, posed: by default the one that comes with dmsynth. Raises as ``datasets.photo.prepare``."""
+    picture, name = (read_image(photo), photo.name) if photo else (default_portrait(), PORTRAIT)
+    framed, face = framed_face(picture, tracker, size, str(photo or name))
+    space = WITH_EYES if len(face.landmarks) > IRISES else SPACE
+    at = [face.pose[name] for name in HEAD]
+    known = space.encode(np.array([[*at, *space.row({})[len(HEAD) :]]]))
+    about = {
+        "sha256": sha256(b"posed " + picture.tobytes()).hexdigest(),
+        "consent": None if photo else PORTRAIT_CONSENT,
+        "dataset": name,
+        "dataset_sha256": identity(photo)["sha256"],
+        "tracker": tracker.name,
+    }
+    return _posed(space, framed[None], known, Carried(), about, Poser(tracker, name, framed.ndim == 2, space), photo)
+
+
+def posed_frames(dataset: Dataset, tracker: Tracker, with_eyes: bool = False) -> SteerableFace:
     """The filmed training frames of a dataset, posed. The source frame is the one with the nearest expression; the
-    rotation counts little, because it is computed.
+    rotation counts little, because it is computed. ``with_eyes``: gaze and lids can be commanded, too.
 
     Raises ``DmsynthError`` for a dataset whose frames show no turning head.
     """
-    space, grey, labels = SPACE, dataset.frames.ndim == 3, dataset.most_exact_labels
-    codes = space.encode(dataset.controls(space, labels))
+    grey, labels = dataset.frames.ndim == 3, dataset.most_exact_labels
+    space = WITH_EYES if with_eyes else SPACE
+    values = dataset.controls(SPACE, labels)
     frames = dataset.split("train")
     filmed = frames[~dataset.posed[frames]]
+    if with_eyes:
+        at_rest = np.tile(space.row({}), (len(values), 1))[:, len(HEAD) :]
+        values = np.concatenate([values, at_rest], axis=1)
+    codes = space.encode(values)
     names, quantities = dataset.carried(space)
-    carried = _as_measured(names, quantities[filmed])
+    carried = _as_measured(names, quantities[filmed], space.size)
     codes = np.concatenate([codes, carried.encode(names, codes, quantities)], axis=1)
-    first = _typical(codes, carried, filmed)
+    first = _typical(codes, carried, filmed, space.size)
     sources = np.array([first, *filmed[filmed != first]])
-    network: Any = Poser(tracker, str(dataset.path), grey)
-    width, height = dataset.size
+    about = {
+        "sha256": sha256(f"posed {dataset.sha256}".encode()).hexdigest(),
+        "consent": dataset.manifest.get("consent"),
+        "dataset": dataset.path.name,
+        "dataset_sha256": dataset.sha256,
+        "tracker": dataset.manifest["recipe"].get("tracker"),
+    }
+    poser = Poser(tracker, str(dataset.path), grey, space)
+    return _posed(space, np.array(dataset.frames[sources]), codes[sources], carried, about, poser, dataset.path, labels)
+
+
+def _posed(
+    space: ControlSpace,
+    sources: NDArray[np.uint8],
+    codes: NDArray[np.float32],
+    carried: Carried,
+    about: dict[str, Any],
+    network: Any,
+    path: Path | None,
+    labels: str = "tracked",
+) -> SteerableFace:
+    height, width = sources.shape[1:3]
+    settings = {"dataset_sha256": about["dataset_sha256"], "labels": labels, "seed": "–", "precision": "–"}
     trained = TrainedFace(
         network=network,
-        shape={"width": width, "height": height, "channels": 1 if grey else 3},
+        shape={"width": width, "height": height, "channels": 1 if sources.ndim == 3 else 3},
         model="posed",
         space=space,
-        coverage=_natural(),
+        coverage=_natural(space),
         carried=carried,
-        sources=np.array(dataset.frames[sources]),
-        source_codes=codes[sources],
+        sources=sources,
+        source_codes=codes,
         about={
-            "sha256": sha256(f"posed {dataset.sha256}".encode()).hexdigest(),
-            "consent": dataset.manifest.get("consent"),
+            **about,
             "trusted": "the range in which a posed frame looks natural",
-            "tracker": dataset.manifest["recipe"].get("tracker"),
-            "dataset": dataset.path.name,
-            "dataset_sha256": dataset.sha256,
             "steps": 0,
             "train_seconds": None,
-            "settings": {"dataset_sha256": dataset.sha256, "labels": labels, "seed": "–", "precision": "–"},
+            "settings": settings,
         },
     )
-    return PosedFrames(trained, dataset.path)
+    return PosedFrames(trained, path or Path(PORTRAIT))
 
 
-def _typical(codes: NDArray[np.float32], carried: Carried, filmed: NDArray[np.int64]) -> int:
+def _typical(codes: NDArray[np.float32], carried: Carried, filmed: NDArray[np.int64], controls: int) -> int:
     """The filmed frame nearest to the median expression, rotation and place, with eyes no more closed than usual."""
-    lids = [SPACE.size + number for number, name in enumerate(carried.names) if name.startswith("blink")]
+    lids = [controls + number for number, name in enumerate(carried.names) if name.startswith("blink")]
     awake = filmed
     if lids:
         blink = codes[filmed][:, lids].max(axis=1)
@@ -170,25 +240,28 @@ def _typical(codes: NDArray[np.float32], carried: Carried, filmed: NDArray[np.in
     return int(awake[away.argmin()])
 
 
-def _as_measured(names: tuple[str, ...], quantities: NDArray[np.float64]) -> Carried:
+def _as_measured(names: tuple[str, ...], quantities: NDArray[np.float64], controls: int) -> Carried:
     """Carried codes of quantities (n, c) as they were measured, in standard deviations of the frames. What a rotation
     explains of them is not subtracted: a frame of similar rotation is the better source, too."""
     moving = quantities.std(axis=0) > 1e-6
     kept = tuple(name for name, moves in zip(names, moving, strict=True) if moves)
     if not kept:
         return Carried()
-    explained = np.zeros((1 + 2 * SPACE.size, len(kept)))
+    explained = np.zeros((1 + 2 * controls, len(kept)))
     explained[0] = quantities.mean(axis=0)[moving]
     counts = np.array([_PLACE_COUNTS if name in _PLACE else 1.0 for name in kept])
     return Carried(kept, explained, quantities.std(axis=0)[moving] / counts)
 
 
-def _natural() -> Coverage:
-    """The rotations within which a posed frame looks natural (``datasets.widening.LIMIT``)."""
-    axes = [
-        np.arange(-most + _STEP / 2, most - _STEP / 2 + 1e-6, _STEP / 2)
-        for most in (LIMIT[name] for name in SPACE.names)
-    ]
+def _natural(space: ControlSpace) -> Coverage:
+    """The rotations within which a posed frame looks natural (``datasets.widening.LIMIT``), and the range of the
+    eyes."""
+    axes = [np.arange(-most + _STEP / 2, most - _STEP / 2 + 1e-6, _STEP / 2) for most in (LIMIT[name] for name in HEAD)]
     poses = np.array(list(product(*axes)))
-    control = SPACE.controls[0]
-    return Coverage(SPACE.encode(poses), _STEP / (control.high - control.low), np.zeros((len(poses), 0), np.float32))
+    limits = [
+        (-_GAZE[c.name], _GAZE[c.name]) if c.name in _GAZE else (c.low, c.high) for c in space.controls[len(HEAD) :]
+    ]
+    ends = np.array([[limit[row % 2] for limit in limits] for row in range(len(poses))]).reshape(len(poses), -1)
+    codes = space.encode(np.concatenate([poses, ends], axis=1))
+    control = space.controls[0]
+    return Coverage(codes, _STEP / (control.high - control.low), np.zeros((len(poses), 0), np.float32), space.joint)

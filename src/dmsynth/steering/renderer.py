@@ -3,6 +3,7 @@
     starter, FILE.safetensors        a trained face
     liveportrait:DIR                 LivePortrait, from its official checkout, moving a ``source`` picture
     liveportrait-driven:DIR          the same as published: it follows a driving video, not commanded poses
+    posed:PICTURE                    a portrait photo, posed
     posed:DATASET                    the filmed frames of a dataset, each posed like a photo
     recorded:VIDEO                   a video that was made elsewhere
 
@@ -23,8 +24,11 @@ from numpy.typing import NDArray
 from dmsynth.learning.face_file import TrainedFace
 from dmsynth.trackers import TrackerPool, open_tracker
 from dmsynth.video import Image
+from dmsynth.video.pictures import is_picture
 
 FACE = "face"
+PORTRAIT = "portrait"
+"""In place of a picture's path: the portrait that comes with dmsynth."""
 
 
 class Renderer(Protocol):
@@ -60,6 +64,11 @@ class VideoFollower(Renderer, Protocol):
         """(n, k), for ``frames``: one row per frame of the first ``seconds``, or of all. ``table`` has the
         tracked pose of each. ``DmsynthError`` if the video is shorter."""
         ...
+
+
+def is_portrait(face: Path) -> bool:
+    """Whether a face's name is that of a picture, or ``portrait``."""
+    return (face.is_file() and is_picture(face)) or (str(face) == PORTRAIT and not face.exists())
 
 
 @dataclass(frozen=True)
