@@ -30,6 +30,7 @@ _LASHES, _RIM = 0.12, 0.03  # of the eye's width: bands that move with the upper
 _BROW, _CHEEK = 0.5, 0.45  # of the eye's width: from here on the skin stays, where the brow does not say
 _TEXTURE = 48  # pixels of the iris's texture, either way
 _GLINT = 0.25  # of the range of grey above the iris around it
+_SOFT = 1.6  # pixels: the iris's edge
 _LIMBUS = 1.12  # of the iris's radius: how far its soft edge reaches
 
 IRISES = 468
@@ -106,7 +107,6 @@ class _Eye:
         self._width = max(float(np.hypot(*(end - self._corner))), 1.0)
         self._along = (end - self._corner) / self._width
         self._down = np.array([-self._along[1], self._along[0]])
-        self._upper, self._lower = (self._lid(parts[name]) for name in ("upper", "lower"))
         brow = float(np.median((parts["brow"] - self._corner) @ self._down))
         self._brow = float(np.clip(0.9 * brow, -0.8 * self._width, -_BROW * self._width * 0.7))
         self._cheek = self._width * _CHEEK
@@ -121,9 +121,15 @@ class _Eye:
         self.box = self._region(image.shape)
         rows, columns = self.box
         self._x, self._y = np.meshgrid(
-            np.arange(columns.start, columns.stop, dtype=np.float64), np.arange(rows.start, rows.stop, dtype=np.float64)
+            np.arange(columns.start, columns.stop, dtype=np.float32), np.arange(rows.start, rows.stop, dtype=np.float32)
         )
-        self._s, self._t = self._eye_coordinates(self._x, self._y)
+        self._s, self._t = (np.asarray(each, np.float32) for each in self._eye_coordinates(self._x, self._y))
+        between = np.clip(self._s, 0, 1)
+        self._upper_rest, self._lower_rest = (
+            np.nan_to_num(np.asarray(self._lid(parts[name])(between), np.float32)) for name in ("upper", "lower")
+        )
+        self._between_corners = ((self._s > 0) & (self._s < 1)).astype(np.float32)
+        self._bulge = (4 * between * (1 - between)) ** np.float32(0.7)  # a lid moves most in its middle
         self._image = np.ascontiguousarray(image[rows, columns, :3].astype(np.float32))
         self._take_apart()
 
@@ -157,17 +163,18 @@ class _Eye:
         """(3, 3): the eyeball's rotation in the photo."""
         return self._rotation @ rotation_matrix(pitch, yaw, 0.0)
 
-    def _on_iris(self, pitch: float, yaw: float) -> tuple[Float, Float]:
+    def _on_iris(self, pitch: float, yaw: float, at: tuple[slice, slice] = np.s_[:, :]) -> tuple[Pixels, Pixels]:
         """Where each pixel lies on the iris's disc, in its radii from its middle: right and up."""
         facing = self._facing(pitch, yaw)
         middle = facing[:2, 2] * _DEEP * self._radius
-        inverse = np.linalg.inv(facing[:2, :2]) / self._radius
-        x, y = self._x - self._centre[0] - middle[0], self._centre[1] - self._y - middle[1]
+        inverse = (np.linalg.inv(facing[:2, :2]) / self._radius).astype(np.float32)
+        x = self._x[at] - np.float32(self._centre[0] + middle[0])
+        y = np.float32(self._centre[1] - middle[1]) - self._y[at]
         return inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
 
     def _take_apart(self) -> None:
         """Sclera, iris and glint of the photo."""
-        upper, lower = self._edges(self._upper), self._edges(self._lower)
+        upper, lower = self._upper_rest, self._lower_rest
         depth = np.minimum(self._t - upper, lower - self._t)  # behind the lids
         share = np.clip((self._t - upper) / np.maximum(lower - upper, 1e-3), 0, 1)
         u, v = self._on_iris(*self._rest)
@@ -177,7 +184,7 @@ class _Eye:
 
         # sclera: a smooth shade, brighter in the middle; near the corners and the upper lid it is darker
         white = seen & (distance > _LIMBUS)
-        self._shade = _fitted(self._terms(share)[white], self._image[white])
+        self._shade = _fitted(_terms(self._s, share)[white], self._image[white])
         self._range = (
             (np.quantile(self._image[white], 0.1, axis=0), np.quantile(self._image[white], 0.95, axis=0))
             if white.sum() >= 8
@@ -225,64 +232,58 @@ class _Eye:
         extra = np.where(glint[..., None], np.maximum(texture - filled, 0), 0).astype(np.float32)
         self._reflection = cv2.GaussianBlur(extra, (0, 0), 0.7)
 
-    def _edges(self, lid: PchipInterpolator) -> Float:
-        return np.nan_to_num(np.asarray(lid(np.clip(self._s, 0, 1))))
-
-    def _terms(self, share: Float) -> Float:
-        s, t = self._s - 0.5, share - 0.5
-        return np.stack([np.ones_like(s), s, s**2, t, t**2, s * t], axis=-1)
-
-    def _sclera(self, share: Float) -> Pixels:
-        return np.clip(self._terms(share) @ self._shade, *self._range).astype(np.float32)
+    def _sclera(self, share: Pixels, at: tuple[slice, slice] = np.s_[:, :]) -> Pixels:
+        shade = _terms(self._s[at], share) @ self._shade
+        return np.asarray(np.clip(shade, *self._range), np.float32)
 
     def draw(self, pitch: float, yaw: float, opening: float) -> Pixels:
         """The region of the eye, (h, w, 3) in 0 … 255."""
         facing, rest = self._facing(pitch, yaw), self._facing(*self._rest)
         moved = (facing[:2, 2] - rest[:2, 2]) * _DEEP * self._radius * np.array([1, -1])
-        falls = float(moved @ self._down)  # pixels: the iris's way down along the eye's own axis
-        upper_rest, lower_rest = self._edges(self._upper), self._edges(self._lower)
-        bulge = np.clip(4 * self._s * (1 - self._s), 0, 1) ** 0.7
-        upper, lower = upper_rest + LID_FOLLOWS * falls * bulge, lower_rest + _LOWER_FOLLOWS * falls * bulge
-        lower = np.maximum(lower, upper)
+        falls = np.float32(moved @ self._down)  # pixels: the iris's way down along the eye's own axis
+        upper = self._upper_rest + LID_FOLLOWS * falls * self._bulge
+        lower = np.maximum(self._lower_rest + _LOWER_FOLLOWS * falls * self._bulge, upper)
         meet = upper + _MEET * (lower - upper)
-        opening = float(np.clip(opening, 0, WIDEST))
+        opening = np.float32(np.clip(opening, 0, WIDEST))
         upper, lower = meet + opening * (upper - meet), meet + opening * (lower - meet)
 
-        # skin: where each pixel comes from
+        # the two lids; where they meet, the line is a pixel soft
         t, width = self._t, self._width
-        lashes, rim = _LASHES * width, _RIM * width
-        above = np.where(
+        lashes, rim = np.float32(_LASHES * width), np.float32(_RIM * width)
+        from_above = np.where(
             t > upper - lashes,
-            t - upper + upper_rest,
-            _stretched(t, self._brow, upper - lashes, upper_rest - lashes),
+            t - upper + self._upper_rest,
+            _stretched(t, self._brow, upper - lashes, self._upper_rest - lashes),
         )
-        below = np.where(
+        from_below = np.where(
             t < lower + rim,
-            t - lower + lower_rest,
-            _stretched(t, self._cheek + lower_rest, lower + rim, lower_rest + rim),
+            t - lower + self._lower_rest,
+            _stretched(t, self._cheek + self._lower_rest, lower + rim, self._lower_rest + rim),
         )
-        # the two lids meet in a line that is a pixel soft; behind it neither shows what is between them in the photo
-        lids = [self._sampled(np.minimum(above, upper_rest)), self._sampled(np.maximum(below, lower_rest))]
         low = np.clip(t - (upper + lower) / 2 + 0.5, 0, 1)[..., None]
-        skin = lids[0] * (1 - low) + lids[1] * low
-
-        # the eye behind it
-        share = np.clip((t - upper) / np.maximum(lower - upper, 1e-3), 0, 1)
-        eye = self._sclera(share) + self._grain
-        u, v = self._on_iris(pitch, yaw)
-        distance = np.hypot(u, v)
-        sharp = max(self._radius, 1.0)  # pixels a radius: the edge is a pixel soft
-        cover = np.clip((1.0 - distance) * sharp / 1.6 + 0.5, 0, 1)[..., None]
-        iris = _textured(self._iris, u, v)
-        eye = eye * (1 - cover) + iris * cover
-        half = (0.5 * moved / self._radius).astype(np.float64)  # a reflection on the cornea goes half the iris's way
-        glint_u, glint_v = self._glint_coordinates(half)
-        eye = eye + _textured(self._reflection, glint_u, glint_v) * (np.hypot(glint_u, glint_v) < 1)[..., None]
+        drawn = self._sampled(np.minimum(from_above, self._upper_rest)) * (1 - low)
+        drawn += self._sampled(np.maximum(from_below, self._lower_rest)) * low
 
         inside = np.clip(t - upper + 0.5, 0, 1) * np.clip(lower - t + 0.5, 0, 1)
-        inside *= np.clip(lower - upper, 0, 1) * ((self._s > 0) & (self._s < 1))
-        drawn: Pixels = (skin * (1 - inside[..., None]) + eye * inside[..., None]).astype(np.float32)
+        inside *= np.clip(lower - upper, 0, 1) * self._between_corners
+        left, top, wide, high = cv2.boundingRect((inside > 0).astype(np.uint8))
+        if wide:
+            at = np.s_[top : top + high, left : left + wide]
+            share = np.clip((t[at] - upper[at]) / np.maximum(lower[at] - upper[at], 1e-3), 0, 1)
+            part = inside[at][..., None]
+            drawn[at] = drawn[at] * (1 - part) + self._eyeball(share, pitch, yaw, moved, at) * part
         return drawn
+
+    def _eyeball(self, share: Pixels, pitch: float, yaw: float, moved: Float, at: tuple[slice, slice]) -> Pixels:
+        """What is behind the lids in a part of the region: sclera, iris, glint."""
+        eye = self._sclera(share, at) + self._grain[at]
+        u, v = self._on_iris(pitch, yaw, at)
+        cover = np.clip((1.0 - np.hypot(u, v)) * max(self._radius, 1.0) / _SOFT + 0.5, 0, 1)[..., None]
+        eye = eye * (1 - cover) + _textured(self._iris, u, v) * cover
+        # a reflection on the cornea goes half the iris's way
+        across, up = np.linalg.inv(self._facing(*self._rest)[:2, :2]) @ (0.5 * moved * [1, -1] / self._radius)
+        u, v = self._on_iris(*self._rest, at)
+        return np.asarray(eye + _textured(self._reflection, u - across, v - up), np.float32)
 
     def _sampled(self, t: Float) -> Pixels:
         """The photo at the same s, but another t."""
@@ -293,12 +294,6 @@ class _Eye:
         sampled = cv2.remap(self._image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(sampled, np.float32)
 
-    def _glint_coordinates(self, half: Float) -> tuple[Float, Float]:
-        u, v = self._on_iris(*self._rest)
-        facing = np.linalg.inv(self._facing(*self._rest)[:2, :2])
-        du, dv = facing @ np.array([half[0], -half[1]])
-        return u - du, v - dv
-
 
 def _stretched(t: Float, fixed: Float | float, edge: Float, edge_in_source: Float) -> Float:
     """``t`` between a line that stays and an edge that has moved, evenly; beyond the line that stays, as it is."""
@@ -307,9 +302,14 @@ def _stretched(t: Float, fixed: Float | float, edge: Float, edge_in_source: Floa
     return np.where((t - fixed) * np.sign(span) <= 0, t, fixed + share * (edge_in_source - fixed))
 
 
+def _terms(s: Pixels, share: Pixels) -> Pixels:
+    """(..., 6): of a shade that is quadratic along the eye and from lid to lid."""
+    s, t = s - np.float32(0.5), share - np.float32(0.5)
+    return np.stack([np.ones_like(s), s, s**2, t, t**2, s * t], axis=-1)
+
+
 def _textured(texture: Pixels, u: Float, v: Float) -> Pixels:
-    x = ((u + 1) / 2 * _TEXTURE - 0.5).astype(np.float32)
-    y = ((1 - v) / 2 * _TEXTURE - 0.5).astype(np.float32)
+    x, y = ((u + 1) / 2 * _TEXTURE - 0.5).astype(np.float32), ((1 - v) / 2 * _TEXTURE - 0.5).astype(np.float32)
     return np.asarray(cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
