@@ -227,6 +227,9 @@ def test_natural_eyes_leave_what_is_there() -> None:
     given_eyes = course(yaw=[0.0] * 30, gaze_yaw=7, eye_opening_left=0)
     assert natural_eyes(given_eyes, 0) == given_eyes
     assert natural_eyes(course(yaw=[0.0] * 30, eye_opening=0.5), 0)["eye_opening"] == pytest.approx(0.5)
+    placed = natural_eyes(course(x=[0.0] * 30), 0)  # a face that moves but does not turn
+    assert placed.names == ("x", "gaze_yaw", "gaze_pitch", "eye_opening")
+    assert len(natural_eyes(course(yaw=[0.0]), 0)) == 1
 
 
 def test_the_same_seed_gives_the_same_events_at_any_frame_rate() -> None:

@@ -118,7 +118,7 @@ def saccade_seconds(degrees: ArrayLike) -> Array:
     """How long saccades of these sizes take: 2.2 ms a degree and 21 ms more (Carpenter 1988).
 
     With the minimum-jerk course of ``saccades`` their peak velocity is 1.875 times the mean velocity and saturates with
-    size, as the main sequence does (Bahill, Clark and Stark 1975): about 150 °/s at 2°, 440 °/s at 10°, 610 °/s at 25°.
+    size, as the main sequence does (Bahill, Clark and Stark 1975): about 150 °/s at 2°, 440 °/s at 10°, 620 °/s at 25°.
     """
     return np.asarray(0.021 + 0.0022 * np.abs(np.asarray(degrees, float)))
 
@@ -150,8 +150,8 @@ def gaze_shifts(times: Array, looks: Iterable[Fixation], head_share: float = 0.7
             f"looks: with head_share {head_share:g} the eyes would turn up to {reach.max():.0f}° in the head, but they "
             f"reach {EYES_TURN:.0f}°; give a share up to 1 that leaves them less"
         )
-    names = ("pitch", "yaw", "look_pitch", "look_yaw")
-    return _reachable(with_gaze(Trajectory(names, times, np.hstack([head[:, ::-1], eyes[:, ::-1]]))))
+    turned = Trajectory(("pitch", "yaw", "roll"), times, np.column_stack([head[:, ::-1], np.zeros(len(times))]))
+    return _looking(turned, eyes)
 
 
 def small_saccades(
@@ -178,12 +178,12 @@ def _moves(times: Array, course: Array, seconds: Array) -> Array:
     one ends is added to it (Flash and Henis 1991)."""
     if not len(course) or (np.diff(course[:, 0]) <= 0).any():
         raise DmsynthError("fixations: give at least one, and their starts in seconds must increase")
-    place = np.tile(course[0, 1:], (len(times), 1))
+    moved, done = np.zeros((len(times), 2)), np.zeros((len(times) + 1, 2))
     for begin, step, lasts in zip(course[1:, 0], np.diff(course[:, 1:], axis=0), seconds, strict=True):
         moving, after = np.searchsorted(times, [begin, begin + lasts])
-        place[moving:after] += minimum_jerk(np.zeros(2), step, (times[moving:after] - begin) / lasts)
-        place[after:] += step
-    return place
+        moved[moving:after] += minimum_jerk(np.zeros(2), step, (times[moving:after] - begin) / lasts)
+        done[after] += step
+    return course[0, 1:] + np.cumsum(done[:-1], axis=0) + moved
 
 
 def _sizes(course: Array) -> Array:
@@ -194,12 +194,18 @@ def _eccentricity(angles: Array) -> Array:
     return np.hypot(angles[..., 0], angles[..., 1])
 
 
-def _reachable(trajectory: Trajectory) -> Trajectory:
-    """The gaze at ``EYES_TURN`` at most, in the same direction."""
-    at = [trajectory.names.index(name) for name in ("gaze_yaw", "gaze_pitch")]
-    values = trajectory.values.copy()
-    values[:, at] *= (EYES_TURN / np.maximum(_eccentricity(values[:, at]), EYES_TURN))[:, None]
-    return Trajectory(trajectory.names, trajectory.times, values)
+def _looking(trajectory: Trajectory, look: Array) -> Trajectory:
+    """The head's course with the gaze beside it that looks along ``look``: yaw and pitch (n, 2) in degrees. The gaze
+    turns ``EYES_TURN`` at most."""
+    head = rotation_matrix(*(_column(trajectory, name, 0.0) for name in ("pitch", "yaw", "roll")))
+    gaze = np.stack(gaze_in_head(head, look[:, 0], look[:, 1]), axis=1)
+    gaze *= (EYES_TURN / np.maximum(_eccentricity(gaze), EYES_TURN))[:, None]
+    return _beside(trajectory, {"gaze_yaw": gaze[:, 0], "gaze_pitch": gaze[:, 1]})
+
+
+def _beside(trajectory: Trajectory, columns: dict[str, Array]) -> Trajectory:
+    values = np.column_stack([trajectory.values, *columns.values()])
+    return Trajectory((*trajectory.names, *columns), trajectory.times, values)
 
 
 class Blink(NamedTuple):
@@ -252,8 +258,7 @@ def natural_blinks(
 
 
 def microsleep(start: float, closed: float = 1.5) -> Blink:
-    """Lids that sink slowly from ``start``, stay closed for ``closed`` seconds and open: half a second and more is no
-    blink, and microsleeps last longer than a second (Schleicher et al. 2008)."""
+    """Lids that sink slowly from ``start``, stay closed for ``closed`` seconds (1 to 2 as a rule), and open."""
     return Blink(start, 0.5, closed, 0.4)
 
 
@@ -321,8 +326,8 @@ def natural_eyes(
     begin, end = float(result.times[0]), float(result.times[-1])
     if not {"gaze_yaw", "gaze_pitch"} & set(result.names):
         head = np.stack([_column(result, name, 0.0) for name in ("yaw", "pitch")], axis=1)
-        look = saccades(result.times, _looks(result.times, head, small_saccades(begin, end, eyes, spread=spread)))
-        result = _reachable(with_gaze(_beside(result, {"look_yaw": look[:, 0], "look_pitch": look[:, 1]})))
+        scan = small_saccades(begin, end + 0.01, eyes, spread=spread)  # one at least
+        result = _looking(result, saccades(result.times, _looks(result.times, head, scan)))
     if not {"eye_opening", "eye_opening_left", "eye_opening_right"} & set(result.names):
         opening = eye_opening(result.times, natural_blinks(begin, end, lids, rate, drowsiness))
         result = _beside(result, {"eye_opening": opening})
@@ -332,7 +337,7 @@ def natural_eyes(
 def _looks(times: Array, head: Array, scan: list[Fixation]) -> list[Fixation]:
     """Lines of sight around where the head will point, for a course of yaw and pitch (n, 2): those of ``scan``, and one
     more whenever the head is about to turn away."""
-    clock = np.arange(times[0], times[-1], 0.01)  # not the frames: a saccade begins between them, too
+    clock = np.arange(times[0], times[-1] + 0.01, 0.01)  # not the frames: a saccade begins between them, too
     ahead = np.stack([np.interp(clock + _AHEAD, times, angle) for angle in head.T], axis=1)
     rest, number = ahead[0], 0
     looks: list[Fixation] = []
@@ -344,8 +349,3 @@ def _looks(times: Array, head: Array, scan: list[Fixation]) -> list[Fixation]:
             aside = scan[number - 1]
             looks.append(Fixation(now, float(target[0]) + aside.yaw, float(target[1]) + aside.pitch))
     return looks
-
-
-def _beside(trajectory: Trajectory, columns: dict[str, Array]) -> Trajectory:
-    values = np.column_stack([trajectory.values, *columns.values()])
-    return Trajectory((*trajectory.names, *columns), trajectory.times, values)
