@@ -39,6 +39,7 @@ def dataset_photo(
     yaw: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 35,
     pitch: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
     roll: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
+    eyes: Annotated[bool, typer.Option(help="Gaze and lids vary, too: controls of the face that is trained.")] = False,
     seed: Seed = 0,
     colour: Colour = False,
     consent: Consent = None,
@@ -46,12 +47,12 @@ def dataset_photo(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Pose one portrait photo in 2.5-D: a dataset with known and with tracked head rotations."""
-    from dmsynth.datasets.photo import PoseRange, pose_photo
+    from dmsynth.datasets.photo import EYES_RANGE, PoseRange, pose_photo
     from dmsynth.trackers import open_tracker
 
     shape = size_of(size)
     assert shape is not None
-    poses = PoseRange(pitch=pitch, yaw=yaw, roll=roll)
+    poses = PoseRange(pitch, yaw, roll, *(EYES_RANGE if eyes else ()))
     pool = open_tracker(tracker, tracker_model)
     dataset = pose_photo(out, image, pool, frames, shape, poses, seed, colour, consent)
     print_dataset(dataset)

@@ -29,6 +29,7 @@ from dmsynth.cli.app import (
     output,
     print_json,
     print_metrics,
+    size_of,
 )
 from dmsynth.support.errors import DmsynthError
 
@@ -153,6 +154,13 @@ def steer(
         list[str] | None,
         typer.Option(help="What the camera does: exposure, blur or noise, with =STRENGTH or without; may be repeated."),
     ] = None,
+    natural_eyes: Annotated[
+        int | None,
+        typer.Option(metavar="SEED", help="Blinks, saccades and counter-rotation, where the trajectory says nothing."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT, of a photo that is steered; default: 640x480.")
+    ] = None,
     renderer: RendererName = "face",
     checkout: Checkout = None,
     tracker: TrackerName = "auto",
@@ -174,7 +182,7 @@ def steer(
     command = steering.Command(
         trajectory, frame_rate, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
         Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
-        parse_effects(effect or []),
+        parse_effects(effect or []), natural_eyes, size_of(size),
     )  # fmt: skip
     check_not_input(out, [trajectory, source, face])
     check_output(out)

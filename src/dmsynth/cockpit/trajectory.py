@@ -17,7 +17,8 @@ from dmsynth.cockpit.jobs import Job
 from dmsynth.cockpit.showing import keep_fresh, plain, sentences
 from dmsynth.cockpit.workspace import Workspace, outs_of, slug
 from dmsynth.controls import CONTROL_SPACES, HEAD, ControlSpace
-from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
+from dmsynth.motion.driving import from_motions
+from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, in_words
 from dmsynth.report.figures import motion_curves
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.support.errors import DmsynthError
@@ -186,7 +187,7 @@ def rows_of(motions: list[Motion]) -> list[list[Any]]:
 def _motion(face: SteerableFace, motions: list[Motion]) -> Trajectory:
     """The motions frame by frame; ``DmsynthError`` for what a face cannot be asked for."""
     space: ControlSpace = face.trained.space
-    motion = parse_motions(in_words(motions), space.commands, RATE, space.rest)
+    motion = from_motions(in_words(motions), space, RATE)
     CONTROL_SPACES[space.name].check(motion.in_space(space).values)
     return motion
 

@@ -26,7 +26,10 @@ EYES = ("gaze_pitch", "gaze_yaw", "eye_opening_left", "eye_opening_right")
 closed, 1 as at rest."""
 
 BOTH_EYES = "eye_opening"
-"""Shorthand for both lids."""
+"""A factor for both lids."""
+
+LOOK = ("look_pitch", "look_yaw", "head_share")
+"""Where the driver looks, in the camera's frame, and how much of it the head does (``motion.eyes``)."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,14 @@ class ControlSpace:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The names by which it can be commanded: its controls, and the shorthand for both lids."""
-        return (*self.names, BOTH_EYES) if self.moves_eyes else self.names
+        """The names by which it can be commanded: its controls, and shorthands for head and eyes."""
+        return (*self.names, BOTH_EYES, *LOOK) if self.moves_eyes else self.names
 
     @property
     def rest(self) -> dict[str, float]:
         """Every name in ``commands`` with its value at rest."""
-        return {control.name: control.at_rest for control in self.controls} | dict.fromkeys(
-            self.commands[self.size :], 1.0
-        )
+        shorthands = {BOTH_EYES: 1.0, "look_pitch": 0.0, "look_yaw": 0.0, "head_share": 1.0} if self.moves_eyes else {}
+        return {control.name: control.at_rest for control in self.controls} | shorthands
 
     @property
     def low(self) -> NDArray[np.float64]:
@@ -139,7 +141,7 @@ class ControlSpace:
 
         ``eye_opening`` is a factor for both lids. Raises ``DmsynthError`` for a name that is no control of this space.
         """
-        unknown = set(pose) - set(self.commands)
+        unknown = set(pose) - {*self.names, *((BOTH_EYES,) if self.moves_eyes else ())}
         if unknown:
             raise DmsynthError(f"no control named {', '.join(sorted(unknown))}; this face has {', '.join(self.names)}")
         return [float(self.factor(c.name, pose) * pose.get(c.name, c.at_rest)) for c in self.controls]

@@ -17,8 +17,7 @@ from scipy.interpolate import PchipInterpolator
 
 from dmsynth.controls.pose import rotation_matrix
 
-Pixels = NDArray[np.float32]
-Float = NDArray[np.float64]
+Float = NDArray[np.floating[Any]]
 
 IRIS_RADIUS, EYEBALL_RADIUS = 5.9, 12.0  # mm; the same in nearly all adults (Rüfer et al. 2005; Bekerman et al. 2014)
 _DEEP = float(np.sqrt(EYEBALL_RADIUS**2 - IRIS_RADIUS**2)) / IRIS_RADIUS  # of the iris before the eyeball's centre
@@ -163,7 +162,7 @@ class _Eye:
         """(3, 3): the eyeball's rotation in the photo."""
         return self._rotation @ rotation_matrix(pitch, yaw, 0.0)
 
-    def _on_iris(self, pitch: float, yaw: float, at: tuple[slice, slice] = np.s_[:, :]) -> tuple[Pixels, Pixels]:
+    def _on_iris(self, pitch: float, yaw: float, at: tuple[slice, slice] = np.s_[:, :]) -> tuple[Float, Float]:
         """Where each pixel lies on the iris's disc, in its radii from its middle: right and up."""
         facing = self._facing(pitch, yaw)
         middle = facing[:2, 2] * _DEEP * self._radius
@@ -232,11 +231,11 @@ class _Eye:
         extra = np.where(glint[..., None], np.maximum(texture - filled, 0), 0).astype(np.float32)
         self._reflection = cv2.GaussianBlur(extra, (0, 0), 0.7)
 
-    def _sclera(self, share: Pixels, at: tuple[slice, slice] = np.s_[:, :]) -> Pixels:
+    def _sclera(self, share: Float, at: tuple[slice, slice] = np.s_[:, :]) -> Float:
         shade = _terms(self._s[at], share) @ self._shade
         return np.asarray(np.clip(shade, *self._range), np.float32)
 
-    def draw(self, pitch: float, yaw: float, opening: float) -> Pixels:
+    def draw(self, pitch: float, yaw: float, opening: float) -> Float:
         """The region of the eye, (h, w, 3) in 0 … 255."""
         facing, rest = self._facing(pitch, yaw), self._facing(*self._rest)
         moved = (facing[:2, 2] - rest[:2, 2]) * _DEEP * self._radius * np.array([1, -1])
@@ -244,7 +243,7 @@ class _Eye:
         upper = self._upper_rest + LID_FOLLOWS * falls * self._bulge
         lower = np.maximum(self._lower_rest + _LOWER_FOLLOWS * falls * self._bulge, upper)
         meet = upper + _MEET * (lower - upper)
-        opening = np.float32(np.clip(opening, 0, WIDEST))
+        opening = float(np.clip(opening, 0, WIDEST))
         upper, lower = meet + opening * (upper - meet), meet + opening * (lower - meet)
 
         # the two lids; where they meet, the line is a pixel soft
@@ -274,7 +273,7 @@ class _Eye:
             drawn[at] = drawn[at] * (1 - part) + self._eyeball(share, pitch, yaw, moved, at) * part
         return drawn
 
-    def _eyeball(self, share: Pixels, pitch: float, yaw: float, moved: Float, at: tuple[slice, slice]) -> Pixels:
+    def _eyeball(self, share: Float, pitch: float, yaw: float, moved: Float, at: tuple[slice, slice]) -> Float:
         """What is behind the lids in a part of the region: sclera, iris, glint."""
         eye = self._sclera(share, at) + self._grain[at]
         u, v = self._on_iris(pitch, yaw, at)
@@ -285,7 +284,7 @@ class _Eye:
         u, v = self._on_iris(*self._rest, at)
         return np.asarray(eye + _textured(self._reflection, u - across, v - up), np.float32)
 
-    def _sampled(self, t: Float) -> Pixels:
+    def _sampled(self, t: Float) -> Float:
         """The photo at the same s, but another t."""
         x, y = (
             (own - own[0, 0] + (t - self._t) * down).astype(np.float32)
@@ -302,18 +301,18 @@ def _stretched(t: Float, fixed: Float | float, edge: Float, edge_in_source: Floa
     return np.where((t - fixed) * np.sign(span) <= 0, t, fixed + share * (edge_in_source - fixed))
 
 
-def _terms(s: Pixels, share: Pixels) -> Pixels:
+def _terms(s: Float, share: Float) -> Float:
     """(..., 6): of a shade that is quadratic along the eye and from lid to lid."""
     s, t = s - np.float32(0.5), share - np.float32(0.5)
     return np.stack([np.ones_like(s), s, s**2, t, t**2, s * t], axis=-1)
 
 
-def _textured(texture: Pixels, u: Float, v: Float) -> Pixels:
+def _textured(texture: Float, u: Float, v: Float) -> Float:
     x, y = ((u + 1) / 2 * _TEXTURE - 0.5).astype(np.float32), ((1 - v) / 2 * _TEXTURE - 0.5).astype(np.float32)
     return np.asarray(cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _fitted(terms: Float, values: Pixels) -> Float:
+def _fitted(terms: Float, values: Float) -> Float:
     """Least squares, held towards a constant, so that few pixels give no wild shade."""
     hold = 0.05 * len(terms) * np.diag([0.0, 1, 1, 1, 1, 1]) * 0.05
     return np.asarray(np.linalg.solve(terms.T @ terms + hold + 1e-9 * np.eye(6), terms.T @ values), np.float64)

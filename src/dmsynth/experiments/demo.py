@@ -12,7 +12,7 @@ from dmsynth.datasets.photo import PoseRange, pose_photo
 from dmsynth.evaluation import evaluate, follow, tracking_errors
 from dmsynth.evaluation.judges import with_second_judge
 from dmsynth.learning.training import train
-from dmsynth.motion.trajectory import parse_motions
+from dmsynth.motion.driving import from_motions
 from dmsynth.report.html import SteeredRun, write_report
 from dmsynth.steering import load_face, steer_to_video
 from dmsynth.support.files import write_json
@@ -66,7 +66,7 @@ def demo(
     shutil.copyfile(trained, out / "face.safetensors")
     face = load_face(out / "face.safetensors")
 
-    trajectory = parse_motions(MOTIONS, face.trained.space.commands, FRAME_RATE, face.trained.space.rest)
+    trajectory = from_motions(MOTIONS, face.trained.space, FRAME_RATE)
     video = out / "steered.mp4"
     steer_to_video(face, trajectory, video, FRAME_RATE)
     table = follow(face, trajectory.table(), video, tracker)

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.controls import ControlSpace
+from dmsynth.motion.eyes import with_gaze
 from dmsynth.motion.tables import Columns, read_motion_table
 from dmsynth.motion.trajectory import Trajectory, from_table, is_motions, parse_motions
 from dmsynth.support.errors import DmsynthError
@@ -30,6 +31,7 @@ from dmsynth.video import Frame, check_crop, probe_video, read_video
 MODES = ("absolute", "relative")
 NEUTRALS = ("first", "typical")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # of a file's name, and of no motion
+_FIRST_SHARE = re.compile(r"head_share=(\d*\.?\d+)\b")
 _ORDER = 2  # of the polynomials that smooth
 
 
@@ -73,7 +75,8 @@ def read_trajectory(
 
     A name ending in .csv or .parquet is read as a table (``motion.tables``), another existing file or a name with an
     ending as a driving video, which is tracked frame by frame; anything else is motions (``motion.trajectory``). Of a
-    driving video, and of a table that ``dmsynth track`` or OpenFace wrote, ``drive`` makes the command.
+    driving video, and of a table that ``dmsynth track`` or OpenFace wrote, ``drive`` makes the command. A look becomes
+    what head and eyes do (``motion.eyes.with_gaze``).
 
     Args:
         columns: what the user says of a table's columns.
@@ -98,8 +101,16 @@ def read_trajectory(
             f"{text}: has no driver; --driving relative takes a driving video or a table of dmsynth track"
         )
     if table is not None:
-        return from_table(table, space.commands, text)
-    return parse_motions(text, space.commands, frame_rate, space.rest)
+        return with_gaze(from_table(table, space.commands, text))
+    return from_motions(text, space, frame_rate)
+
+
+def from_motions(text: str, space: ControlSpace, frame_rate: float) -> Trajectory:
+    """A trajectory from a line of motions, for the controls of ``space``. The share of a look that the head does holds
+    from the beginning. ``DmsynthError`` as ``parse_motions`` and ``with_gaze``."""
+    share = _FIRST_SHARE.search(text)
+    rest = space.rest | ({"head_share": float(share[1])} if share else {})
+    return with_gaze(parse_motions(text, space.commands, frame_rate, rest, sparse=space.moves_eyes))
 
 
 def track_video(path: Path, tracker: Tracker, crop: tuple[int, int, int, int] | None = None) -> pd.DataFrame:

@@ -68,6 +68,10 @@ class Trajectory:
         inside = self.times <= self.times[0] + seconds + 1e-6
         return Trajectory(self.names, self.times[inside], self.values[inside])
 
+    def only(self, names: Sequence[str]) -> Trajectory:
+        """The columns ``names``."""
+        return Trajectory(tuple(names), self.times, np.stack([self[name] for name in names], axis=1))
+
     def in_space(self, space: ControlSpace) -> Trajectory:
         """The columns of ``space`` in its order; a control the trajectory does not have is held at rest.
         ``eye_opening`` is a factor for both lids."""
@@ -215,14 +219,14 @@ def is_motions(text: str) -> bool:
 
 
 def parse_motions(
-    text: str, names: Sequence[str], frame_rate: float, rest: Mapping[str, float] | None = None
+    text: str, names: Sequence[str], frame_rate: float, rest: Mapping[str, float] | None = None, sparse: bool = False
 ) -> Trajectory:
     """A trajectory from a line of motions (see the module docstring), for controls ``names``.
 
-    Motions start at ``rest``, by default 0.
+    Motions start at ``rest``, by default 0. ``sparse``: without the controls that no motion names.
     Raises ``DmsynthError`` naming the motion that cannot be read.
     """
-    path = MotionPath(names, frame_rate, rest or {})
+    path, named = MotionPath(names, frame_rate, rest or {}), set[str]()
     for whole in (part.strip() for part in re.split(r"[;\n]", text)):
         if not whole:
             continue
@@ -248,9 +252,11 @@ def parse_motions(
         if (kind == "hold") == bool(end):
             raise DmsynthError(f"trajectory: cannot read {motion!r}; {_HOW}")
         path.add(kind, seconds, start, end)
+        named |= {*start, *end}
     if not path.parts:
         raise DmsynthError(f"trajectory: no motion given; {_HOW}")
-    return path.trajectory()
+    trajectory = path.trajectory()
+    return trajectory.only([name for name in names if name in named]) if sparse and named else trajectory
 
 
 def _number(text: str, motion: str) -> float:

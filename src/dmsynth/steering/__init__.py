@@ -11,6 +11,7 @@ from typing import Any
 
 from dmsynth.motion.covered import cover
 from dmsynth.motion.driving import Driving, read_trajectory
+from dmsynth.motion.eyes import natural_eyes
 from dmsynth.motion.tables import Columns
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.steering.face import SteerableFace, load_face
@@ -20,7 +21,8 @@ from dmsynth.support.errors import DmsynthError
 
 __all__ = [
     "FACE", "KINDS", "Command", "FaceSpec", "Kind", "Renderer", "SteerableFace", "Steered", "VideoFollower",
-    "is_portrait", "kind_of", "kinds", "load_face", "open_follower", "open_renderer", "opened", "steer", "steer_to_video",
+    "is_portrait", "kind_of", "kinds", "load_face", "open_follower", "open_renderer", "opened", "steer",
+    "steer_to_video",
 ]  # fmt: skip
 
 ENTRY_POINTS = "dmsynth.renderers"
@@ -113,6 +115,9 @@ class Command:
         outside: what to do with poses outside the training coverage (``motion.covered.cover``).
         driving: how a tracked head becomes a command.
         columns: the meaning of a table's columns.
+        natural_eyes: a seed: add natural blinks, saccades and counter-rotation where the trajectory does not say
+            what the eyes do (``motion.eyes.natural_eyes``).
+        size: width, height of the frames, for a renderer that has no size of its own, such as a photo.
         effects: camera effects (``video.effects``): names and strengths, applied in this order.
     """
 
@@ -123,6 +128,8 @@ class Command:
     driving: Driving = field(default_factory=Driving)
     columns: Columns = field(default_factory=Columns)
     effects: tuple[tuple[str, float], ...] = ()
+    natural_eyes: int | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,13 +171,22 @@ def steer_to_video(
 
 def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
     """The shot of a renderer that takes commands. Relative driving starts at the pose of its source."""
-    face = open_renderer(spec)
+    face = open_renderer(spec, command.size)
+    if command.size not in (None, face.size):
+        raise DmsynthError(f"{spec.face}: draws {face.size[0]}x{face.size[1]}; --size goes with a photo")
     space = face.trained.space
     begin = space.decode(face.trained.source_codes[0][: space.size])
     motion = read_trajectory(
         command.trajectory, space, command.frame_rate, spec.open_tracker, command.driving, begin, command.columns
     )
     motion = motion.first(command.seconds, command.trajectory) if command.seconds else motion
+    if command.natural_eyes is not None:
+        if not space.moves_eyes:
+            raise DmsynthError(
+                f"{spec.face}: steers {', '.join(space.names)} only; natural eyes need a face that moves its "
+                "eyes, such as a photo (steer PHOTO.jpg), or one trained on frames of dataset photo --eyes"
+            )
+        motion = natural_eyes(motion.resampled(command.frame_rate), command.natural_eyes)
     return _shot(face, motion, command.frame_rate, command.outside, name)
 
 

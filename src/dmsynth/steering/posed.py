@@ -26,7 +26,7 @@ from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.datasets.dataset import Dataset, open_dataset
 from dmsynth.datasets.eye_posing import IRISES, Eyes
-from dmsynth.datasets.photo import framed_face, identity
+from dmsynth.datasets.photo import EYES_RANGE, framed_face, identity
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.datasets.widening import LIMIT
 from dmsynth.learning.face_file import TrainedFace
@@ -50,7 +50,7 @@ WITH_EYES = replace(
         for each in CONTROL_SPACES["driver"].controls
     ),
 )
-_GAZE = {"gaze_pitch": 20.0, "gaze_yaw": 30.0}  # beyond, the iris goes under the skin
+_GAZE = dict(zip(("gaze_pitch", "gaze_yaw"), EYES_RANGE, strict=True))
 _PLACE = ("x", "y", "size")  # carried quantities that are no expression
 _PLACE_COUNTS = 0.3  # times an expression when a source frame is chosen
 _STEP = 4.0  # degrees: how finely the coverage is laid out
