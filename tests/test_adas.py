@@ -72,7 +72,7 @@ def test_it_answers_posed_faces_with_the_right_sign_and_size(control: str, adas:
     assert 0.6 < np.polyfit(angles, [answer[control] for answer in answers], 1)[0] < 1.7
     for other in set(AXES) - {control}:
         assert abs(answers[2][other] - answers[0][other]) < 9  # of 30°: the axes are not mixed up
-    assert max(abs(value) for value in answers[1].values()) < 6  # its neutral pose is taken off
+    assert max(abs(value) for value in answers[1].values()) < 8  # its neutral pose is taken off
 
 
 @pytest.mark.shared
@@ -101,7 +101,7 @@ def test_both_judges_see_the_same_glances(network: GazeNetwork, glances: list[tu
     across = np.array([[one.gaze_yaw, other.gaze_yaw] for one, other in zip(geometry, seen, strict=True)])
     down = np.array([[one.gaze_pitch, other.gaze_pitch] for one, other in zip(geometry, seen, strict=True)])
     assert np.ptp(across[:, 0]) > 50
-    assert np.corrcoef(across.T)[0, 1] > 0.97 and 0.8 < np.polyfit(*across.T, 1)[0] < 1.3
+    assert np.corrcoef(across.T)[0, 1] > 0.97 and 0.8 < np.polyfit(across[:, 0], across[:, 1], 1)[0] < 1.3
     assert np.corrcoef(down.T)[0, 1] > 0.6
     gaze_x = [face.expression["gaze_x"] for _, face in glances]  # MediaPipe's own, > 0 to the image's right
     assert np.corrcoef(gaze_x, across[:, 1])[0, 1] > 0.9
