@@ -106,7 +106,9 @@ def duration_of(text: str | None) -> timedelta | None:
     return timedelta(seconds=seconds)
 
 
-TrackerName = Annotated[str, typer.Option("--tracker", help="auto (face-landmarker), openpilot, adas, or one of your own.")]
+TrackerName = Annotated[
+    str, typer.Option("--tracker", help="auto (face-landmarker), openpilot, adas, or one of your own.")
+]
 TrackerModel = Annotated[
     Path | None,
     typer.Option(

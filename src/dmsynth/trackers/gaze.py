@@ -98,8 +98,10 @@ class GazeNetwork:
         """The gaze of ``face`` in ``image``, (h, w) or (h, w, 3) RGB uint8.
 
         Eyes are cut out upright, with the head's roll given as 0 and the answer turned back, as Open Model Zoo's
-        ``gaze_estimation_demo`` does. Its pitch hardly follows a nodding head (``docs/judges.md``), and its frame's z is
-        the line from the eyes to the camera, which is the camera's axis only for a face in the middle. Raises ``DmsynthError`` if the face has no eye landmarks.
+        ``gaze_estimation_demo`` does. Its pitch hardly follows a nodding head (``docs/judges.md``). Its z is the line
+        from the eyes to the camera, which is the camera's axis only for a face in the middle of the image.
+
+        Raises ``DmsynthError`` if the face has no eye landmarks.
         """
         points = _mesh(face)[:, :2]
         pose = face.pose
@@ -175,8 +177,8 @@ def resting_aspects(faces: Iterable[Face]) -> NDArray[np.float64]:
 def eye_openings(face: Face, resting: NDArray[np.float64]) -> dict[str, float]:
     """``eye_opening_left`` and ``eye_opening_right``: ``eye_aspects`` over the person's ``resting_aspects``, (2,).
 
-    1 is this person's resting opening, more is wider; a closed eye is near 0.1 to 0.3, because the landmarks of the lids
-    never meet.
+    1 is this person's resting opening, more is wider; a closed eye is at 0.1 to 0.3, because the landmarks of the
+    lids never meet.
     """
     left, right = eye_aspects(face) / resting
     return {"eye_opening_left": float(left), "eye_opening_right": float(right)}

@@ -1,7 +1,7 @@
 """Networks of Intel's Open Model Zoo (Apache-2.0), made for cars: find their files and run them in OpenVINO.
 
 They are not part of dmsynth; the user provides the files, each network as an ``.xml`` with its ``.bin`` beside it.
-Address: https://storage.openvinotoolkit.org/repositories/open_model_zoo/2023.0/models_bin/1/, folder ``FP32``.
+Source: https://github.com/openvinotoolkit/open_model_zoo, ``models/intel``; measured in FP32.
 """
 
 from __future__ import annotations
