@@ -33,7 +33,7 @@ def test_a_tracker_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "dash" in tracker_names()
     tracker = open_tracker("dash")
     assert tracker(np.zeros((30, 30), np.uint8))[0].pose == pytest.approx({"pitch": 1, "yaw": 2, "roll": 3})
-    with pytest.raises(DmsynthError, match=r"no tracker named 'dush'; installed: auto, dash, face-landmarker"):
+    with pytest.raises(DmsynthError, match=r"no tracker named 'dush'; installed: auto, adas, dash, face-landmarker"):
         open_tracker("dush")
 
 

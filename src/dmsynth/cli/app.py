@@ -106,12 +106,15 @@ def duration_of(text: str | None) -> timedelta | None:
     return timedelta(seconds=seconds)
 
 
-TrackerName = Annotated[str, typer.Option("--tracker", help="auto (face-landmarker), openpilot, or one of your own.")]
+TrackerName = Annotated[
+    str, typer.Option("--tracker", help="auto (face-landmarker), openpilot, adas, or one of your own.")
+]
 TrackerModel = Annotated[
     Path | None,
     typer.Option(
         "--tracker-model",
-        help="The tracker's model file: Face Landmarker's face_landmarker.task, openpilot's dmonitoring_model.onnx.",
+        help="The tracker's model file: Face Landmarker's face_landmarker.task, openpilot's dmonitoring_model.onnx, "
+        "adas' head-pose-estimation-adas-0001.xml.",
     ),
 ]
 SecondTracker = Annotated[

@@ -39,6 +39,7 @@ __all__ = [
 
 ENTRY_POINTS = "dmsynth.trackers"
 BUILT_IN = {
+    "adas": "dmsynth.trackers.adas:Adas",
     "face-landmarker": "dmsynth.trackers.face_landmarker:FaceLandmarker",
     "openpilot": "dmsynth.trackers.openpilot:Openpilot",
 }
