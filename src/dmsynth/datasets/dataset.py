@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import CONTROL_SPACES, HEAD, ControlSpace
+from dmsynth.controls import CONTROL_SPACES, EYES, HEAD, ControlSpace
 from dmsynth.datasets.dataset_files import (
     FORMAT,
     NPY_HEADER,
@@ -107,12 +107,12 @@ class Dataset:
         """(n, space.size): the ``labels`` of every frame, in the space's order and units.
 
         ``tracked`` is the tracker's measurement, ``commanded`` the pose that a frame was made with. ``calibrated`` is
-        the commanded rotation on the tracker's scale, without its noise, and the eyes as commanded; for filmed frames
-        it equals ``tracked``. Raises ``DmsynthError`` if this dataset has no such labels.
+        the commanded rotation on the tracker's scale, without its noise; for filmed frames it equals ``tracked``. Eyes
+        are as commanded; those of filmed frames as measured, from this person's rest.
+        Raises ``DmsynthError`` if this dataset has no such labels.
         """
-        if labels == "calibrated" and space.moves_eyes:
-            rotation = self.controls(CONTROL_SPACES["rotation"], "calibrated")
-            return np.concatenate([rotation, self.controls(space, "commanded")[:, len(HEAD) :]], axis=1)
+        if labels != "commanded" and space.moves_eyes:
+            return np.concatenate([self.controls(CONTROL_SPACES["rotation"], labels), self._eyes()], axis=1)
         if labels == "calibrated":
             tracked = np.array(self.controls(space, "tracked"))
             commanded = self.labels.reindex(columns=[f"commanded_{name}" for name in space.names]).to_numpy(dtype=float)
@@ -130,6 +130,17 @@ class Dataset:
                 "use another kind of label or another dataset"
             )
         return self.labels[columns].to_numpy(dtype=float)
+
+    def _eyes(self) -> NDArray[np.float64]:
+        """(n, 4): gaze and lids of every frame, in the order of ``EYES``; at rest where they were not measured."""
+        column = {name: self.labels.get(f"commanded_{name}") for name in EYES}
+        if any(each is not None for each in column.values()):
+            return self.controls(CONTROL_SPACES["driver"], "commanded")[:, len(HEAD) :]
+        column = {name: self.labels.get(f"tracked_{name}") for name in EYES}
+        if any(each is None for each in column.values()):
+            return np.tile([0.0, 0.0, 1.0, 1.0], (len(self), 1))
+        measured = np.stack([np.asarray(each, dtype=float) for each in column.values()], axis=1)
+        return from_rest(measured, np.flatnonzero(~self.posed & (self.labels["split"] == "train").to_numpy()))
 
     @property
     def posed(self) -> NDArray[np.bool_]:
@@ -465,6 +476,16 @@ def on_scale(
     basis = np.stack(terms, axis=1)
     weights = np.linalg.lstsq(basis[fitted], measured[fitted], rcond=None)[0]
     return np.asarray(basis @ weights)
+
+
+def from_rest(eyes: NDArray[np.float64], frames: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Measured ``eyes`` (n, 4), in the order of ``EYES``, from a person's rest: the gaze less, the opening over, the
+    medians of those ``frames`` in which the eyes are no less open than half the time."""
+    lids = eyes[frames, 2:].min(axis=1)
+    awake = eyes[frames[lids >= np.median(lids)]]
+    rest = np.median(awake, axis=0)
+    gaze, opening = eyes[:, :2] - rest[:2], eyes[:, 2:] / np.maximum(rest[2:], 1e-3)
+    return np.concatenate([gaze, np.clip(opening, 0, 1.3)], axis=1)
 
 
 def nearest_to_neutral(values: NDArray[np.float64], frames: NDArray[np.int64]) -> int:

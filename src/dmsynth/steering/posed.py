@@ -8,7 +8,7 @@ source frame takes half a second.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -50,6 +50,7 @@ WITH_EYES = replace(
         for each in CONTROL_SPACES["driver"].controls
     ),
 )
+_OPEN = 0.4  # of rest: an eye that is closed further cannot be opened, what is behind the lids is not seen
 _GAZE = dict(zip(("gaze_pitch", "gaze_yaw"), EYES_RANGE, strict=True))
 _PLACE = ("x", "y", "size")  # carried quantities that are no expression
 _PLACE_COUNTS = 0.3  # times an expression when a source frame is chosen
@@ -59,12 +60,11 @@ _TRACKED_WIDTH = 640  # smaller frames are enlarged before their landmarks are m
 
 @dataclass(frozen=True)
 class Head:
-    """A source frame, ready to be posed, the head's rotation in it (3, 3), and the eyes' gaze in the head: pitch and
-    yaw in degrees from this person's look at rest."""
+    """A source frame, ready to be posed, the head's rotation in it (3, 3), and the eyes, from this person's rest."""
 
     photo: PosedPhoto
     rotation: NDArray[np.float64]
-    gaze: tuple[float, float]
+    eyes: Eyes
 
 
 class Poser:
@@ -87,21 +87,29 @@ class Poser:
         if reason:
             raise DmsynthError(f"{self.name}: {reason} in a source frame; posing needs one whole face")
         face = faces[0].scaled(1 / factor)
-        rotation, gaze = face.rotation, (0.0, 0.0)
+        rotation, eyes = face.rotation, Eyes()
         if code is not None:
-            own = dict(zip(self.space.names, map(float, self._values(code)[0]), strict=True))
-            rotation = rotation_matrix(*(own[name] for name in HEAD))
-            gaze = (own.get("gaze_pitch", 0.0), own.get("gaze_yaw", 0.0))
-        return Head(PosedPhoto(frame, face.landmarks, rotation, self.grey, gaze), rotation, gaze)
+            own = [float(value) for value in self._values(code)[0]]
+            rotation = rotation_matrix(*own[: len(HEAD)])
+            eyes = Eyes(*own[len(HEAD) :])
+        photo = PosedPhoto(frame, face.landmarks, rotation, self.grey, (eyes.gaze_pitch, eyes.gaze_yaw))
+        return Head(photo, rotation, eyes)
 
     def steer(self, head: Head, code: Tensor) -> Tensor:
         """Frames (n, channels, h, w) in [0, 1] of that source at control codes (n, k or more)."""
-        k = len(HEAD)
-        frames = np.stack(
-            [head.photo.pose(*row[:k], eyes=Eyes(*row[k:]) if row[k:] else None) for row in self._values(code).tolist()]
-        )
+        frames = np.stack([self._posed(head, *row) for row in self._values(code).tolist()])
         pixels = torch.from_numpy(frames).float() / 255
         return pixels[:, None] if self.grey else pixels.permute(0, 3, 1, 2)
+
+    def _posed(self, head: Head, pitch: float, yaw: float, roll: float, *eyes: float) -> Image:
+        if not eyes:
+            return head.photo.pose(pitch, yaw, roll)
+        wanted = Eyes(*eyes)
+        lids = {  # the poser's are as in the photo
+            side: getattr(wanted, side) / max(getattr(head.eyes, side), _OPEN)
+            for side in ("opening_left", "opening_right")
+        }
+        return head.photo.pose(pitch, yaw, roll, eyes=replace(wanted, **lids))
 
     def decode(self, head: Head) -> Tensor:
         """The source at its own pose."""
@@ -109,7 +117,7 @@ class Poser:
 
     def controls(self, head: Head) -> Tensor:
         """(1, k): the control code of the source."""
-        values = [*map(float, angles_from_matrix(head.rotation)), *head.gaze, 1.0, 1.0]
+        values = [*map(float, angles_from_matrix(head.rotation)), *astuple(head.eyes)]
         return torch.from_numpy(self.space.encode(np.array([values[: self.space.size]])))
 
     def _values(self, code: Tensor) -> NDArray[np.float64]:
@@ -174,12 +182,9 @@ def posed_frames(dataset: Dataset, tracker: Tracker, with_eyes: bool = False) ->
     """
     grey, labels = dataset.frames.ndim == 3, dataset.most_exact_labels
     space = WITH_EYES if with_eyes else SPACE
-    values = dataset.controls(SPACE, labels)
+    values = dataset.controls(space, labels)
     frames = dataset.split("train")
     filmed = frames[~dataset.posed[frames]]
-    if with_eyes:
-        at_rest = np.tile(space.row({}), (len(values), 1))[:, len(HEAD) :]
-        values = np.concatenate([values, at_rest], axis=1)
     codes = space.encode(values)
     names, quantities = dataset.carried(space)
     carried = _as_measured(names, quantities[filmed], space.size)

@@ -14,6 +14,7 @@ from dmsynth.controls import HEAD, MEASURED
 from dmsynth.controls.pose import angles_from_matrix
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
+from dmsynth.trackers.gaze import eye_columns
 from dmsynth.video import Frame, Image
 
 _LANDMARKS = 150  # at least so many of a tracker's landmarks are kept as labels
@@ -120,11 +121,13 @@ def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, objec
 
 
 def face_columns(face: Face) -> dict[str, float]:
-    """A face as columns of a table: pose, centre, box, and the parts of its expression that are controls."""
+    """A face as columns of a table: pose, centre, box; gaze and lids if the landmarks show the irises; and the parts of
+    its expression that are controls."""
     left, top, right, bottom = face.box
     x, y = face.centre
     place = {"x": x, "y": y, "left": left, "top": top, "right": right, "bottom": bottom}
-    return face.pose | place | {name: value for name, value in face.expression.items() if name in MEASURED}
+    measured = {name: value for name, value in face.expression.items() if name in MEASURED}
+    return face.pose | place | eye_columns(face) | measured
 
 
 def face_labels(face: Face) -> dict[str, float | list[float]]:

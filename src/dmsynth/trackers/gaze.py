@@ -15,14 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.support.errors import DmsynthError
-from dmsynth.trackers.face import Face
 from dmsynth.trackers.open_model_zoo import SIDE, Network, cut_square
 from dmsynth.video import Image
+
+if TYPE_CHECKING:
+    from dmsynth.trackers.face import Face
 
 GAZE = Network(
     "gaze-estimation-adas-0002",
@@ -31,6 +34,8 @@ GAZE = Network(
 )
 EYEBALL_RADIUS = 12.0  # mm
 IRIS_DIAMETER = 11.7  # mm; varies by 0.5 mm between adults, and so gives the scale
+
+TYPICAL_ASPECT = 0.3  # height over width of an open eye
 
 _POINTS = 478  # the mesh with irises
 _CUT = 1.8  # side of an eye's square in widths of the eye; Open Model Zoo's gaze_estimation_demo
@@ -182,6 +187,17 @@ def eye_openings(face: Face, resting: NDArray[np.float64]) -> dict[str, float]:
     """
     left, right = eye_aspects(face) / resting
     return {"eye_opening_left": float(left), "eye_opening_right": float(right)}
+
+
+def eye_columns(face: Face) -> dict[str, float]:
+    """Gaze and lids of a face by its landmarks, named as the controls: ``gaze_pitch``, ``gaze_yaw`` in the head, in
+    degrees; ``eye_opening_left``, ``eye_opening_right``, 1 for eyes as open as ``TYPICAL_ASPECT``. Neither is from this
+    person's rest: ``datasets.dataset.from_rest`` does that. Empty without the irises' landmarks."""
+    if len(face.landmarks) != _POINTS:
+        return {}
+    gaze = gaze_by_landmarks(face)
+    opening = eye_openings(face, np.full(2, TYPICAL_ASPECT))
+    return {"gaze_pitch": gaze.gaze_pitch, "gaze_yaw": gaze.gaze_yaw} | opening
 
 
 def _mesh(face: Face) -> NDArray[np.float64]:
