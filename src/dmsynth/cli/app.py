@@ -195,7 +195,8 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     rows: list[tuple[str, ...]] = []
 
     def add(title: str, figures: dict[str, float | None]) -> None:
-        rows.append((title, *("–" if value is None else f"{value:.2f}" for value in figures.values())))
+        shown = (figures.get(name) for name in metrics["mae"])
+        rows.append((title, *("–" if value is None else f"{value:.2f}" for value in shown)))
 
     for key, title in (
         ("mae", "mean error"), ("tracker_floor", "tracker's floor"), ("bias", "bias"), ("gain", "gain"),

@@ -7,7 +7,7 @@ normalized to values between 0 and 1").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -160,6 +160,10 @@ class ControlSpace:
                 f"{control.name} is {values[row, column]:g} {control.unit} at frame {row}; "
                 f"it must lie between {control.low:g} and {control.high:g} {control.unit}"
             )
+
+    def only(self, names: Container[str]) -> ControlSpace:
+        """The same space with the controls in ``names`` only."""
+        return replace(self, controls=tuple(control for control in self.controls if control.name in names))
 
     def to_dict(self) -> dict[str, object]:
         return {"name": self.name, "controls": [vars(control) for control in self.controls]}

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import Control, ControlSpace
+from dmsynth.controls import EYES, Control, ControlSpace
 from dmsynth.controls.pose import angle_difference
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation.geometry import displacement, geometry_columns, geometry_errors
@@ -25,10 +25,11 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.machine import describe_machine
 from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import console, progress
-from dmsynth.trackers import Tracker, face_columns, track_to_table, why_unusable
+from dmsynth.trackers import Face, Tracker, face_columns, track_to_table, why_unusable
 from dmsynth.video import Image, read_video, to_grey, to_rgb
 
 _WORST = 12  # frames whose displacement is kept
+_LIDS_OPEN = 0.5  # of a typical opening: with less, nobody can tell where an eye looks
 _WRONG = 2.0  # degrees or pixels off: a frame that went wrong
 
 
@@ -76,6 +77,7 @@ def evaluate(face: SteerableFace, dataset: Dataset, tracker: Tracker, most: int 
     table = _table(face, held_out, steered, tracker)
     if table.empty:
         raise DmsynthError(f"{dataset.path}: the tracker {tracker.name} finds no face in the test frames; use another")
+    space = judged(table, space)
     metrics = {
         "model": face.trained.model,
         "sources": len(face.trained.sources),
@@ -269,10 +271,11 @@ def tracking_errors(table: pd.DataFrame, space: ControlSpace) -> dict[str, dict[
     the slope of the least-squares line of tracked over target (1 is perfect, 0 is no control), ``offset`` what the line
     says at 0. A figure that cannot be had (too few frames, or a control that does not move) is None.
     """
-    found = table[table["found"].astype(bool)]
+    seen = table[table["found"].astype(bool)]
     result: dict[str, dict[str, float | None]] = {"mae": {}, "bias": {}, "gain": {}, "offset": {}, "correlation": {}}
     for control in space.controls:
         name = control.name
+        found = seen[seen[f"target_{name}"].notna() & seen[f"tracked_{name}"].notna()]
         target = found[f"target_{name}"].to_numpy(dtype=float)
         tracked = found[f"tracked_{name}"].to_numpy(dtype=float)
         error = _difference(control, tracked, target)
@@ -303,7 +306,7 @@ def follow(face: SteerableFace, commanded: pd.DataFrame, video: Path, tracker: T
     result["found"] = tracked["found"]
     for name in names:
         result[f"target_{name}"] = commanded[name]
-        result[f"tracked_{name}"] = tracked[name]
+        result[f"tracked_{name}"] = tracked[name] if name in tracked.columns else np.nan
     return result
 
 
@@ -315,8 +318,8 @@ def compare(
     real = tracker(target)
     if why_unusable(real, target):
         return {"target_found": False}
-    wanted = face_columns(real[0])
-    row: dict[str, Any] = {"target_found": True} | {f"target_{name}": wanted[name] for name in names}
+    wanted = _measured(real[0])
+    row: dict[str, Any] = {"target_found": True} | {f"target_{name}": wanted.get(name, np.nan) for name in names}
     row |= {f"floor_{name}": change for name, change in _repeated(tracker, space, target, wanted).items()}
     row |= geometry_columns(displacement(target, steered, real[0].landmarks, common_shift))
     row["psnr"] = cv2.PSNR(steered, target)
@@ -324,9 +327,20 @@ def compare(
     row["sharpness"] = sharpness(steered, real[0].box) / sharpness(target, real[0].box)
     faces = tracker(steered)
     row["found"] = why_unusable(faces, steered) is None
-    for name in names:
-        row[f"tracked_{name}"] = face_columns(faces[0])[name] if row["found"] else np.nan
-    return row
+    answer = _measured(faces[0]) if row["found"] else {}
+    return row | {f"tracked_{name}": answer.get(name, np.nan) for name in names}
+
+
+def judged(table: pd.DataFrame, space: ControlSpace) -> ControlSpace:
+    """The controls of ``space`` that the tracker measured in the frames of a ``table`` with ``tracked_*``."""
+    return space.only([name for name in space.names if table[f"tracked_{name}"].notna().any()] or space.names)
+
+
+def _measured(face: Face) -> dict[str, float]:
+    """What a tracker says of a face; where the lids are nearly closed, nothing of the gaze."""
+    columns = face_columns(face)
+    opening = min(columns.get(name, 1.0) for name in EYES[2:])
+    return columns | (dict.fromkeys(EYES[:2], np.nan) if opening < _LIDS_OPEN else {})
 
 
 def _structural_similarity(a: Image, b: Image) -> float:
@@ -347,8 +361,11 @@ def _repeated(tracker: Tracker, space: ControlSpace, image: Image, said: dict[st
     again = tracker(_perturbed(image))
     if not again:
         return dict.fromkeys(space.names, np.nan)
-    answer = face_columns(again[0])
-    return {c.name: abs(float(_difference(c, answer[c.name], said[c.name]))) for c in space.controls}
+    answer, nothing = _measured(again[0]), np.nan
+    return {
+        c.name: abs(float(_difference(c, answer.get(c.name, nothing), said.get(c.name, nothing))))
+        for c in space.controls
+    }
 
 
 def tracker_floor(tracker: Tracker, space: ControlSpace, images: list[Image]) -> dict[str, float | None]:
@@ -357,9 +374,7 @@ def tracker_floor(tracker: Tracker, space: ControlSpace, images: list[Image]) ->
     def change(image: Image) -> dict[str, float]:
         faces = tracker(image)
         usable = why_unusable(faces, image) is None
-        return (
-            _repeated(tracker, space, image, face_columns(faces[0])) if usable else dict.fromkeys(space.names, np.nan)
-        )
+        return _repeated(tracker, space, image, _measured(faces[0])) if usable else dict.fromkeys(space.names, np.nan)
 
     changes = list(map_ordered(change, images))
     return {name: _mean([row[name] for row in changes]) for name in space.names}

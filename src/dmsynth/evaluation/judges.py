@@ -7,6 +7,7 @@ the exact command is known, and each judge can be judged.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,7 @@ def with_second_judge(
     ``second_tracked_*`` (NaN where that judge finds no face).
 
     Args:
-        space: what is steered.
+        space: what is steered; judged are those controls that the second tracker measures.
         dataset: the one that was evaluated on; its exact commands, where it has any, judge the judges.
     """
     if second is None:
@@ -38,12 +39,13 @@ def with_second_judge(
     table = evaluation.table
     positions = table["position"]
     real, steered = ([images[p] for p in positions] for images in (evaluation.targets, evaluation.steered))
+    second_views = {"real": _look(second, real, space.names), "steered": _look(second, steered, space.names)}
+    space = space.only([name for name in space.names if second_views["real"][name].notna().any()] or space.names)
     names = list(space.names)
     first_views = {
         "real": _view(table, "target", names, np.ones(len(table), bool)),
         "steered": _view(table, "tracked", names, table["found"].to_numpy(bool)),
     }
-    second_views = {"real": _look(second, real, names), "steered": _look(second, steered, names)}
     first = str(evaluation.metrics["tracker"])
     judges: dict[str, Any] = {"first": first, "second": second.name}
     for kind in ("real", "steered"):
@@ -71,10 +73,10 @@ def _view(table: pd.DataFrame, prefix: str, names: list[str], found: Any) -> pd.
     return view.assign(found=found)
 
 
-def _look(tracker: Tracker, images: list[Image], names: list[str]) -> pd.DataFrame:
+def _look(tracker: Tracker, images: list[Image], names: Sequence[str]) -> pd.DataFrame:
     with progress(f"second judge: {tracker.name}", len(images)) as advance:
         frames = (advance() or Frame(number, float(number), image) for number, image in enumerate(images))
-        return track_to_table(tracker, frames)[["found", *names]]
+        return track_to_table(tracker, frames).reindex(columns=["found", *names])
 
 
 def agreement(space: ControlSpace, first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:

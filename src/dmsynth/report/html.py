@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from dmsynth.evaluation import Evaluation
+from dmsynth.controls import ControlSpace
+from dmsynth.evaluation import Evaluation, judged
 from dmsynth.report import figures
 from dmsynth.report.charts import Panel, Series, policy, script, side_by_side, stacked
 from dmsynth.steering import SteerableFace
@@ -54,21 +55,24 @@ def write_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = _figure_text
     template = environment.from_string(files("dmsynth.report").joinpath("report.html.jinja").read_text("utf-8"))
-    names = face.trained.space.names
+    space = judged(evaluation.table, face.trained.space)
+    names = space.names
     charts = []
     if run is not None:
-        charts.append(("run", curves(run.table, names, face, "time", "seconds")))
+        charts.append(("run", curves(run.table, space, "time", "seconds")))
     held_out = figures.ordered(evaluation.table, names)
-    charts.append(("held_out", curves(held_out, names, face, "order", "held-out frame, ordered by target")))
+    charts.append(("held_out", curves(held_out, space, "order", "held-out frame, ordered by target")))
     charts.append(("coverage", coverage(face, evaluation, run)))
     judges = evaluation.metrics.get("judges")
+    by_both = space.only([name for name in names if f"second_target_{name}" in evaluation.table.columns])
     if judges:
-        charts.append(("judges", two_judges(evaluation.table, face, evaluation.metrics["frames_are"])))
+        charts.append(("judges", two_judges(evaluation.table, by_both, evaluation.metrics["frames_are"])))
     html = template.render(
         metrics=evaluation.metrics,
         judges=judges,
         names=names,
-        units=[control.unit for control in face.trained.space.controls],
+        names_of_both=by_both.names,
+        units=[control.unit for control in space.controls],
         about=face.trained.about,
         face=face,
         run=run,
@@ -87,17 +91,18 @@ def write_report(
     shown, x, x_title = (
         (run.table, "time", "seconds") if run else (held_out, "order", "held-out frame, ordered by target")
     )
-    figures.curves(shown, face.trained.space, x, x_title, path.with_name("curves.png"))
+    figures.curves(shown, space, x, x_title, path.with_name("curves.png"))
     if judges:
         picture = path.with_name("judges.png")
-        figures.judges(evaluation.table, face.trained.space, picture, evaluation.metrics["frames_are"])
+        figures.judges(evaluation.table, by_both, picture, evaluation.metrics["frames_are"])
 
 
-def curves(table: pd.DataFrame, names: Sequence[str], face: SteerableFace, x: str, x_title: str) -> str:
+def curves(table: pd.DataFrame, space: ControlSpace, x: str, x_title: str) -> str:
     """SVG: command and tracker's answer per control, one above the other (Fig. 4.4). Lost frames are grey dots."""
     lost = table[~table["found"].astype(bool)]
     panels = []
-    for row, name in enumerate(names):
+    for control in space.controls:
+        name = control.name
         series = [
             Series("target", _COMMAND, table[x], table[f"target_{name}"], width=2.5),
             Series("tracked in the steered frame", _TRACKED, table[x], table[f"tracked_{name}"]),
@@ -105,22 +110,22 @@ def curves(table: pd.DataFrame, names: Sequence[str], face: SteerableFace, x: st
         if len(lost):
             gaps = table[f"target_{name}"].where(~table["found"].astype(bool))
             series.append(Series("face lost", _LOST, table[x], gaps, "dots", 7))
-        panels.append(Panel(f"{name} ({face.trained.space.controls[row].unit})", series, 165.0))
+        panels.append(Panel(f"{name} ({control.unit})", series, 165.0))
     return stacked(panels, x_title)
 
 
-def two_judges(table: pd.DataFrame, face: SteerableFace, targets: str) -> str:
+def two_judges(table: pd.DataFrame, space: ControlSpace, targets: str) -> str:
     """SVG: the second judge's answer against the first one's, per control, on the ``targets`` (real or posed frames)
     and on the steered ones."""
     panels = []
-    for column, name in enumerate(face.trained.space.names):
+    for control in space.controls:
+        name = control.name
         low, high = table[f"target_{name}"].min(), table[f"target_{name}"].max()
         series = [Series("the same answer", _LOST, [low, high], [low, high], dashed=True, width=1)]
         for kind, title, colour in (("target", f"{targets} frames", _COMMAND), ("tracked", "steered frames", _TRACKED)):
             first, second = table[f"{kind}_{name}"], table[f"second_{kind}_{name}"]
             series.append(Series(title, colour, first, second.where(first.notna()), "dots", 4.5))
-        unit = face.trained.space.controls[column].unit
-        panels.append(Panel("second judge", series, 300.0, x_title=f"{name}, first judge ({unit})"))
+        panels.append(Panel("second judge", series, 300.0, x_title=f"{name}, first judge ({control.unit})"))
     return side_by_side(panels)
 
 
