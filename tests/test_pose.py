@@ -76,7 +76,7 @@ def test_posed_faces_look_where_their_landmarks_say(posed: PosedPhoto, tracker: 
     for roll, relative to the face's centre."""
 
     def offset(landmark: int, **pose: float) -> NDArray[np.float64]:
-        face = tracker(posed.pose(**({"pitch": 0.0, "yaw": 0.0, "roll": 0.0} | pose)))[0]
+        face = tracker(posed.pose(*({"pitch": 0.0, "yaw": 0.0, "roll": 0.0} | pose).values()))[0]
         return face.landmarks[landmark, :2] - np.array(face.centre)
 
     nose_tip, forehead = 1, 10
