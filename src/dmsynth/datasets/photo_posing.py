@@ -1,8 +1,9 @@
 """Pose one portrait photo in 2.5-D: turn the head, keep background and shoulders where they are.
 
 Two layers: a background plate, which is the photo with the head replaced by background and neck (inpainting), and over
-it the head, a surface with hair and the top of the neck that is rotated in 3-D and rendered in perspective, with
-self-occlusion.
+it the head, a closed surface with hair and the top of the neck that is rotated in 3-D and rendered in perspective,
+with self-occlusion. Its front is what the photo shows; its back, which comes into view in far turns, is a skull and a
+nape that continue the outline, with the hair and skin next to it.
 
 Image pixels are x right, y down.  Geometry is in centimetres, x right, y up, z towards the camera, with its
 origin between the ears, so that anatomical lengths can be used directly.
@@ -10,6 +11,7 @@ origin between the ears, so that anatomical lengths can be used directly.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -42,6 +44,9 @@ NECK_RADIUS, NECK_AXIS_DEPTH = 6.0, -5.0
 NECK_LENGTH = 7.0  # below the chin, at most; a collar hides the rest
 SKULL_CURVATURE = 4.0 / 9.0  # Laplacian of a sphere of 9 cm radius, half way from its front to its rim
 OVERSAMPLING = 1.5  # samples of the surface per geometry pixel and axis
+BACK_SAMPLING = 1.0  # likewise, of its back, whose texture is soft
+BACK_MATTE = 0.3  # of the matte: where the back meets the front
+BACK_DEPTH = 11.0  # centimetres: the farthest that the back of the head bulges behind its outline
 SOURCE_JUMP = 8.0  # geometry pixels between sources of neighbouring output pixels: more means an occluding edge
 HAIR_SLOPE = 1.5  # depth lost per width between the face and the hair's outline: more would smear hair and ears
 STEEPEST = 3.0  # the same limit for the whole surface; cheeks in front of the ears are about as steep
@@ -79,27 +84,31 @@ class PosedPhoto:
         in_frame[above : above + height] = True
         plate = _fill_behind(colour, matte, in_frame, shape)
         self._plate = np.ascontiguousarray(plate[above : above + height])
-        self._layer = _layer_with_matte(colour, matte, plate)
+        layer = _layer_with_matte(colour, matte, plate)
+        # Front and back lie side by side, in one image and in one grid of points: both are drawn in one pass.
+        back = _back_of_head(colour, matte, shape)
+        # At the seam the front's soft outline gives way to the back.
+        share = matte[..., None]
+        layer[..., :3] = np.rint(share * layer[..., :3] + (1.0 - share) * back)
+        self._layer = np.hstack([layer, np.dstack([back, np.full(matte.shape, 255, np.uint8)])])
         self._above = above
 
         depth = shape.depth(small_matte > 0.5)
+        rim, bulge = shape.back(depth, small_matte > BACK_MATTE)
         weight = shape.head_weight()
         left, top, wide, high = cv2.boundingRect((small_matte > 0.02).astype(np.uint8))
         box = np.s_[top : top + high, left : left + wide]
         self._corner = (left, top)
         self._origin, self._cm, self._size = shape.origin, shape.cm, size
-        # Undo the perspective magnification of nearer points, for width, height and depth.
-        depth = CAMERA_DISTANCE * (1.0 - np.exp(-depth / CAMERA_DISTANCE))
-        shrink = 1.0 - depth / CAMERA_DISTANCE
-        self._points = np.dstack([shape.x * shrink, shape.y * shrink, depth])[box].astype(np.float32)
+        front = _without_perspective(shape, depth)
+        # The back's rays pass the outline: behind it the head gets no wider with distance.
+        back = _without_perspective(shape, rim) - np.dstack([0.0 * bulge, 0.0 * bulge, bulge])
+        self._points = np.stack([part[box].astype(np.float32) for part in (front, back)])
         self._weight = weight[box][..., None].astype(np.float32)
-        self._dense = (round(OVERSAMPLING * wide), round(OVERSAMPLING * high))
-        self._inside = cv2.resize(small_matte[box], self._dense, interpolation=cv2.INTER_LINEAR) > 0.02
-        # Where each sample of the dense grid lies in the geometry image.
-        rows, columns = np.indices(self._inside.shape)
-        source_x = (columns + 0.5) * wide / self._dense[0] - 0.5 + left
-        source_y = (rows + 0.5) * high / self._dense[1] - 0.5 + top
-        self._sample_source = np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2)
+        self._grids = (
+            _Grid.over(small_matte > 0.02, box, OVERSAMPLING, 0),
+            _Grid.over(small_matte > BACK_MATTE, box, BACK_SAMPLING, size[0]),
+        )
 
     def pose(self, pitch: float, yaw: float, roll: float) -> Bytes:
         """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera).
@@ -119,70 +128,109 @@ class PosedPhoto:
             (columns + 0.5) * self._ratio - 0.5, (rows + self._above + 0.5) * self._ratio - 0.5
         )
         source_x, source_y = self._refine(forward, guess, target_x, target_y)
+        seam = cv2.remap(_seam(guess[..., 0], self._size[0]), target_x, target_y, cv2.INTER_LINEAR)
         region = posed[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
         cover = np.clip(2.0 * cv2.GaussianBlur(seen, (5, 5), 1.0) - 1.0, 0.0, 1.0)
         cover = cv2.remap(cover, target_x, target_y, cv2.INTER_LINEAR)
-        region[:] = self._composite(source_x, source_y, cover, region)
+        region[:] = self._composite(source_x, source_y, cover, seam, region)
         _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio))
         return cv2.cvtColor(posed, cv2.COLOR_RGB2GRAY) if self._is_grey else posed
 
     def _forward(self, relative: Float) -> Float:
-        """Where each geometry pixel of the head's box goes: (h, w, 4) float32 of x, y, depth and facing."""
+        """Where each geometry pixel of the head's box goes: (2, h, w, 4) float32 of x, y, depth and facing, front and
+        back."""
         pivot = PIVOT.astype(np.float32)
-        points = self._points
         change = relative - np.eye(3, dtype=np.float32)
-        moved = points + self._weight * cv2.transform(points, np.column_stack([change, -change @ pivot]))
-        magnify = self._cm / (1.0 - moved[..., 2] / CAMERA_DISTANCE)
-        x = self._origin[0] + moved[..., 0] * magnify
-        y = self._origin[1] - moved[..., 1] * magnify
-        facing = _slope(x, 1) * _slope(y, 0) - _slope(x, 0) * _slope(y, 1)
-        return np.dstack([x, y, moved[..., 2], facing]).astype(np.float32)
+        sides = []
+        for points, sign in zip(self._points, (1.0, -1.0), strict=True):
+            moved = points + self._weight * cv2.transform(points, np.column_stack([change, -change @ pivot]))
+            magnify = self._cm / (1.0 - moved[..., 2] / CAMERA_DISTANCE)
+            x = self._origin[0] + moved[..., 0] * magnify
+            y = self._origin[1] - moved[..., 1] * magnify
+            facing = sign * (_slope(x, 1) * _slope(y, 0) - _slope(x, 0) * _slope(y, 1))
+            sides.append(np.dstack([x, y, moved[..., 2], facing]))
+        return np.stack(sides).astype(np.float32)
 
     def _visible_sources(self, forward: Float) -> Float:
         """The visible source of each geometry pixel, found by splatting samples back to front.
 
-        Returns (h, w, 3) float32: source x and y, to about a pixel, and depth in centimetres from 100 cm behind the
-        ears; 0 where the head is not visible.
+        Returns (h, w, 3) float32: source x (of the back: plus the image's width) and y, to about a pixel, and depth in
+        centimetres from 100 cm behind the ears; 0 where the head is not visible.
         """
         width, height = self._size
-        x, y, depth, facing = cv2.split(cv2.resize(forward, self._dense, interpolation=cv2.INTER_LINEAR))
-        keep = np.flatnonzero(
-            self._inside & (facing > 0.02) & (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
-        )
-        x, y, near = x.ravel()[keep], y.ravel()[keep], depth.ravel()[keep] + 100.0
-        pixel = (y + 0.5).astype(np.int32) * width + (x + 0.5).astype(np.int32)
+        parts = [grid.samples(side, width, height) for grid, side in zip(self._grids, forward, strict=True)]
+        pixel, near, source = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.argsort((near * 100.0).astype(np.uint16), kind="stable")  # 16 bits: a radix sort
         first = np.full(height * width, -1, np.int32)
         first[pixel[order]] = order  # the nearest is written last and stays
         seen = np.flatnonzero(first >= 0)
         guess = np.zeros((height * width, 3), np.float32)
-        guess[seen, :2] = self._sample_source[keep[first[seen]]]
+        guess[seen, :2] = source[first[seen]]
         guess[seen, 2] = near[first[seen]]
         return _without_pinholes(guess.reshape(height, width, 3))
 
     def _refine(self, forward: Float, guess: Float, target_x: Float, target_y: Float) -> tuple[Float, Float]:
         """A Newton step to the exact source of each output pixel, so that texture does not wobble."""
         start = cv2.remap(guess, target_x, target_y, cv2.INTER_NEAREST)
-        x, y = start[..., 0] - self._corner[0], start[..., 1] - self._corner[1]
-        position = np.ascontiguousarray(forward[..., :2])
-        across, down = _slope(position, 1), _slope(position, 0)
+        # From the place in the double-width image to that in the box of the side.
+        wide = forward.shape[2]
+        behind = start[..., 0] > self._size[0] - 0.5
+        shift = self._corner[0] + behind * np.float32(self._size[0] - wide)
+        x, y = start[..., 0] - shift, start[..., 1] - self._corner[1]
+        across, down = (np.stack([_slope(side[..., :2], axis) for side in forward]) for axis in (1, 0))
         # No steps where the surface turns edge-on: there the guess is as good as it gets.
-        gain = (1.0 / np.where(forward[..., 3] > 0.25, forward[..., 3], np.inf))[..., None]
-        inverse = np.dstack([down[..., 1:], -down[..., :1], -across[..., 1:], across[..., :1]]) * gain
+        facing = forward[..., 3] * np.array([1.0, -1.0], np.float32)[:, None, None]
+        gain = (1.0 / np.where(forward[..., 3] > 0.25, facing, np.inf))[..., None]
+        inverse = np.concatenate([down[..., 1:], -down[..., :1], -across[..., 1:], across[..., :1]], axis=3) * gain
+        position, inverse = np.hstack(forward[..., :2]), np.hstack(inverse)
         landed = cv2.remap(position, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         step = cv2.remap(inverse, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         off_x, off_y = target_x - landed[..., 0], target_y - landed[..., 1]
         x = x + np.clip(step[..., 0] * off_x + step[..., 1] * off_y, -1.5, 1.5)
         y = y + np.clip(step[..., 2] * off_x + step[..., 3] * off_y, -1.5, 1.5)
-        return x + self._corner[0], y + self._corner[1]
+        return x + shift, y + self._corner[1]
 
-    def _composite(self, x: Float, y: Float, cover: Float, plate: Bytes) -> Bytes:
-        """Head layer over plate, with a soft alpha at the head's silhouette."""
+    def _composite(self, x: Float, y: Float, cover: Float, seam: Float, plate: Bytes) -> Bytes:
+        """Head layer over plate, with a soft alpha at the head's silhouette and none at the seam to its back."""
         offset = 0.5 / self._ratio - 0.5
         x, y = x / self._ratio + offset, y / self._ratio + offset
         layer = cv2.remap(self._layer, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        alpha = layer[..., 3] * (cover / 255.0)
+        alpha = np.maximum(layer[..., 3] / np.float32(255.0), seam) * cover
         return np.asarray(cv2.blendLinear(np.ascontiguousarray(layer[..., :3]), plate, alpha, 1.0 - alpha))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Samples of one side of the head, denser or sparser than the geometry pixels of its box."""
+
+    inside: Mask  # (m, n) samples on the head
+    source: Float  # (m * n, 2) where they lie in the double-width geometry image
+
+    @classmethod
+    def over(cls, head: Mask, box: tuple[slice, slice], sampling: float, offset: int) -> _Grid:
+        """Over a box of the geometry image, with ``sampling`` samples per pixel and axis."""
+        high, wide = head[box].shape
+        dense = (round(sampling * wide), round(sampling * high))
+        inside = cv2.resize(head[box].astype(np.float32), dense, interpolation=cv2.INTER_LINEAR) > 0.5
+        rows, columns = np.indices(inside.shape)
+        source_x = (columns + 0.5) * wide / dense[0] - 0.5 + box[1].start + offset
+        source_y = (rows + 0.5) * high / dense[1] - 0.5 + box[0].start
+        return cls(inside, np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2))
+
+    def samples(self, side: Float, width: int, height: int) -> tuple[NDArray[np.int32], Float, Float]:
+        """Pixel, depth from 100 cm behind the ears, and source of the samples that face the camera."""
+        x, y, depth, facing = cv2.split(cv2.resize(side, self.inside.shape[::-1], interpolation=cv2.INTER_LINEAR))
+        keep = np.flatnonzero(
+            self.inside & (facing > 0.02) & (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        )
+        x, y, near = x.ravel()[keep], y.ravel()[keep], depth.ravel()[keep] + 100.0
+        return (y + 0.5).astype(np.int32) * width + (x + 0.5).astype(np.int32), near, self.source[keep]
+
+
+def _seam(source_x: Float, width: int) -> Float:
+    """Where front and back meet, (h, w) float32 0..1: there the head is solid, its outline in the photo is none."""
+    back = (source_x > width - 0.5).astype(np.uint8)
+    return cv2.blur(cv2.dilate(back, np.ones((11, 11))).astype(np.float32), (5, 5))
 
 
 def _without_pinholes(guess: Float) -> Float:
@@ -296,6 +344,22 @@ class _HeadShape:
         core = cv2.GaussianBlur(cv2.erode(face.astype(np.float64), np.ones((3, 3))), (0, 0), 0.25 * self.cm)
         return np.asarray(soft + core * (solved - soft))
 
+    def back(self, depth: Double, head: Mask) -> tuple[Double, Double]:
+        """The back of the head over the geometry image: depth of the outline, continued inwards, and how far the back
+        bulges behind it, in centimetres (>= 0).
+
+        The square root of a Poisson solution is half a sphere over a disc and about half a cylinder over a strip: it
+        gives skull and nape for any outline.
+        """
+        # The neck goes on below the collar: closed there, it would be pinched.
+        neck = (np.abs(self.side) < 0.75 * NECK_RADIUS) & (self.up < self.chin_up)
+        whole = head | neck
+        rim = _solve_poisson(depth, whole, 0.0)
+        thick = _solve_poisson(np.zeros(depth.shape), whole, -4.0 / self.cm**2)
+        bulge = np.sqrt(np.maximum(thick, 0.0))
+        bulge = bulge / (1.0 + (bulge / BACK_DEPTH) ** 4) ** 0.25
+        return rim, np.asarray(np.maximum(rim - self._gentle(rim - bulge), 0.0))
+
     def _gentle(self, depth: Double) -> Double:
         """Depth raised where its slope exceeds STEEPEST."""
         drop = STEEPEST / self.cm
@@ -304,6 +368,13 @@ class _HeadShape:
             near = cv2.dilate(depth, cross if step % 2 else corner)
             depth = np.maximum(depth, near - drop * (1.0 if step % 2 else 1.4))
         return depth
+
+
+def _without_perspective(shape: _HeadShape, depth: Double) -> Double:
+    """Points (h, w, 3) in centimetres at a depth: the perspective magnification of nearer points is undone."""
+    depth = CAMERA_DISTANCE * (1.0 - np.exp(-depth / CAMERA_DISTANCE))
+    shrink = 1.0 - depth / CAMERA_DISTANCE
+    return np.dstack([shape.x * shrink, shape.y * shrink, depth])
 
 
 def _with_adult_depth(mesh: Double, rotation: Double) -> Double:
@@ -420,10 +491,10 @@ def _is_like(image: Float, colour: Double) -> Mask:
     return np.asarray((brightness > 0.4) & (brightness < 1.4) & (hue_gap < 0.06))
 
 
-def _with_grain(image: Float, valid: Mask) -> Float:
-    """Invalid pixels filled smoothly, plus the fine detail found mirrored across the hole's edge."""
+def _with_grain(image: Float, valid: Mask, most: float = 6.0) -> Float:
+    """Invalid pixels filled smoothly, plus the fine detail, up to ± most, found mirrored across the hole's edge."""
     smooth = _push_pull(image, valid.astype(np.float32))
-    detail = np.clip(image - cv2.GaussianBlur(smooth, (0, 0), image.shape[1] / 200), -6.0, 6.0)
+    detail = np.clip(image - cv2.GaussianBlur(smooth, (0, 0), image.shape[1] / 200), -most, most)
     detail[~valid] = 0.0
     rows, columns = np.indices(valid.shape)
     edge_rows, edge_columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
@@ -454,6 +525,42 @@ def _layer_with_matte(image: Bytes, matte: Float, plate: Bytes) -> Bytes:
     own = own + alpha * (image - alpha * own - (1.0 - alpha) * plate)
     own = np.where(alpha > 0.98, image, own)
     return np.asarray(np.clip(np.rint(np.dstack([own, matte * 255.0])), 0, 255), np.uint8)
+
+
+def _back_of_head(image: Bytes, matte: Float, shape: _HeadShape) -> Bytes:
+    """Texture (H, W, 3) uint8 of the back of the head: hair above, skin of the nape below.
+
+    Next to the outline it is what the photo shows there, as if mirrored to the far side; the face is replaced.
+    """
+    plain = image.astype(np.float32)
+    cheek = shape.skin_colour(cv2.resize(image, shape.size, interpolation=cv2.INTER_AREA))
+    grown = cv2.dilate(shape.face.astype(np.float32), np.ones((3, 3)), iterations=max(1, round(0.3 * shape.cm)))
+    reach = 2 * (image.shape[1] // 150) + 1
+    solid = cv2.erode(matte, np.ones((reach, reach))) > 0.95
+    outside = solid & (_enlarge(grown, plain) < 0.5)
+    is_skin = _is_like(plain, cheek)
+    up, side = (_enlarge(part.astype(np.float32), plain) for part in (shape.up, shape.side))
+    not_skin = cv2.erode((~is_skin).astype(np.uint8), np.ones((reach, reach))) > 0
+    hair = outside & not_skin & (up > shape.chin_up)
+    if hair.mean() < 0.05 * shape.face.mean():  # as fair as the skin, or none
+        hair = outside & (up > 2.0)
+    if not hair.any():
+        hair = solid & (up > 2.0)
+    hairs = _with_grain(plain, hair, 40.0)
+    skin = outside & is_skin & (up < shape.chin_up)
+    if skin.mean() < 3e-4:  # hidden by a collar, a beard or the frame
+        skins = np.broadcast_to(0.8 * cheek, image.shape).astype(np.float32)
+    else:
+        skins = _push_pull(plain, skin.astype(np.float32))
+    shadow = np.clip((up - shape.chin_up) / 6.0, 0.0, 1.0)[..., None]  # of jaw and hair
+    skins = skins * (1.0 - 0.3 * shadow)
+    # The hairline runs between what is known to be hair and skin.
+    scalp = ~hair & (up > -1.0) & (np.abs(side) < 6.0)
+    nape = ~hair & (up < shape.chin_up + 2.0) & (np.abs(side) < 5.0)
+    known = (hair | skin | scalp | nape).astype(np.float32)
+    share = _push_pull(np.dstack([(hair | scalp).astype(np.float32)] * 3), known)[..., :1]
+    share = np.clip(0.5 + 3.0 * (share - 0.5), 0.0, 1.0)
+    return np.asarray(np.clip(np.rint(skins + share * (hairs - skins)), 0, 255), np.uint8)
 
 
 def _slope(values: Float, axis: int) -> Float:
