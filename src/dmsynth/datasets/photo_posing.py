@@ -45,7 +45,8 @@ NECK_LENGTH = 7.0  # below the chin, at most; a collar hides the rest
 SKULL_CURVATURE = 4.0 / 9.0  # Laplacian of a sphere of 9 cm radius, half way from its front to its rim
 OVERSAMPLING = 1.5  # samples of the surface per geometry pixel and axis
 BACK_SAMPLING = 1.0  # likewise, of its back, whose texture is soft
-BACK_MATTE = 0.3  # of the matte: where the back meets the front
+BACK_MATTE = 0.9  # of the matte: where the back meets the front
+FRINGE = 1.5  # centimetres: loose hair and soft outline outside of it, this far at most before the back, give way to it
 BACK_DEPTH = 11.0  # centimetres: the farthest that the back of the head bulges behind its outline
 SOURCE_JUMP = 8.0  # geometry pixels between sources of neighbouring output pixels: more means an occluding edge
 HAIR_SLOPE = 1.5  # depth lost per width between the face and the hair's outline: more would smear hair and ears
@@ -87,14 +88,15 @@ class PosedPhoto:
         layer = _layer_with_matte(colour, matte, plate)
         # Front and back lie side by side, in one image and in one grid of points: both are drawn in one pass.
         back = _back_of_head(colour, matte, shape)
-        # At the seam the front's soft outline gives way to the back.
-        share = matte[..., None]
+        # At the seam the front's soft outline takes the colours of the back.
+        share = np.clip(matte / BACK_MATTE, 0.0, 1.0)[..., None]
         layer[..., :3] = np.rint(share * layer[..., :3] + (1.0 - share) * back)
         self._layer = np.hstack([layer, np.dstack([back, np.full(matte.shape, 255, np.uint8)])])
         self._above = above
 
         depth = shape.depth(small_matte > 0.5)
-        rim, bulge = shape.back(depth, small_matte > BACK_MATTE)
+        solid = cv2.morphologyEx((small_matte > BACK_MATTE).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9))) > 0
+        rim, bulge = shape.back(depth, solid)
         weight = shape.head_weight()
         left, top, wide, high = cv2.boundingRect((small_matte > 0.02).astype(np.uint8))
         box = np.s_[top : top + high, left : left + wide]
@@ -106,8 +108,8 @@ class PosedPhoto:
         self._points = np.stack([part[box].astype(np.float32) for part in (front, back)])
         self._weight = weight[box][..., None].astype(np.float32)
         self._grids = (
-            _Grid.over(small_matte > 0.02, box, OVERSAMPLING, 0),
-            _Grid.over(small_matte > BACK_MATTE, box, BACK_SAMPLING, size[0]),
+            _Grid.over(small_matte > 0.02, box, OVERSAMPLING, 0, FRINGE * (~solid)),
+            _Grid.over(solid, box, BACK_SAMPLING, size[0], np.zeros(solid.shape)),
         )
 
     def pose(self, pitch: float, yaw: float, roll: float) -> Bytes:
@@ -205,9 +207,10 @@ class _Grid:
 
     inside: Mask  # (m, n) samples on the head
     source: Float  # (m * n, 2) where they lie in the double-width geometry image
+    behind: Float  # (m * n,) centimetres by which others may be farther and still hide them
 
     @classmethod
-    def over(cls, head: Mask, box: tuple[slice, slice], sampling: float, offset: int) -> _Grid:
+    def over(cls, head: Mask, box: tuple[slice, slice], sampling: float, offset: int, behind: Double) -> _Grid:
         """Over a box of the geometry image, with ``sampling`` samples per pixel and axis."""
         high, wide = head[box].shape
         dense = (round(sampling * wide), round(sampling * high))
@@ -215,7 +218,8 @@ class _Grid:
         rows, columns = np.indices(inside.shape)
         source_x = (columns + 0.5) * wide / dense[0] - 0.5 + box[1].start + offset
         source_y = (rows + 0.5) * high / dense[1] - 0.5 + box[0].start
-        return cls(inside, np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2))
+        source = np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2)
+        return cls(inside, source, cv2.resize(behind[box].astype(np.float32), dense).ravel())
 
     def samples(self, side: Float, width: int, height: int) -> tuple[NDArray[np.int32], Float, Float]:
         """Pixel, depth from 100 cm behind the ears, and source of the samples that face the camera."""
@@ -223,14 +227,14 @@ class _Grid:
         keep = np.flatnonzero(
             self.inside & (facing > 0.02) & (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
         )
-        x, y, near = x.ravel()[keep], y.ravel()[keep], depth.ravel()[keep] + 100.0
+        x, y, near = x.ravel()[keep], y.ravel()[keep], depth.ravel()[keep] + 100.0 - self.behind[keep]
         return (y + 0.5).astype(np.int32) * width + (x + 0.5).astype(np.int32), near, self.source[keep]
 
 
 def _seam(source_x: Float, width: int) -> Float:
     """Where front and back meet, (h, w) float32 0..1: there the head is solid, its outline in the photo is none."""
     back = (source_x > width - 0.5).astype(np.uint8)
-    return cv2.blur(cv2.dilate(back, np.ones((11, 11))).astype(np.float32), (5, 5))
+    return cv2.blur(cv2.dilate(back, np.ones((9, 9))).astype(np.float32), (5, 5))
 
 
 def _without_pinholes(guess: Float) -> Float:
@@ -541,9 +545,8 @@ def _back_of_head(image: Bytes, matte: Float, shape: _HeadShape) -> Bytes:
     is_skin = _is_like(plain, cheek)
     up, side = (_enlarge(part.astype(np.float32), plain) for part in (shape.up, shape.side))
     not_skin = cv2.erode((~is_skin).astype(np.uint8), np.ones((reach, reach))) > 0
-    hair = outside & not_skin & (up > shape.chin_up)
-    if hair.mean() < 0.05 * shape.face.mean():  # as fair as the skin, or none
-        hair = outside & (up > 2.0)
+    # Above the ears all is hair, or a bald scalp; below them hair and ears are told apart by colour.
+    hair = outside & ((up > 2.0) | (not_skin & (up > shape.chin_up)))
     if not hair.any():
         hair = solid & (up > 2.0)
     hairs = _with_grain(plain, hair, 40.0)
@@ -555,7 +558,7 @@ def _back_of_head(image: Bytes, matte: Float, shape: _HeadShape) -> Bytes:
     shadow = np.clip((up - shape.chin_up) / 6.0, 0.0, 1.0)[..., None]  # of jaw and hair
     skins = skins * (1.0 - 0.3 * shadow)
     # The hairline runs between what is known to be hair and skin.
-    scalp = ~hair & (up > -1.0) & (np.abs(side) < 6.0)
+    scalp = ~hair & (up > -1.0)
     nape = ~hair & (up < shape.chin_up + 2.0) & (np.abs(side) < 5.0)
     known = (hair | skin | scalp | nape).astype(np.float32)
     share = _push_pull(np.dstack([(hair | scalp).astype(np.float32)] * 3), known)[..., :1]
