@@ -47,6 +47,7 @@ OVERSAMPLING = 1.5  # samples of the surface per geometry pixel and axis
 BACK_SAMPLING = 1.0  # likewise, of its back, whose texture is soft
 BACK_MATTE = 0.9  # of the matte: where the back meets the front
 FRINGE = 1.5  # centimetres: loose hair and soft outline outside of it, this far at most before the back, give way to it
+BACK_FROM = 15.0  # degrees of turn: below, the outline's slope (STEEPEST) hides the back
 BACK_DEPTH = 11.0  # centimetres: the farthest that the back of the head bulges behind its outline
 SOURCE_JUMP = 8.0  # geometry pixels between sources of neighbouring output pixels: more means an occluding edge
 HAIR_SLOPE = 1.5  # depth lost per width between the face and the hair's outline: more would smear hair and ears
@@ -89,8 +90,8 @@ class PosedPhoto:
         # Front and back lie side by side, in one image and in one grid of points: both are drawn in one pass.
         back = _back_of_head(colour, matte, shape)
         # At the seam the front's soft outline takes the colours of the back.
-        share = np.clip(matte / BACK_MATTE, 0.0, 1.0)[..., None]
-        layer[..., :3] = np.rint(share * layer[..., :3] + (1.0 - share) * back)
+        share = np.clip(matte / BACK_MATTE, 0.0, 1.0)
+        layer[..., :3] = cv2.blendLinear(np.ascontiguousarray(layer[..., :3]), back, share, 1.0 - share)
         self._layer = np.hstack([layer, np.dstack([back, np.full(matte.shape, 255, np.uint8)])])
         self._above = above
 
@@ -104,22 +105,25 @@ class PosedPhoto:
         self._origin, self._cm, self._size = shape.origin, shape.cm, size
         front = _without_perspective(shape, depth)
         # The back's rays pass the outline: behind it the head gets no wider with distance.
-        back = _without_perspective(shape, rim) - np.dstack([0.0 * bulge, 0.0 * bulge, bulge])
-        self._points = np.stack([part[box].astype(np.float32) for part in (front, back)])
+        rear = _without_perspective(shape, rim)
+        rear[..., 2] -= bulge
+        self._points = np.stack([part[box].astype(np.float32) for part in (front, rear)])
         self._weight = weight[box][..., None].astype(np.float32)
         self._grids = (
             _Grid.over(small_matte > 0.02, box, OVERSAMPLING, 0, FRINGE * (~solid)),
             _Grid.over(solid, box, BACK_SAMPLING, size[0], np.zeros(solid.shape)),
         )
+        self._sample_source = np.concatenate([grid.source for grid in self._grids])
 
     def pose(self, pitch: float, yaw: float, roll: float) -> Bytes:
         """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera).
 
-        Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25.  Returns (H, W, 3) uint8, or (H, W) if grey.
+        Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25, whole to |yaw| <= 50.
+        Returns (H, W, 3) uint8, or (H, W) if grey.
         """
         relative = rotation_matrix(pitch, yaw, roll) @ self._photo_rotation.T
         posed = self._plate.copy()
-        forward = self._forward(relative.astype(np.float32))
+        forward, slopes = self._forward(relative.astype(np.float32))
         guess = self._visible_sources(forward)
         seen = (guess[..., 2] > 0.0).astype(np.float32)
         left, top, wide, high = cv2.boundingRect(seen.astype(np.uint8))
@@ -129,29 +133,35 @@ class PosedPhoto:
         target_x, target_y = np.meshgrid(
             (columns + 0.5) * self._ratio - 0.5, (rows + self._above + 0.5) * self._ratio - 0.5
         )
-        source_x, source_y = self._refine(forward, guess, target_x, target_y)
-        seam = cv2.remap(_seam(guess[..., 0], self._size[0]), target_x, target_y, cv2.INTER_LINEAR)
+        source_x, source_y = self._refine(forward, slopes, guess, target_x, target_y)
         region = posed[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
         cover = np.clip(2.0 * cv2.GaussianBlur(seen, (5, 5), 1.0) - 1.0, 0.0, 1.0)
         cover = cv2.remap(cover, target_x, target_y, cv2.INTER_LINEAR)
+        seam = cv2.remap(_seam(guess[..., 0], self._size[0]), target_x, target_y, cv2.INTER_LINEAR)
         region[:] = self._composite(source_x, source_y, cover, seam, region)
         _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio))
         return cv2.cvtColor(posed, cv2.COLOR_RGB2GRAY) if self._is_grey else posed
 
-    def _forward(self, relative: Float) -> Float:
-        """Where each geometry pixel of the head's box goes: (2, h, w, 4) float32 of x, y, depth and facing, front and
-        back."""
+    def _forward(self, relative: Float) -> tuple[Float, Float]:
+        """Where each geometry pixel of the head's box goes, front and back side by side: (h, 2w, 4) float32 of x, y,
+        depth and facing; and as many slopes of x across and down, and of y across and down. (h, w, 4) in small turns,
+        in which no back is seen."""
         pivot = PIVOT.astype(np.float32)
         change = relative - np.eye(3, dtype=np.float32)
-        sides = []
-        for points, sign in zip(self._points, (1.0, -1.0), strict=True):
+        high, wide = self._points.shape[1:3]
+        sides = 1 if relative[2, 2] > np.cos(np.radians(BACK_FROM)) else 2
+        forward, slopes = np.empty((2, high, sides * wide, 4), np.float32)
+        for side, (points, sign) in enumerate(zip(self._points[:sides], (1.0, -1.0), strict=False)):
+            place = np.s_[:, side * wide : (side + 1) * wide]
             moved = points + self._weight * cv2.transform(points, np.column_stack([change, -change @ pivot]))
             magnify = self._cm / (1.0 - moved[..., 2] / CAMERA_DISTANCE)
-            x = self._origin[0] + moved[..., 0] * magnify
-            y = self._origin[1] - moved[..., 1] * magnify
-            facing = sign * (_slope(x, 1) * _slope(y, 0) - _slope(x, 0) * _slope(y, 1))
-            sides.append(np.dstack([x, y, moved[..., 2], facing]))
-        return np.stack(sides).astype(np.float32)
+            x = np.float32(self._origin[0]) + moved[..., 0] * magnify
+            y = np.float32(self._origin[1]) - moved[..., 1] * magnify
+            slope = [_slope(x, 1), _slope(x, 0), _slope(y, 1), _slope(y, 0)]
+            facing = np.float32(sign) * (slope[0] * slope[3] - slope[1] * slope[2])
+            cv2.merge([x, y, moved[..., 2], facing], forward[place])
+            cv2.merge(slope, slopes[place])
+        return forward, slopes
 
     def _visible_sources(self, forward: Float) -> Float:
         """The visible source of each geometry pixel, found by splatting samples back to front.
@@ -160,44 +170,51 @@ class PosedPhoto:
         centimetres from 100 cm behind the ears; 0 where the head is not visible.
         """
         width, height = self._size
-        parts = [grid.samples(side, width, height) for grid, side in zip(self._grids, forward, strict=True)]
-        pixel, near, source = (np.concatenate(part) for part in zip(*parts, strict=True))
+        sides = np.split(forward, forward.shape[1] // self._points.shape[2], axis=1)
+        parts = [grid.samples(side, width, height) for grid, side in zip(self._grids, sides, strict=False)]
+        pixel, near, number = (np.concatenate(part) for part in zip(*parts, strict=True))
+        number[len(parts[0][2]) :] += len(self._grids[0].source)
         order = np.argsort((near * 100.0).astype(np.uint16), kind="stable")  # 16 bits: a radix sort
         first = np.full(height * width, -1, np.int32)
         first[pixel[order]] = order  # the nearest is written last and stays
         seen = np.flatnonzero(first >= 0)
         guess = np.zeros((height * width, 3), np.float32)
-        guess[seen, :2] = source[first[seen]]
+        guess[seen, :2] = self._sample_source[number[first[seen]]]
         guess[seen, 2] = near[first[seen]]
         return _without_pinholes(guess.reshape(height, width, 3))
 
-    def _refine(self, forward: Float, guess: Float, target_x: Float, target_y: Float) -> tuple[Float, Float]:
+    def _refine(
+        self, forward: Float, slopes: Float, guess: Float, target_x: Float, target_y: Float
+    ) -> tuple[Float, Float]:
         """A Newton step to the exact source of each output pixel, so that texture does not wobble."""
         start = cv2.remap(guess, target_x, target_y, cv2.INTER_NEAREST)
         # From the place in the double-width image to that in the box of the side.
-        wide = forward.shape[2]
         behind = start[..., 0] > self._size[0] - 0.5
-        shift = self._corner[0] + behind * np.float32(self._size[0] - wide)
-        x, y = start[..., 0] - shift, start[..., 1] - self._corner[1]
-        across, down = (np.stack([_slope(side[..., :2], axis) for side in forward]) for axis in (1, 0))
+        wide = self._points.shape[2]
+        if behind.any():
+            shift = self._corner[0] + behind * np.float32(self._size[0] - wide)
+        else:
+            forward, slopes, shift = forward[:, :wide], slopes[:, :wide], np.float32(self._corner[0])
+        x, y = start[..., 0] - shift, start[..., 1] - np.float32(self._corner[1])
+        turn = slopes[..., 0] * slopes[..., 3] - slopes[..., 1] * slopes[..., 2]
         # No steps where the surface turns edge-on: there the guess is as good as it gets.
-        facing = forward[..., 3] * np.array([1.0, -1.0], np.float32)[:, None, None]
-        gain = (1.0 / np.where(forward[..., 3] > 0.25, facing, np.inf))[..., None]
-        inverse = np.concatenate([down[..., 1:], -down[..., :1], -across[..., 1:], across[..., :1]], axis=3) * gain
-        position, inverse = np.hstack(forward[..., :2]), np.hstack(inverse)
+        turn[forward[..., 3] <= 0.25] = np.inf
+        position = np.ascontiguousarray(forward[..., :2])
         landed = cv2.remap(position, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        step = cv2.remap(inverse, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        step = cv2.remap(slopes / turn[..., None], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         off_x, off_y = target_x - landed[..., 0], target_y - landed[..., 1]
-        x = x + np.clip(step[..., 0] * off_x + step[..., 1] * off_y, -1.5, 1.5)
-        y = y + np.clip(step[..., 2] * off_x + step[..., 3] * off_y, -1.5, 1.5)
-        return x + shift, y + self._corner[1]
+        x += np.maximum(np.minimum(step[..., 3] * off_x - step[..., 1] * off_y, 1.5), -1.5)
+        y += np.maximum(np.minimum(step[..., 0] * off_y - step[..., 2] * off_x, 1.5), -1.5)
+        x += shift
+        y += np.float32(self._corner[1])
+        return x, y
 
-    def _composite(self, x: Float, y: Float, cover: Float, seam: Float, plate: Bytes) -> Bytes:
+    def _composite(self, x: Float, y: Float, cover: Float, seam: Bytes, plate: Bytes) -> Bytes:
         """Head layer over plate, with a soft alpha at the head's silhouette and none at the seam to its back."""
         offset = 0.5 / self._ratio - 0.5
         x, y = x / self._ratio + offset, y / self._ratio + offset
         layer = cv2.remap(self._layer, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        alpha = np.maximum(layer[..., 3] / np.float32(255.0), seam) * cover
+        alpha = cv2.max(layer[..., 3], seam) * (cover / np.float32(255.0))
         return np.asarray(cv2.blendLinear(np.ascontiguousarray(layer[..., :3]), plate, alpha, 1.0 - alpha))
 
 
@@ -221,20 +238,22 @@ class _Grid:
         source = np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2)
         return cls(inside, source, cv2.resize(behind[box].astype(np.float32), dense).ravel())
 
-    def samples(self, side: Float, width: int, height: int) -> tuple[NDArray[np.int32], Float, Float]:
-        """Pixel, depth from 100 cm behind the ears, and source of the samples that face the camera."""
-        x, y, depth, facing = cv2.split(cv2.resize(side, self.inside.shape[::-1], interpolation=cv2.INTER_LINEAR))
-        keep = np.flatnonzero(
-            self.inside & (facing > 0.02) & (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
-        )
-        x, y, near = x.ravel()[keep], y.ravel()[keep], depth.ravel()[keep] + 100.0 - self.behind[keep]
-        return (y + 0.5).astype(np.int32) * width + (x + 0.5).astype(np.int32), near, self.source[keep]
+    def samples(self, side: Float, width: int, height: int) -> tuple[NDArray[np.int32], Float, NDArray[np.intp]]:
+        """Pixel, depth from 100 cm behind the ears, and number of the samples that face the camera."""
+        moved = cv2.resize(side, self.inside.shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(-1, 4)
+        keep = np.flatnonzero(self.inside.ravel() & (moved[:, 3] > 0.02))
+        x, y, depth, _ = np.ascontiguousarray(moved[keep].T)
+        in_view = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        if not in_view.all():
+            keep, x, y, depth = keep[in_view], x[in_view], y[in_view], depth[in_view]
+        pixel = (y + 0.5).astype(np.int32) * width + (x + 0.5).astype(np.int32)
+        return pixel, depth + 100.0 - self.behind[keep], keep
 
 
-def _seam(source_x: Float, width: int) -> Float:
-    """Where front and back meet, (h, w) float32 0..1: there the head is solid, its outline in the photo is none."""
-    back = (source_x > width - 0.5).astype(np.uint8)
-    return cv2.blur(cv2.dilate(back, np.ones((9, 9))).astype(np.float32), (5, 5))
+def _seam(source_x: Float, width: int) -> Bytes:
+    """Where front and back meet, (h, w) uint8: there the head is solid, its outline in the photo is none."""
+    back = np.where(source_x > width - 0.5, np.uint8(255), np.uint8(0))
+    return np.asarray(cv2.blur(cv2.dilate(back, np.ones((9, 9))), (5, 5)), np.uint8)
 
 
 def _without_pinholes(guess: Float) -> Float:
@@ -256,11 +275,17 @@ def _without_pinholes(guess: Float) -> Float:
 
 def _soften_jumps(region: Bytes, x: Float, y: Float, radius: int) -> None:
     """Blur, in place, the line where the source jumps (an occluding edge)."""
-    spread = [cv2.morphologyEx(part, cv2.MORPH_GRADIENT, np.ones((3, 3))) for part in (x, y)]
-    line = (np.maximum(*spread) > SOURCE_JUMP).astype(np.uint8)
+    place = cv2.merge([x, y]).astype(np.int16)  # fast, and far finer than a jump
+    spread = cv2.morphologyEx(place, cv2.MORPH_GRADIENT, np.ones((3, 3)))
+    line = (np.maximum(spread[..., 0], spread[..., 1]) > SOURCE_JUMP).astype(np.uint8)
+    if not line.any():
+        return
     size = 2 * radius + 1
-    rows, columns = np.nonzero(cv2.dilate(line, np.ones((size, size))))
-    region[rows, columns] = cv2.GaussianBlur(region, (size, size), 0)[rows, columns]
+    left, top, wide, high = cv2.boundingRect(line)
+    box = tuple(slice(max(start - size, 0), start + length + size) for start, length in ((top, high), (left, wide)))
+    part = region[box]
+    rows, columns = np.nonzero(cv2.dilate(line[box], np.ones((size, size))))
+    part[rows, columns] = cv2.GaussianBlur(part, (size, size), 0)[rows, columns]
 
 
 class _HeadShape:
@@ -541,12 +566,12 @@ def _back_of_head(image: Bytes, matte: Float, shape: _HeadShape) -> Bytes:
     grown = cv2.dilate(shape.face.astype(np.float32), np.ones((3, 3)), iterations=max(1, round(0.3 * shape.cm)))
     reach = 2 * (image.shape[1] // 150) + 1
     solid = cv2.erode(matte, np.ones((reach, reach))) > 0.95
-    outside = solid & (_enlarge(grown, plain) < 0.5)
+    outside = solid & (_enlarge(grown, image) < 0.5)
     is_skin = _is_like(plain, cheek)
-    up, side = (_enlarge(part.astype(np.float32), plain) for part in (shape.up, shape.side))
+    up, side = (_enlarge(part.astype(np.float32), image) for part in (shape.up, shape.side))
     not_skin = cv2.erode((~is_skin).astype(np.uint8), np.ones((reach, reach))) > 0
-    # Above the ears all is hair, or a bald scalp; below them hair and ears are told apart by colour.
-    hair = outside & ((up > 2.0) | (not_skin & (up > shape.chin_up)))
+    # Well above the ears all is hair, or a bald scalp; below them hair and ears are told apart by colour.
+    hair = outside & ((up > 4.0) | (not_skin & (up > shape.chin_up)))
     if not hair.any():
         hair = solid & (up > 2.0)
     hairs = _with_grain(plain, hair, 40.0)
