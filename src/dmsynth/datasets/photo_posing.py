@@ -151,7 +151,7 @@ class PosedPhoto:
         cover = cv2.remap(cover, target_x, target_y, cv2.INTER_LINEAR)
         seam = cv2.remap(_seam(guess[..., 0], self._size[0]), target_x, target_y, cv2.INTER_LINEAR)
         region[:] = self._composite(self._layer_with(eyes), source_x, source_y, cover, seam, region)
-        _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio))
+        _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio), self._size[0])
         return cv2.cvtColor(posed, cv2.COLOR_RGB2GRAY) if self._is_grey else posed
 
     def _forward(self, relative: Float) -> tuple[Float, Float]:
@@ -293,11 +293,19 @@ def _without_pinholes(guess: Float) -> Float:
     return guess[3:-3, 3:-3]
 
 
-def _soften_jumps(region: Bytes, x: Float, y: Float, radius: int) -> None:
-    """Blur, in place, the line where the source jumps (an occluding edge)."""
+def _soften_jumps(region: Bytes, x: Float, y: Float, radius: int, width: int) -> None:
+    """Blur, in place, the line where the source jumps (an occluding edge). ``width``: of the front in the source."""
     place = cv2.merge([x, y]).astype(np.int16)  # fast, and far finer than a jump
     spread = cv2.morphologyEx(place, cv2.MORPH_GRADIENT, np.ones((3, 3)))
-    line = (np.maximum(spread[..., 0], spread[..., 1]) > SOURCE_JUMP).astype(np.uint8)
+    _blur_along(region, np.maximum(spread[..., 0], spread[..., 1]) > SOURCE_JUMP, radius)
+    back = (x > width - 0.5).astype(np.uint8)
+    if back.any():  # its line against the front is ragged
+        near = cv2.dilate(back, np.ones((3, 3))) > 0
+        _blur_along(region, near & (spread[..., 0] > width / 4) & (x > 0), 2 * radius)
+
+
+def _blur_along(region: Bytes, where: Mask, radius: int) -> None:
+    line = where.astype(np.uint8)
     if not line.any():
         return
     size = 2 * radius + 1
