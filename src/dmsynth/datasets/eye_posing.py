@@ -27,6 +27,8 @@ _MEET = 0.85  # of the opening at rest: how far down the lids meet; the upper on
 WIDEST = 1.3  # times the opening at rest
 _LASHES, _RIM = 0.12, 0.03  # of the eye's width: bands that move with the upper and lower lid, not stretched
 _BROW, _CHEEK = 0.5, 0.45  # of the eye's width: from here on the skin stays, where the brow does not say
+_EDGE = 0.03  # of the eye's width: from how far beside its line a lid's edge is taken when it closes
+_EVEN = 0.12  # of the eye's width: how widely the lid's skin is evened out along the eye
 _TEXTURE = 48  # pixels of the iris's texture, either way
 _GLINT = 0.25  # of the range of grey above the iris around it
 _SOFT = 1.6  # pixels: the iris's edge
@@ -177,7 +179,12 @@ class _Eye:
         return inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
 
     def _take_apart(self) -> None:
-        """Sclera, iris and glint of the photo."""
+        """Sclera, iris and glint of the photo, and the skin of the upper lid without brow and lashes."""
+        bare = (self._t > self._brow) & (self._t < self._upper_rest - 1.2 * _LASHES * self._width)
+        share = bare.astype(np.float32)[..., None] + np.float32(1e-4)
+        wide = _EVEN * self._width
+        amount = cv2.GaussianBlur(share, (0, 0), wide, sigmaY=wide / 3)[..., None]
+        self._lid_skin = cv2.GaussianBlur(self._image * share, (0, 0), wide, sigmaY=wide / 3) / amount
         upper, lower = self._upper_rest, self._lower_rest
         depth = np.minimum(self._t - upper, lower - self._t)  # behind the lids
         share = np.clip((self._t - upper) / np.maximum(lower - upper, 1e-3), 0, 1)
@@ -265,8 +272,16 @@ class _Eye:
             _stretched(t, self._cheek + self._lower_rest, lower + rim, self._lower_rest + rim),
         )
         low = np.clip(t - (upper + lower) / 2 + 0.5, 0, 1)[..., None]
-        drawn = self._sampled(np.minimum(from_above, self._upper_rest)) * (1 - low)
-        drawn += self._sampled(np.maximum(from_below, self._lower_rest)) * low
+        # landmarks are a pixel or two off: lids that close must not show a line of the eye
+        edge = np.float32(_EDGE * width * max(0.0, 1 - opening))
+        lid = self._sampled(self._image, np.minimum(from_above, self._upper_rest - edge))
+        # what a photo shows of the lid is a narrow strip with lashes over it; stretched, they would be stripes
+        stretch = (upper - lashes - self._brow) / np.maximum(self._upper_rest - lashes - self._brow, 1)
+        drawn_out = np.clip(1.5 * (stretch - 1), 0, 0.85) * np.clip((upper - lashes - t) / lashes, 0, 1)
+        drawn_out *= np.clip((t - self._brow) / lashes, 0, 1)
+        plain = self._sampled(self._lid_skin, from_above)
+        drawn = (lid + drawn_out[..., None] * (plain - lid)) * (1 - low)
+        drawn += self._sampled(self._image, np.maximum(from_below, self._lower_rest + edge)) * low
 
         inside = np.clip(t - upper + 0.5, 0, 1) * np.clip(lower - t + 0.5, 0, 1)
         inside *= np.clip(lower - upper, 0, 1) * self._between_corners
@@ -289,13 +304,13 @@ class _Eye:
         u, v = self._on_iris(*self._rest, at)
         return np.asarray(eye + _textured(self._reflection, u - across, v - up), np.float32)
 
-    def _sampled(self, t: Float) -> Float:
-        """The photo at the same s, but another t."""
+    def _sampled(self, image: Float, t: Float) -> Float:
+        """The photo (or another image of its region) at the same s, but another t."""
         x, y = (
             (own - own[0, 0] + (t - self._t) * down).astype(np.float32)
             for own, down in zip((self._x, self._y), self._down, strict=True)
         )
-        sampled = cv2.remap(self._image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        sampled = cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(sampled, np.float32)
 
 
