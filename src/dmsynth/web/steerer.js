@@ -5,6 +5,8 @@
 const DEGREES_A_KEY = 1;
 const FADE = 4; // frames of the cross-fade from one source to the next
 
+const UNITS = { "°": "°", px: " px" }; // shares have none
+
 class Steerer {
   // root: an element to fill. face: from dmsynth.web.description.
   // draw(values) → a promise of {image: anything a canvas can draw, source: which source frame it came from}
@@ -59,7 +61,7 @@ class Steerer {
       label.querySelector(".steerer-name").textContent = control.name;
       const input = label.querySelector("input");
       [input.min, input.max] = [low, high];
-      input.setAttribute("aria-label", `${control.name} in ${control.unit === "°" ? "degrees" : "pixels"}`);
+      input.setAttribute("aria-label", `${control.name}${{ "°": " in degrees", px: " in pixels" }[control.unit] ?? ""}`);
       input.addEventListener("input", (event) => this.set(i, Number(input.value), event.timeStamp));
       sliders.append(label);
       return [input, label.querySelector(".steerer-value")];
@@ -120,7 +122,7 @@ class Steerer {
     this.changed = when;
     this.values.forEach((value, i) => {
       const [input, output] = this.sliders[i];
-      const unit = this.face.controls[i].unit === "°" ? "°" : " px";
+      const unit = UNITS[this.face.controls[i].unit] ?? "";
       input.value = value;
       output.textContent = `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)}${unit}`;
     });
@@ -144,21 +146,24 @@ class Steerer {
     this.canvas.setAttribute("aria-label", `${this.face.name}, synthetic, at ${pose}`);
   }
 
-  // As in dmsynth.controls.coverage.Coverage: distance of the code to the nearest training frame, in tolerances.
+  // As in dmsynth.controls.coverage.Coverage: distance of the code to the nearest training frame, in tolerances; a
+  // control that is judged by its own range alone, to that.
   distance() {
     const code = this.values.map((value, i) => {
       const { low, high } = this.face.controls[i];
       return (value - low) / (high - low);
     });
+    const { codes, joint, ranges, tolerance } = this.face.coverage;
     let least = Infinity;
-    for (const other of this.face.coverage.codes) {
+    for (const other of codes) {
       let sum = 0;
-      for (let i = 0; i < code.length; i++) {
+      for (let i = 0; i < joint; i++) {
         sum += (code[i] - other[i]) ** 2;
       }
       least = Math.min(least, sum);
     }
-    return Math.sqrt(least) / this.face.coverage.tolerance;
+    const beyond = ranges.map(([low, high], i) => Math.max(low - code[joint + i], code[joint + i] - high, 0));
+    return Math.max(Math.sqrt(least), ...beyond) / tolerance;
   }
 
   outside() {
