@@ -80,6 +80,41 @@ function options(select, names, none) {
   }
 }
 
+// A table of what is commanded and what the tracker reads: a column for each control, or, upright, a row. Returns its cells.
+function tabulated(table, controls, upright) {
+  const [commanded, tracked] = ["commanded", "tracked"].map((kind) =>
+    controls.map(() => {
+      const cell = document.createElement("td");
+      cell.className = `cockpit-${kind}-value`;
+      return cell;
+    }),
+  );
+  const head = (words, scope) => {
+    const cell = document.createElement("th");
+    cell.scope = scope;
+    cell.textContent = words; // a face may come from anywhere
+    return cell;
+  };
+  const row = (section, name, ...cells) => {
+    const line = section.insertRow();
+    line.className = name;
+    line.append(...cells);
+  };
+  const names = controls.map((control) => inWords(control.name));
+  table.className = `cockpit-table${upright ? " cockpit-upright" : ""}`;
+  const [top, body] = [table.createTHead(), table.createTBody()];
+  const across = (words) => words.map((each) => head(each, "col"));
+  if (upright) {
+    row(top, "", ...across(["", "commanded", "tracker reads"]));
+    names.forEach((name, i) => row(body, "", head(name, "row"), commanded[i], tracked[i]));
+  } else {
+    row(top, "", ...across(["", ...names]));
+    row(body, "cockpit-commanded", head("commanded", "row"), ...commanded);
+    row(body, "cockpit-tracked", head("tracker reads", "row"), ...tracked);
+  }
+  return { commanded, tracked };
+}
+
 class SteerTab {
   constructor(root) {
     this.root = root;
@@ -171,22 +206,10 @@ class SteerTab {
       this.said(values);
       return drawn;
     });
-    const table = document.createElement("table");
-    table.className = "cockpit-table";
-    table.innerHTML = `<thead><tr><th></th></tr></thead>
-      <tbody><tr class="cockpit-commanded"><th scope="row">commanded</th></tr><tr class="cockpit-tracked"><th scope="row">tracker reads</th></tr></tbody>`;
-    for (const control of this.about.controls) {
-      const head = document.createElement("th");
-      head.scope = "col";
-      head.textContent = inWords(control.name); // a face may come from anywhere
-      table.querySelector("thead tr").append(head);
-    }
-    for (const row of table.querySelectorAll("tbody tr")) {
-      this.about.controls.forEach(() => row.append(document.createElement("td")));
-    }
+    const [table, eyes] = [document.createElement("table"), this.steerer.lids.length > 0];
+    this.cells = tabulated(table, this.about.controls, eyes);
     this.note = document.createElement("p");
     this.note.className = "cockpit-note";
-    root.querySelector(".steerer-controls").append(table, this.note);
     const sources = document.createElement("div");
     sources.className = "cockpit-sources";
     sources.setAttribute("role", "group");
@@ -196,6 +219,8 @@ class SteerTab {
     this.hint = document.createElement("p");
     this.hint.className = "cockpit-note";
     sources.after(this.hint);
+    // Seven controls are too wide for the column of the sliders, and there is room below a photo.
+    root.querySelector(eyes ? ".steerer-picture" : ".steerer-controls").append(table, this.note);
     this.gallery(sources, name);
     this.steerer.listeners.push((values) => this.changed(values));
     this.changed(this.steerer.values);
@@ -274,8 +299,7 @@ class SteerTab {
   }
 
   changed(values) {
-    const cells = this.root.querySelectorAll(".cockpit-commanded td");
-    values.forEach((value, i) => cells[i] && (cells[i].textContent = this.written(i, value)));
+    values.forEach((value, i) => (this.cells.commanded[i].textContent = this.written(i, value)));
     clearTimeout(this.resting);
     if (this.otherDraw) {
       clearTimeout(this.drawingOther);
@@ -296,10 +320,9 @@ class SteerTab {
         if (String(values) !== String(this.steerer.values)) {
           return;
         }
-        const cells = this.root.querySelectorAll(".cockpit-tracked td");
         this.about.controls.forEach((control, i) => {
           const value = found.tracked?.[control.name];
-          cells[i].textContent = value === undefined ? "–" : this.written(i, value);
+          this.cells.tracked[i].textContent = value === undefined ? "–" : this.written(i, value);
         });
         this.note.textContent = found.reason ? `The tracker: ${found.reason}.` : `Tracker: ${found.tracker}.`;
       } catch (error) {
@@ -322,12 +345,7 @@ class SteerTab {
       throw new Error(`${name} moves a picture: bring a portrait first.`);
     }
     const about = moves ? this.about : await fetched(`/api/face?name=${encodeURIComponent(name)}`);
-    // What it shares with this face it does likewise; what it does not, stays at rest.
-    const controls = moves ? about.controls.slice(0, Math.min(3, about.controls.length)) : about.controls;
-    const shared = () => {
-      const here = Object.fromEntries(this.about.controls.map((control, i) => [control.name, this.steerer.values[i]]));
-      return controls.map((control) => here[control.name] ?? control.rest);
-    };
+    const names = this.about.controls.map((control) => control.name); // it may have others, or fewer
     const figure = document.createElement("figure");
     figure.className = "cockpit-beside";
     figure.innerHTML = '<canvas role="img"></canvas><figcaption></figcaption>';
@@ -349,7 +367,7 @@ class SteerTab {
         do {
           again = false;
           const source = moves ? this.brought : null;
-          const { image } = await this.otherLine.picture({ face: name, values: shared(), source });
+          const { image } = await this.otherLine.picture({ face: name, values: this.steerer.values, names, source });
           canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
           image.close();
         } while (again);

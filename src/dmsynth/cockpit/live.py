@@ -22,6 +22,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import Field
 
 from dmsynth.cockpit.workspace import Workspace
+from dmsynth.controls import ControlSpace
 from dmsynth.steering import FACE, FaceSpec, SteerableFace, open_renderer
 from dmsynth.steering.live import LiveFace
 from dmsynth.steering.source import as_source
@@ -43,11 +44,13 @@ class DrawRequest(Record):
 
     Attributes:
         values: of the face's controls, in their order and units.
+        names: of the ``values``, if they are another face's: what both have is the same, the rest at rest.
         source: a source frame of the face's by its number, or one that was brought by its name.
     """
 
     face: Annotated[str, Field(max_length=200)] = ""
     values: Annotated[list[Number], Field(max_length=100)] = Field(default_factory=list)
+    names: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = Field(default_factory=list)
     source: Annotated[int, Field(ge=0, le=10**9)] | Annotated[str, Field(max_length=200)] | None = None
     track: bool = False
 
@@ -171,20 +174,20 @@ class LiveServer:
 
     def draw(self, client: Client, request: DrawRequest) -> bytes:
         """A picture for a client: four bytes, the number of its source frame (−1: one that was brought), and a JPEG."""
-        name, values, source = request.face, request.values, request.source
+        name, source = request.face, request.source
         brought = source if isinstance(source, str) else None
         if (name, brought) != (client.face, client.given):
             client.rest = None  # another person's eyes
         if name in self.renderers:
             face: SteerableFace = self._given(name, str(source))
-            client.image = next(face.frames(np.array([values], dtype=float)))
+            client.image = next(face.frames(np.array([_values(request, face.trained.space)], dtype=float)))
             client.source = None
         else:
             live = self.face(name)
             last = client.source if client.face == name else None
             own = source if isinstance(source, int) else None
             given = self._given(name, brought) if brought is not None else None
-            drawn = live.draw(values, last, own, given)
+            drawn = live.draw(_values(request, live.face.trained.space), last, own, given)
             client.image, client.source = drawn.image, drawn.source
         client.face, client.given = name, brought
         done, jpeg = cv2.imencode(
@@ -282,6 +285,16 @@ def _moving(renderer: str, image: Image) -> SteerableFace:
             return open_renderer(FaceSpec(renderer, str(source)))
         except DmsynthError as error:
             raise DmsynthError(str(error).replace(str(source), "the source")) from None
+
+
+def _values(request: DrawRequest, space: ControlSpace) -> list[float]:
+    """The values that a request has for a face's controls."""
+    if not request.names:
+        return request.values
+    if len(request.names) != len(request.values):
+        raise DmsynthError(f"there are {len(request.values)} values, and {len(request.names)} names for them")
+    here = zip(request.names, request.values, strict=True)
+    return space.row({name: value for name, value in here if name in space.names})
 
 
 def _read(text: str | None) -> DrawRequest:

@@ -42,7 +42,7 @@ def tab(live_server: LiveServer, page: gradio.Blocks) -> None:
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=5):
             faces = list(workspace.faces())
-            face = gradio.Dropdown(faces, value=faces[0], label="Face")
+            face = gradio.Dropdown(faces, value=faces[0], label="Face", elem_id="cockpit-motion-face")
             moves = gradio.Dataframe(
                 value=_BEGIN, headers=_HEADERS, datatype=["str", "number", "number", "number", "str", "number"],
                 label=_LABEL, column_widths=["16%", "13%", "13%", "13%", "30%", "15%"], wrap=True,

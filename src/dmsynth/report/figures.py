@@ -35,6 +35,7 @@ STYLE = {
     "figure.dpi": 150,
 }
 _OTHERS = ("#d1495b", "#1f77b4", "#2a9d5c")
+_LIDS = ("#4a5261", "#c98500")
 _COLOURS = dict(zip(HEAD, _OTHERS, strict=True))
 _DRAWING = threading.Lock()
 
@@ -262,17 +263,18 @@ def motion_curves(
                 lines = {BOTH_EYES: left}
                 axis.set_ylim(-0.05, max(1.25, float(left.max()) + 0.05))
             for column, (name, line) in enumerate(lines.items()):
-                colour = _COLOURS.get(name.removeprefix("gaze_"), _OTHERS[column % 3])
+                others = _LIDS if name.startswith(BOTH_EYES) else _OTHERS
+                colour = _COLOURS.get(name.removeprefix("gaze_"), others[column % len(others)])
                 style = "--" if name.startswith("gaze_") else "-"
                 axis.plot(times, line, style, color=colour, linewidth=1.8, label=name.replace("_", " "))
             axis.set_ylabel(unit)
             axis.margins(x=0.01)
         axes[-1, 0].set_xlabel("seconds", loc="right")
-        handles, labels = (sum(each, []) for each in zip(*(a.get_legend_handles_labels() for a in axes[:, 0])))
-        below = -0.16 if len(units) == 1 else -0.45
+        lines_drawn = [line for axis in axes[:, 0] for line in axis.get_lines()]
         axes[-1, 0].legend(
-            handles, labels, frameon=False, ncols=3 if len(units) == 1 else 4, loc="upper center",
-            bbox_to_anchor=(0.45, below),
+            handles=lines_drawn, frameon=False, ncols=len(lines_drawn), loc="upper center", columnspacing=1.2,
+            handlelength=1.6, bbox_to_anchor=(0.5, -0.16 if len(units) == 1 else -0.5),
+            fontsize=9 if len(lines_drawn) < 5 else 8,
         )  # fmt: skip
         save(figure, path)
 

@@ -46,6 +46,7 @@ class Steerer {
     if (this.up < 0) {
       [this.across, this.up] = [0, 1];
     }
+    this.ranges = face.controls.map((_, i) => this.rangeOf(i));
     this.rest = face.controls.map((_, i) => i).filter((i) => i !== this.across && i !== this.up);
     this.lids = LIDS.map((name) => this.number(name)).filter((i) => i >= 0);
     this.build();
@@ -83,8 +84,8 @@ class Steerer {
     if (gaze[0] >= 0 && gaze[1] >= 0) {
       this.pads.push(new Pad(this, ...gaze, undefined));
     }
-    const help = this.pads.map((pad) => pad.help).join(" ");
-    this.root.querySelector(".steerer-help").textContent = `${help} Arrow keys too.`;
+    const [head, eyes] = this.pads.map((pad) => pad.help);
+    this.root.querySelector(".steerer-help").textContent = `${head}${eyes ? ` The eyes' pad: ${eyes.slice(6)}` : ""} Arrow keys too.`;
     this.buildSliders();
     this.root.querySelector(".steerer-reset").addEventListener("click", () => this.reset());
     const blink = this.root.querySelector(".steerer-blink");
@@ -130,11 +131,19 @@ class Steerer {
     return [input, label.querySelector(".steerer-value")];
   }
 
-  // Slightly beyond the training range, so that the border of the coverage is visible, but no more than can be commanded.
+  // Slightly beyond what is covered, so that the border of the coverage is visible, but no more than can be commanded.
   range(i) {
+    return this.ranges[i];
+  }
+
+  rangeOf(i) {
     const { low, high, least, most, unit } = this.face.controls[i];
-    const more = 0.15 * (high - low);
-    const [first, last] = unit === "of rest" ? [low, high] : [Math.floor(low - more), Math.ceil(high + more)];
+    const { codes, alone = [], tolerance } = this.face.coverage;
+    const joint = this.face.controls.length - alone.length;
+    const ends = i < joint ? codes.reduce(([a, b], code) => [Math.min(a, code[i]), Math.max(b, code[i])], [0, 1]) : alone[i - joint];
+    const [from, to] = ends.map((code) => low + code * (high - low));
+    const more = unit === "of rest" ? 0 : Math.max(0.15 * (to - from), i < joint ? 0 : 1.5 * tolerance * (high - low));
+    const [first, last] = unit === "of rest" ? [from, to] : [Math.floor(from - more), Math.ceil(to + more)];
     return [Math.max(first, least ?? first), Math.min(last, most ?? last)];
   }
 
@@ -419,7 +428,8 @@ class Pad {
     const { codes, alone = [] } = this.steerer.face.coverage;
     const joint = this.controls.length - alone.length;
     if (i >= joint && j >= joint) {
-      const ends = (k) => alone[k - joint].map((code) => value(k, code));
+      const { tolerance } = this.steerer.face.coverage;
+      const ends = (k) => alone[k - joint].map((code, end) => value(k, code + (end ? tolerance : -tolerance)));
       const [[left, right], [low, high]] = [ends(i).map((end) => this.x(end)), ends(j).map((end) => this.y(end))];
       context.globalAlpha = 0.45;
       context.fillRect(left, Math.min(low, high), right - left, Math.abs(high - low));
