@@ -335,14 +335,11 @@ def test_a_blink_closes_the_eyes_and_opens_them(page: Any, tracker: Tracker) -> 
           }});
         }}"""
     )
-    for _ in range(5):  # on a loaded machine a picture may take longer than eyes are closed
-        page.get_by_role("button", name="Blink").click()
-        page.wait_for_function(f"!{STEER}.blinking && !{STEER}.busy")
-        if page.evaluate("(window.least?.opening ?? 1) < 0.3"):
-            break
+    page.get_by_role("button", name="Blink").click()
+    page.wait_for_function(f"!{STEER}.blinking && !{STEER}.busy")
     closed = eyes_in(in_colour(page, "window.least.canvas"), tracker)
     for side in ("left", "right"):
-        assert closed[f"eye_opening_{side}"] < 0.7 * rest[f"eye_opening_{side}"]
+        assert closed[f"eye_opening_{side}"] < 0.5 * rest[f"eye_opening_{side}"]
     assert page.evaluate(f"{STEER}.values.slice(5)") == [1, 1], "open as before"
     times = page.evaluate("window.blinks.map(([when]) => when)")
     assert times[-1] - times[0] > 290, "milliseconds"

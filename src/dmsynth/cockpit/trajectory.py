@@ -180,7 +180,8 @@ def _rendered(job: Job | None) -> tuple[Any, Any]:
 
 
 def motions_of(rows: pd.DataFrame) -> list[Motion]:
-    """The table as motions (columns as ``_HEADERS``; eyes in words, ``motion.trajectory.settings``); rows without a motion are left out. ``DmsynthError`` naming the row that is none."""
+    """The table as motions; rows without a motion are left out. Eyes are in words (``motion.trajectory.settings``).
+    ``DmsynthError`` naming the row that is none."""
     result = []
     for number, row in enumerate(rows.itertuples(index=False), 1):
         kind = str(row[0] or "").strip().lower()

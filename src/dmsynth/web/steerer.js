@@ -38,6 +38,7 @@ class Steerer {
     this.busy = false;
     this.again = false;
     this.closed = false;
+    this.shown = this.values; // in the last picture
     this.painted = []; // when pictures appeared
     this.latencies = []; // milliseconds from a change to its picture
     this.fade = 0;
@@ -170,7 +171,8 @@ class Steerer {
     this.change(values, when ?? performance.now());
   }
 
-  // From the lids as they are and back, in the course and time that the description says.
+  // From the lids as they are and back, in the course and time that the description says. Where a picture takes longer
+  // than the eyes are closed, they stay closed until that picture has been seen.
   blink() {
     if (this.blinking || !this.face.blink) {
       return;
@@ -178,9 +180,16 @@ class Steerer {
     this.blinking = true;
     const { seconds, openings } = this.face.blink;
     const before = this.lids.map((i) => this.values[i]);
-    const begun = performance.now();
+    const least = Math.min(...openings);
+    const closed = openings.indexOf(least) / (openings.length - 1);
+    let [begun, seen] = [performance.now(), false];
     const step = () => {
-      const phase = (performance.now() - begun) / 1000 / seconds;
+      let phase = (performance.now() - begun) / 1000 / seconds;
+      if (!seen && phase >= closed) {
+        phase = closed;
+        begun = performance.now() - 1000 * closed * seconds;
+        seen = this.lids.every((i, k) => Math.abs(this.shown[i] - least * before[k]) < 0.01);
+      }
       this.blinking = phase < 1 && !this.closed;
       if (this.closed) {
         return;
@@ -294,6 +303,7 @@ class Steerer {
       this.fade = FADE;
     }
     this.source = source;
+    this.shown = values;
     this.context.globalAlpha = this.fade > 0 ? 1 / this.fade : 1;
     this.context.drawImage(image, 0, 0, this.canvas.width, this.canvas.height);
     this.fade = Math.max(0, this.fade - 1);
