@@ -335,8 +335,11 @@ def test_a_blink_closes_the_eyes_and_opens_them(page: Any, tracker: Tracker) -> 
           }});
         }}"""
     )
-    page.get_by_role("button", name="Blink").click()
-    page.wait_for_function(f"!{STEER}.blinking && !{STEER}.busy")
+    for _ in range(3):  # half a second may be too short for a picture on a loaded machine
+        page.get_by_role("button", name="Blink").click()
+        page.wait_for_function(f"!{STEER}.blinking && !{STEER}.busy")
+        if page.evaluate("(window.least?.opening ?? 1) < 0.01"):
+            break
     closed = eyes_in(in_colour(page, "window.least.canvas"), tracker)
     for side in ("left", "right"):
         assert closed[f"eye_opening_{side}"] < 0.5 * rest[f"eye_opening_{side}"]

@@ -308,7 +308,8 @@ class SteerTab {
   }
 
   written(i, value) {
-    return value.toFixed(this.about.controls[i].unit === "of rest" ? 2 : 1);
+    const digits = this.about.controls[i].unit === "of rest" ? 2 : 1;
+    return (Number(value.toFixed(digits)) + 0).toFixed(digits); // −0 is 0
   }
 
   // A picture has arrived: once the hand rests, the tracker looks at it.

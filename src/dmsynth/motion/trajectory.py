@@ -177,7 +177,8 @@ def from_pad(taken: NDArray[np.float64], space: ControlSpace) -> Trajectory:
 def as_sweeps(motion: Trajectory, tolerance: float = 0.5) -> list[Motion]:
     """Approximate a recorded motion by few sweeps; no control deviates by more than ``tolerance`` (in its unit; Ramer
     1972, Douglas and Peucker 1973), no opening of the eyes by more than a tenth of it. The first sweep takes 0.2 s and
-    leads from the trajectory's start to the first recorded pose."""
+    leads from the trajectory's start to the first recorded pose. Controls that keep their value are not named; where
+    all do, it is a hold."""
     fine = np.array([0.1 if name.startswith(BOTH_EYES) else 1.0 for name in motion.names])  # they span 1, not degrees
     kept = {0, len(motion) - 1}
     stretches = [(0, len(motion) - 1)]
@@ -194,15 +195,16 @@ def as_sweeps(motion: Trajectory, tolerance: float = 0.5) -> list[Motion]:
             stretches += [(first, middle), (middle, last)]
     corners = sorted(kept)
     lengths = [0.2, *np.diff(motion.times[corners])]
-    return [
-        Motion(
-            "sweep",
-            round(float(s), 3),
-            {n: round(float(motion[n][corner]), 1 if f == 1 else 2) for n, f in zip(motion.names, fine, strict=True)},
-        )
-        for corner, s in zip(corners, lengths, strict=True)
-        if s > 0
-    ]
+    digits = [1 if each == 1 else 2 for each in fine]
+    motions: list[Motion] = []
+    now: dict[str, float] = {}
+    for corner, seconds in zip(corners, lengths, strict=True):
+        there = {n: round(float(motion[n][corner]), d) for n, d in zip(motion.names, digits, strict=True)}
+        moved = {name: value for name, value in there.items() if value != now.get(name)}
+        if seconds > 0:
+            motions.append(Motion("sweep" if moved else "hold", round(float(seconds), 3), moved))
+            now |= moved
+    return motions
 
 
 class MotionPath:

@@ -6,6 +6,7 @@
 const DEGREES_A_KEY = 1;
 const FADE = 4; // frames of the cross-fade from one source to the next
 const LIDS = ["eye_opening_left", "eye_opening_right"];
+const LONGEST_CLOSED = 500; // milliseconds
 const WIDEST = 1.2; // of rest: as far as both lids are opened here
 
 const KINDS = {
@@ -172,7 +173,7 @@ class Steerer {
   }
 
   // From the lids as they are and back, in the course and time that the description says. Where a picture takes longer
-  // than the eyes are closed, they stay closed until that picture has been seen.
+  // than the eyes are closed, they stay closed until that picture has been seen, or half a second.
   blink() {
     if (this.blinking || !this.face.blink) {
       return;
@@ -182,13 +183,14 @@ class Steerer {
     const before = this.lids.map((i) => this.values[i]);
     const least = Math.min(...openings);
     const closed = openings.indexOf(least) / (openings.length - 1);
-    let [begun, seen] = [performance.now(), false];
+    let [begun, seen, closedAt] = [performance.now(), false, null];
     const step = () => {
       let phase = (performance.now() - begun) / 1000 / seconds;
       if (!seen && phase >= closed) {
         phase = closed;
         begun = performance.now() - 1000 * closed * seconds;
-        seen = this.lids.every((i, k) => Math.abs(this.shown[i] - least * before[k]) < 0.01);
+        closedAt ??= performance.now();
+        seen = performance.now() - closedAt > LONGEST_CLOSED || this.lids.every((i, k) => Math.abs(this.shown[i] - least * before[k]) < 0.01);
       }
       this.blinking = phase < 1 && !this.closed;
       if (this.closed) {
