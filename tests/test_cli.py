@@ -184,7 +184,7 @@ def test_a_killed_import_goes_on(tmp_path: Path, face_video: Path) -> None:
         (["dataset", "recording", "out", "VIDEO", "--crop", "1,2"], "--crop 1,2: give LEFT,TOP,WIDTH,HEIGHT"),
         (["dataset", "photo", "out", "absent.png"], "absent.png: no such picture"),
         (["dataset", "photo", "out", "text.mp4"], "text.mp4: not a readable picture"),
-        (["dataset", "photo", "out", "--yaw", "80"], "--yaw 80: a photo can be posed from 0 up to ±45°"),
+        (["dataset", "photo", "out", "--yaw", "80"], "--yaw 80: a photo can be posed from 0 up to ±50°"),
         (["dataset", "photo", "out", "--tracker", "eye"], "no tracker named 'eye'"),
         (["dataset", "info", "absent"], "absent: not a dataset"),
         (["track", "cut.mp4", "--out", "table.parquet"], "cut.mp4: "),

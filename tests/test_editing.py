@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from commands import dmsynth, fails
 from dmsynth.datasets.photo import PoseRange, pose_photo, prepare
 from dmsynth.learning.training import train
 from dmsynth.motion.trajectory import Trajectory, parse_motions
@@ -22,7 +23,7 @@ from dmsynth.steering.editing import edit_video
 from dmsynth.steering.provenance import read_provenance
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import read_table
-from dmsynth.trackers import Tracker
+from dmsynth.trackers import Tracker, face_columns
 from dmsynth.video import Image, VideoWriter
 
 BEGIN, END = 0.6, 3.4
@@ -149,6 +150,33 @@ def test_a_colour_face_of_another_size_and_shape_edits_too(edit: Edit, tracker: 
         assert edited or planes(before) == planes(after)
         touched |= luma(before) != luma(after)
     assert touched[:, 40:280].any() and not touched[:, :40].any() and not touched[:, 280:].any()  # the middle square
+
+
+def test_eyes_are_closed_without_a_face_and_nothing_else_changes(edit: Edit, tracker: Tracker, tmp_path: Path) -> None:
+    out = tmp_path / "asleep.mp4"
+    asleep = ("--trajectory", "move eye_opening=0 0.2; hold 1; move eye_opening=1 0.2", "--from", BEGIN, "--to", END)
+    done = dmsynth("edit", edit.drive, *asleep, "--out", out)
+    assert done.returncode == 0, done.stderr
+    table, after = read_table(out.with_suffix(".parquet")), frames(out)
+    for before, now, edited in zip(edit.before, after, table["edited"], strict=True):
+        assert edited or planes(before) == planes(now)
+    middle = 50  # in the middle of the hold
+    was, now = (tracker(frame.to_ndarray(format="rgb24"))[0] for frame in (edit.before[middle], after[middle]))
+    read = face_columns(now)
+    assert (
+        table["eye_opening_left"][middle] == 0
+        and read["eye_opening_left"] < 0.5 < face_columns(was)["eye_opening_left"]
+    )
+    assert abs(read["yaw"] - face_columns(was)["yaw"]) < 1.5
+    touched = luma(edit.before[middle]) != luma(after[middle])
+    eyes = was.landmarks[[33, 263], :2]
+    assert touched.mean() < 0.05 and np.abs(np.argwhere(touched)[:, 0].mean() - eyes[:, 1].mean()) < 10
+    assert "eyes of drive.mp4" in read_provenance(out).provenance.face
+
+    out.unlink()
+    turning = ("edit", edit.drive, "--trajectory", "move yaw=20 0.5", "--from", BEGIN, "--to", END, "--out", out)
+    assert "without --face only the eyes can be moved" in fails(dmsynth(*turning))
+    assert "give --scenario or --trajectory" in fails(dmsynth(*turning[:2], *turning[4:]))
 
 
 def test_mistakes_are_told(edit: Edit, tmp_path: Path, tracker: Tracker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,10 +77,36 @@ def test_posed_faces_look_where_their_landmarks_say(posed: PosedPhoto, tracker: 
     for roll, relative to the face's centre."""
 
     def offset(landmark: int, **pose: float) -> NDArray[np.float64]:
-        face = tracker(posed.pose(**({"pitch": 0.0, "yaw": 0.0, "roll": 0.0} | pose)))[0]
+        face = tracker(posed.pose(*({"pitch": 0.0, "yaw": 0.0, "roll": 0.0} | pose).values()))[0]
         return face.landmarks[landmark, :2] - np.array(face.centre)
 
     nose_tip, forehead = 1, 10
     assert offset(nose_tip, yaw=20)[0] - offset(nose_tip, yaw=-20)[0] > 5
     assert offset(nose_tip, pitch=15)[1] - offset(nose_tip, pitch=-15)[1] < -5  # y points down
     assert offset(forehead, roll=15)[0] - offset(forehead, roll=-15)[0] > 10
+
+
+@pytest.mark.parametrize("yaw", [-50.0, 50.0])
+def test_a_head_turned_far_has_a_back(yaw: float, posed: PosedPhoto) -> None:
+    """Where the near side's outline ends, there is skull and nape: one head without holes, wider than its front."""
+
+    def seen(yaw: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        forward, _ = posed._forward((rotation_matrix(0, yaw, 0) @ posed._photo_rotation.T).astype(np.float32))
+        sources = posed._visible_sources(forward)
+        return sources[..., 2] > 0, sources[..., 0] > posed._size[0] - 0.5
+
+    head, back = seen(yaw)
+    assert not seen(0.0)[1].any() and back.sum() > 0.05 * head.sum()
+    columns = np.flatnonzero(back.any(0))
+    near = columns.max() if yaw < 0 else columns.min()
+    assert abs(near - (np.flatnonzero(head.any(0))[-1 if yaw < 0 else 0])) <= 2  # it is what ends the head
+    parts, labels = cv2.connectedComponents((~head).astype(np.uint8))
+    largest = np.sort(np.bincount(labels[~head], minlength=parts))[::-1]
+    assert largest[1:].sum() < 0.003 * head.sum()  # all that is not head is background around it
+
+
+@pytest.mark.parametrize("yaw", [-40.0, -35.0, 35.0, 40.0])
+def test_the_tracker_reads_far_turns(yaw: float, posed: PosedPhoto, tracker: Tracker) -> None:
+    faces = tracker(posed.pose(pitch=0, yaw=yaw, roll=0))
+    assert len(faces) == 1
+    assert faces[0].pose["yaw"] == pytest.approx(yaw, abs=6)

@@ -63,10 +63,12 @@ def test_posed_frames_turn_as_told(filmed: Dataset, tracker: Tracker, tmp_path: 
     face = open_renderer(FaceSpec(f"posed:{filmed.path}", one_source=True))
     assert face.size == (320, 240) and face.trained.about["steps"] == 0
     poses = np.array([[0.0, yaw, 0.0] for yaw in (-18, -6, 6, 18)])
-    for pose, image in zip(poses, face.frames(poses), strict=True):
+    commands = np.array([face.trained.space.row({"yaw": yaw}) for _, yaw, _ in poses])
+    for pose, image in zip(poses, face.frames(commands), strict=True):
         read = tracker(image)[0].pose
         assert abs(read["yaw"] - pose[1]) < 3 and abs(read["pitch"]) < 4 and abs(read["roll"]) < 3
-    assert face.outside_coverage(np.array([[0, 30.0, 0], [0, 50.0, 0]])).tolist() == [1]
+    outside = np.array([face.trained.space.row({"yaw": yaw}) for yaw in (30.0, 50.0)])
+    assert face.outside_coverage(outside).tolist() == [1]
     done = dmsynth("steer", f"posed:{filmed.path}", "--trajectory", "move yaw=8 0.32", "--out", tmp_path / "out.mp4")
     assert done.returncode == 0, done.stderr
     assert len(list(read_video(tmp_path / "out.mp4"))) == 9

@@ -255,16 +255,21 @@ def compare_command(
 @app.command("edit", rich_help_panel=VALIDATION)
 def edit_command(
     drive: Annotated[Path, typer.Argument(help="A recorded drive that shows one driver.")],
-    face: Annotated[Path, typer.Option(help="A face trained on this driver.")],
-    scenario: Annotated[str, typer.Option(help="What the driver does instead: a name or a .yaml file.")],
     begin: Annotated[float, typer.Option("--from", min=0, help="Seconds at which the edit begins …")],
     end: Annotated[float, typer.Option("--to", min=0, help="… and ends.")],
     out: Annotated[Path, typer.Option(help="Video to write, .mp4; its table goes beside it.")],
+    face: Annotated[Path | None, typer.Option(help="A face trained on this driver; without, only eyes move.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="What the driver does instead: a name or a .yaml file.")] = None,
+    trajectory: Annotated[
+        str | None, typer.Option(help="The same in motions or as a table: 'move eye_opening=0 0.3; hold 2'.")
+    ] = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
     device: Device = "auto",
 ) -> None:
     """Make the driver of a recording look away inside a window of time; frames outside it stay bit-identical."""
+    from dmsynth.controls import CONTROL_SPACES
+    from dmsynth.motion.driving import read_trajectory
     from dmsynth.steering import load_face
     from dmsynth.steering.editing import edit_video
     from dmsynth.steering.writing import check_not_input
@@ -272,13 +277,19 @@ def edit_command(
     from dmsynth.trackers import open_tracker
     from dmsynth.validation.scenario_files import find_scenarios
 
-    check_not_input(out, [str(drive), scenario])
+    check_not_input(out, [str(drive), scenario, trajectory])
     check_output(out)
-    motions = find_scenarios([scenario])
-    if len(motions) != 1:
-        raise DmsynthError(f"--scenario {scenario}: names {len(motions)} scenarios; give one")
     pool = open_tracker(tracker, tracker_model)
-    table = edit_video(drive, load_face(face, device), motions[0].trajectory(), begin, end, out, pool)
+    if (scenario is None) == (trajectory is None):
+        raise DmsynthError("give --scenario or --trajectory: what the driver does instead")
+    if scenario is not None:
+        motions = find_scenarios([scenario])
+        if len(motions) != 1:
+            raise DmsynthError(f"--scenario {scenario}: names {len(motions)} scenarios; give one")
+        motion = motions[0].trajectory()
+    else:
+        motion = read_trajectory(str(trajectory), CONTROL_SPACES["driver"], 100.0, lambda: pool)
+    table = edit_video(drive, load_face(face, device) if face else None, motion, begin, end, out, pool)
     edited = table[table["edited"]]
     outside = int((~edited["covered"].astype(bool)).sum())
     output.print(f"video: {out}\ntable: {out.with_suffix('.parquet')}")

@@ -85,6 +85,11 @@ class PosedEyes:
         points = np.asarray(landmarks, np.float64)[:, :2]
         self._eyes = {side: _Eye(image, points, side, np.asarray(rotation, np.float64), gaze) for side in _EYES}
 
+    @property
+    def boxes(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of the photo in which the eyes are drawn."""
+        return [eye.box for eye in self._eyes.values()]
+
     def paint(self, image: NDArray[np.uint8], eyes: Eyes) -> None:
         """Draw the eyes as told into the photo ``image`` (H, W, 3 or more channels) uint8, in place."""
         for side, eye in self._eyes.items():

@@ -1,8 +1,9 @@
 """Pose one portrait photo in 2.5-D: turn the head, keep background and shoulders where they are.
 
 Two layers: a background plate, which is the photo with the head replaced by background and neck (inpainting), and over
-it the head, a surface with hair and the top of the neck that is rotated in 3-D and rendered in perspective, with
-self-occlusion.
+it the head, a closed surface with hair and the top of the neck that is rotated in 3-D and rendered in perspective,
+with self-occlusion. Its front is what the photo shows; its back, which comes into view in far turns, is a skull and a
+nape that continue the outline, with the hair and skin next to it.
 
 Image pixels are x right, y down.  Geometry is in centimetres, x right, y up, z towards the camera, with its
 origin between the ears, so that anatomical lengths can be used directly.
@@ -10,6 +11,7 @@ origin between the ears, so that anatomical lengths can be used directly.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -43,6 +45,11 @@ NECK_RADIUS, NECK_AXIS_DEPTH = 6.0, -5.0
 NECK_LENGTH = 7.0  # below the chin, at most; a collar hides the rest
 SKULL_CURVATURE = 4.0 / 9.0  # Laplacian of a sphere of 9 cm radius, half way from its front to its rim
 OVERSAMPLING = 1.5  # samples of the surface per geometry pixel and axis
+BACK_SAMPLING = 1.0  # likewise, of its back, whose texture is soft
+BACK_MATTE = 0.9  # of the matte: where the back meets the front
+FRINGE = 1.5  # centimetres: loose hair and soft outline outside of it, this far at most before the back, give way to it
+BACK_FROM = 15.0  # degrees of turn: below, the outline's slope (STEEPEST) hides the back
+BACK_DEPTH = 11.0  # centimetres: the farthest that the back of the head bulges behind its outline
 SOURCE_JUMP = 8.0  # geometry pixels between sources of neighbouring output pixels: more means an occluding edge
 HAIR_SLOPE = 1.5  # depth lost per width between the face and the hair's outline: more would smear hair and ears
 STEEPEST = 3.0  # the same limit for the whole surface; cheeks in front of the ears are about as steep
@@ -88,39 +95,47 @@ class PosedPhoto:
         in_frame[above : above + height] = True
         plate = _fill_behind(colour, matte, in_frame, shape)
         self._plate = np.ascontiguousarray(plate[above : above + height])
-        self._layer = _layer_with_matte(colour, matte, plate)
+        layer = _layer_with_matte(colour, matte, plate)
+        # Front and back lie side by side, in one image and in one grid of points: both are drawn in one pass.
+        back = _back_of_head(colour, matte, shape)
+        # At the seam the front's soft outline takes the colours of the back.
+        share = np.clip(matte / BACK_MATTE, 0.0, 1.0)
+        layer[..., :3] = cv2.blendLinear(np.ascontiguousarray(layer[..., :3]), back, share, 1.0 - share)
+        self._layer = np.hstack([layer, np.dstack([back, np.full(matte.shape, 255, np.uint8)])])
         self._above = above
         in_layer = np.asarray(landmarks, np.float64)[:, :2] + np.array([0.0, above])
         self._eyes = PosedEyes(self._layer, in_layer, self._photo_rotation, gaze) if len(landmarks) > IRISES else None
 
         depth = shape.depth(small_matte > 0.5)
+        solid = cv2.morphologyEx((small_matte > BACK_MATTE).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9))) > 0
+        rim, bulge = shape.back(depth, solid)
         weight = shape.head_weight()
         left, top, wide, high = cv2.boundingRect((small_matte > 0.02).astype(np.uint8))
         box = np.s_[top : top + high, left : left + wide]
         self._corner = (left, top)
         self._origin, self._cm, self._size = shape.origin, shape.cm, size
-        # Undo the perspective magnification of nearer points, for width, height and depth.
-        depth = CAMERA_DISTANCE * (1.0 - np.exp(-depth / CAMERA_DISTANCE))
-        shrink = 1.0 - depth / CAMERA_DISTANCE
-        self._points = np.dstack([shape.x * shrink, shape.y * shrink, depth])[box].astype(np.float32)
+        front = _without_perspective(shape, depth)
+        # The back's rays pass the outline: behind it the head gets no wider with distance.
+        rear = _without_perspective(shape, rim)
+        rear[..., 2] -= bulge
+        self._points = np.stack([part[box].astype(np.float32) for part in (front, rear)])
         self._weight = weight[box][..., None].astype(np.float32)
-        self._dense = (round(OVERSAMPLING * wide), round(OVERSAMPLING * high))
-        self._inside = cv2.resize(small_matte[box], self._dense, interpolation=cv2.INTER_LINEAR) > 0.02
-        # Where each sample of the dense grid lies in the geometry image.
-        rows, columns = np.indices(self._inside.shape)
-        source_x = (columns + 0.5) * wide / self._dense[0] - 0.5 + left
-        source_y = (rows + 0.5) * high / self._dense[1] - 0.5 + top
-        self._sample_source = np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2)
+        self._grids = (
+            _Grid.over(small_matte > 0.02, box, OVERSAMPLING, 0, FRINGE * (~solid)),
+            _Grid.over(solid, box, BACK_SAMPLING, size[0], np.zeros(solid.shape)),
+        )
+        self._sample_source = np.concatenate([grid.source for grid in self._grids])
 
     def pose(self, pitch: float, yaw: float, roll: float, *, eyes: Eyes | None = None) -> Bytes:
         """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera), and with ``eyes`` as
         told; None leaves them as they are.
 
-        Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25.  Returns (H, W, 3) uint8, or (H, W) if grey.
+        Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25, whole to |yaw| <= 50.
+        Returns (H, W, 3) uint8, or (H, W) if grey.
         """
         relative = rotation_matrix(pitch, yaw, roll) @ self._photo_rotation.T
         posed = self._plate.copy()
-        forward = self._forward(relative.astype(np.float32))
+        forward, slopes = self._forward(relative.astype(np.float32))
         guess = self._visible_sources(forward)
         seen = (guess[..., 2] > 0.0).astype(np.float32)
         left, top, wide, high = cv2.boundingRect(seen.astype(np.uint8))
@@ -130,63 +145,81 @@ class PosedPhoto:
         target_x, target_y = np.meshgrid(
             (columns + 0.5) * self._ratio - 0.5, (rows + self._above + 0.5) * self._ratio - 0.5
         )
-        source_x, source_y = self._refine(forward, guess, target_x, target_y)
+        source_x, source_y = self._refine(forward, slopes, guess, target_x, target_y)
         region = posed[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
         cover = np.clip(2.0 * cv2.GaussianBlur(seen, (5, 5), 1.0) - 1.0, 0.0, 1.0)
         cover = cv2.remap(cover, target_x, target_y, cv2.INTER_LINEAR)
-        region[:] = self._composite(self._layer_with(eyes), source_x, source_y, cover, region)
-        _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio))
+        seam = cv2.remap(_seam(guess[..., 0], self._size[0]), target_x, target_y, cv2.INTER_LINEAR)
+        region[:] = self._composite(self._layer_with(eyes), source_x, source_y, cover, seam, region)
+        _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio), self._size[0])
         return cv2.cvtColor(posed, cv2.COLOR_RGB2GRAY) if self._is_grey else posed
 
-    def _forward(self, relative: Float) -> Float:
-        """Where each geometry pixel of the head's box goes: (h, w, 4) float32 of x, y, depth and facing."""
+    def _forward(self, relative: Float) -> tuple[Float, Float]:
+        """Where each geometry pixel of the head's box goes, front and back side by side: (h, 2w, 4) float32 of x, y,
+        depth and facing; and as many slopes of x across and down, and of y across and down. (h, w, 4) in small turns,
+        in which no back is seen."""
         pivot = PIVOT.astype(np.float32)
-        points = self._points
         change = relative - np.eye(3, dtype=np.float32)
-        moved = points + self._weight * cv2.transform(points, np.column_stack([change, -change @ pivot]))
-        magnify = self._cm / (1.0 - moved[..., 2] / CAMERA_DISTANCE)
-        x = self._origin[0] + moved[..., 0] * magnify
-        y = self._origin[1] - moved[..., 1] * magnify
-        facing = _slope(x, 1) * _slope(y, 0) - _slope(x, 0) * _slope(y, 1)
-        return np.dstack([x, y, moved[..., 2], facing]).astype(np.float32)
+        high, wide = self._points.shape[1:3]
+        sides = 1 if relative[2, 2] > np.cos(np.radians(BACK_FROM)) else 2
+        forward, slopes = np.empty((2, high, sides * wide, 4), np.float32)
+        for side, (points, sign) in enumerate(zip(self._points[:sides], (1.0, -1.0), strict=False)):
+            place = np.s_[:, side * wide : (side + 1) * wide]
+            moved = points + self._weight * cv2.transform(points, np.column_stack([change, -change @ pivot]))
+            magnify = self._cm / (1.0 - moved[..., 2] / CAMERA_DISTANCE)
+            x = np.float32(self._origin[0]) + moved[..., 0] * magnify
+            y = np.float32(self._origin[1]) - moved[..., 1] * magnify
+            slope = [_slope(x, 1), _slope(x, 0), _slope(y, 1), _slope(y, 0)]
+            facing = np.float32(sign) * (slope[0] * slope[3] - slope[1] * slope[2])
+            cv2.merge([x, y, moved[..., 2], facing], forward[place])
+            cv2.merge(slope, slopes[place])
+        return forward, slopes
 
     def _visible_sources(self, forward: Float) -> Float:
         """The visible source of each geometry pixel, found by splatting samples back to front.
 
-        Returns (h, w, 3) float32: source x and y, to about a pixel, and depth in centimetres from 100 cm behind the
-        ears; 0 where the head is not visible.
+        Returns (h, w, 3) float32: source x (of the back: plus the image's width) and y, to about a pixel, and depth in
+        centimetres from 100 cm behind the ears; 0 where the head is not visible.
         """
         width, height = self._size
-        x, y, depth, facing = cv2.split(cv2.resize(forward, self._dense, interpolation=cv2.INTER_LINEAR))
-        keep = np.flatnonzero(
-            self._inside & (facing > 0.02) & (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
-        )
-        x, y, near = x.ravel()[keep], y.ravel()[keep], depth.ravel()[keep] + 100.0
-        pixel = (y + 0.5).astype(np.int32) * width + (x + 0.5).astype(np.int32)
+        sides = np.split(forward, forward.shape[1] // self._points.shape[2], axis=1)
+        parts = [grid.samples(side, width, height) for grid, side in zip(self._grids, sides, strict=False)]
+        pixel, near, number = (np.concatenate(part) for part in zip(*parts, strict=True))
+        number[len(parts[0][2]) :] += len(self._grids[0].source)
         order = np.argsort((near * 100.0).astype(np.uint16), kind="stable")  # 16 bits: a radix sort
         first = np.full(height * width, -1, np.int32)
         first[pixel[order]] = order  # the nearest is written last and stays
         seen = np.flatnonzero(first >= 0)
         guess = np.zeros((height * width, 3), np.float32)
-        guess[seen, :2] = self._sample_source[keep[first[seen]]]
+        guess[seen, :2] = self._sample_source[number[first[seen]]]
         guess[seen, 2] = near[first[seen]]
         return _without_pinholes(guess.reshape(height, width, 3))
 
-    def _refine(self, forward: Float, guess: Float, target_x: Float, target_y: Float) -> tuple[Float, Float]:
+    def _refine(
+        self, forward: Float, slopes: Float, guess: Float, target_x: Float, target_y: Float
+    ) -> tuple[Float, Float]:
         """A Newton step to the exact source of each output pixel, so that texture does not wobble."""
         start = cv2.remap(guess, target_x, target_y, cv2.INTER_NEAREST)
-        x, y = start[..., 0] - self._corner[0], start[..., 1] - self._corner[1]
-        position = np.ascontiguousarray(forward[..., :2])
-        across, down = _slope(position, 1), _slope(position, 0)
+        # From the place in the double-width image to that in the box of the side.
+        behind = start[..., 0] > self._size[0] - 0.5
+        wide = self._points.shape[2]
+        if behind.any():
+            shift = self._corner[0] + behind * np.float32(self._size[0] - wide)
+        else:
+            forward, slopes, shift = forward[:, :wide], slopes[:, :wide], np.float32(self._corner[0])
+        x, y = start[..., 0] - shift, start[..., 1] - np.float32(self._corner[1])
+        turn = slopes[..., 0] * slopes[..., 3] - slopes[..., 1] * slopes[..., 2]
         # No steps where the surface turns edge-on: there the guess is as good as it gets.
-        gain = (1.0 / np.where(forward[..., 3] > 0.25, forward[..., 3], np.inf))[..., None]
-        inverse = np.dstack([down[..., 1:], -down[..., :1], -across[..., 1:], across[..., :1]]) * gain
+        turn[forward[..., 3] <= 0.25] = np.inf
+        position = np.ascontiguousarray(forward[..., :2])
         landed = cv2.remap(position, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        step = cv2.remap(inverse, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        step = cv2.remap(slopes / turn[..., None], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         off_x, off_y = target_x - landed[..., 0], target_y - landed[..., 1]
-        x = x + np.clip(step[..., 0] * off_x + step[..., 1] * off_y, -1.5, 1.5)
-        y = y + np.clip(step[..., 2] * off_x + step[..., 3] * off_y, -1.5, 1.5)
-        return x + self._corner[0], y + self._corner[1]
+        x += np.maximum(np.minimum(step[..., 3] * off_x - step[..., 1] * off_y, 1.5), -1.5)
+        y += np.maximum(np.minimum(step[..., 0] * off_y - step[..., 2] * off_x, 1.5), -1.5)
+        x += shift
+        y += np.float32(self._corner[1])
+        return x, y
 
     def _layer_with(self, eyes: Eyes | None) -> Bytes:
         """The head layer (h, w, 4) with the eyes as told."""
@@ -196,13 +229,51 @@ class PosedPhoto:
         self._eyes.paint(layer, eyes)
         return layer
 
-    def _composite(self, head: Bytes, x: Float, y: Float, cover: Float, plate: Bytes) -> Bytes:
-        """Head layer over plate, with a soft alpha at the head's silhouette."""
+    def _composite(self, head: Bytes, x: Float, y: Float, cover: Float, seam: Bytes, plate: Bytes) -> Bytes:
+        """Head layer over plate, with a soft alpha at the head's silhouette and none at the seam to its back."""
         offset = 0.5 / self._ratio - 0.5
         x, y = x / self._ratio + offset, y / self._ratio + offset
         layer = cv2.remap(head, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        alpha = layer[..., 3] * (cover / 255.0)
+        alpha = cv2.max(layer[..., 3], seam) * (cover / np.float32(255.0))
         return np.asarray(cv2.blendLinear(np.ascontiguousarray(layer[..., :3]), plate, alpha, 1.0 - alpha))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Samples of one side of the head, denser or sparser than the geometry pixels of its box."""
+
+    inside: Mask  # (m, n) samples on the head
+    source: Float  # (m * n, 2) where they lie in the double-width geometry image
+    behind: Float  # (m * n,) centimetres by which others may be farther and still hide them
+
+    @classmethod
+    def over(cls, head: Mask, box: tuple[slice, slice], sampling: float, offset: int, behind: Double) -> _Grid:
+        """Over a box of the geometry image, with ``sampling`` samples per pixel and axis."""
+        high, wide = head[box].shape
+        dense = (round(sampling * wide), round(sampling * high))
+        inside = cv2.resize(head[box].astype(np.float32), dense, interpolation=cv2.INTER_LINEAR) > 0.5
+        rows, columns = np.indices(inside.shape)
+        source_x = (columns + 0.5) * wide / dense[0] - 0.5 + box[1].start + offset
+        source_y = (rows + 0.5) * high / dense[1] - 0.5 + box[0].start
+        source = np.dstack([source_x, source_y]).astype(np.float32).reshape(-1, 2)
+        return cls(inside, source, cv2.resize(behind[box].astype(np.float32), dense).ravel())
+
+    def samples(self, side: Float, width: int, height: int) -> tuple[NDArray[np.int32], Float, NDArray[np.intp]]:
+        """Pixel, depth from 100 cm behind the ears, and number of the samples that face the camera."""
+        moved = cv2.resize(side, self.inside.shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(-1, 4)
+        keep = np.flatnonzero(self.inside.ravel() & (moved[:, 3] > 0.02))
+        x, y, depth, _ = np.ascontiguousarray(moved[keep].T)
+        in_view = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        if not in_view.all():
+            keep, x, y, depth = keep[in_view], x[in_view], y[in_view], depth[in_view]
+        pixel = (y + 0.5).astype(np.int32) * width + (x + 0.5).astype(np.int32)
+        return pixel, depth + 100.0 - self.behind[keep], keep
+
+
+def _seam(source_x: Float, width: int) -> Bytes:
+    """Where front and back meet, (h, w) uint8: there the head is solid, its outline in the photo is none."""
+    back = np.where(source_x > width - 0.5, np.uint8(255), np.uint8(0))
+    return np.asarray(cv2.blur(cv2.dilate(back, np.ones((9, 9))), (5, 5)), np.uint8)
 
 
 def _without_pinholes(guess: Float) -> Float:
@@ -222,13 +293,27 @@ def _without_pinholes(guess: Float) -> Float:
     return guess[3:-3, 3:-3]
 
 
-def _soften_jumps(region: Bytes, x: Float, y: Float, radius: int) -> None:
-    """Blur, in place, the line where the source jumps (an occluding edge)."""
-    spread = [cv2.morphologyEx(part, cv2.MORPH_GRADIENT, np.ones((3, 3))) for part in (x, y)]
-    line = (np.maximum(*spread) > SOURCE_JUMP).astype(np.uint8)
+def _soften_jumps(region: Bytes, x: Float, y: Float, radius: int, width: int) -> None:
+    """Blur, in place, the line where the source jumps (an occluding edge). ``width``: of the front in the source."""
+    place = cv2.merge([x, y]).astype(np.int16)  # fast, and far finer than a jump
+    spread = cv2.morphologyEx(place, cv2.MORPH_GRADIENT, np.ones((3, 3)))
+    _blur_along(region, np.maximum(spread[..., 0], spread[..., 1]) > SOURCE_JUMP, radius)
+    back = (x > width - 0.5).astype(np.uint8)
+    if back.any():  # its line against the front is ragged
+        near = cv2.dilate(back, np.ones((3, 3))) > 0
+        _blur_along(region, near & (spread[..., 0] > width / 4) & (x > 0), 2 * radius)
+
+
+def _blur_along(region: Bytes, where: Mask, radius: int) -> None:
+    line = where.astype(np.uint8)
+    if not line.any():
+        return
     size = 2 * radius + 1
-    rows, columns = np.nonzero(cv2.dilate(line, np.ones((size, size))))
-    region[rows, columns] = cv2.GaussianBlur(region, (size, size), 0)[rows, columns]
+    left, top, wide, high = cv2.boundingRect(line)
+    box = tuple(slice(max(start - size, 0), start + length + size) for start, length in ((top, high), (left, wide)))
+    part = region[box]
+    rows, columns = np.nonzero(cv2.dilate(line[box], np.ones((size, size))))
+    part[rows, columns] = cv2.GaussianBlur(part, (size, size), 0)[rows, columns]
 
 
 class _HeadShape:
@@ -316,6 +401,22 @@ class _HeadShape:
         core = cv2.GaussianBlur(cv2.erode(face.astype(np.float64), np.ones((3, 3))), (0, 0), 0.25 * self.cm)
         return np.asarray(soft + core * (solved - soft))
 
+    def back(self, depth: Double, head: Mask) -> tuple[Double, Double]:
+        """The back of the head over the geometry image: depth of the outline, continued inwards, and how far the back
+        bulges behind it, in centimetres (>= 0).
+
+        The square root of a Poisson solution is half a sphere over a disc and about half a cylinder over a strip: it
+        gives skull and nape for any outline.
+        """
+        # The neck goes on below the collar: closed there, it would be pinched.
+        neck = (np.abs(self.side) < 0.75 * NECK_RADIUS) & (self.up < self.chin_up)
+        whole = head | neck
+        rim = _solve_poisson(depth, whole, 0.0)
+        thick = _solve_poisson(np.zeros(depth.shape), whole, -4.0 / self.cm**2)
+        bulge = np.sqrt(np.maximum(thick, 0.0))
+        bulge = bulge / (1.0 + (bulge / BACK_DEPTH) ** 4) ** 0.25
+        return rim, np.asarray(np.maximum(rim - self._gentle(rim - bulge), 0.0))
+
     def _gentle(self, depth: Double) -> Double:
         """Depth raised where its slope exceeds STEEPEST."""
         drop = STEEPEST / self.cm
@@ -324,6 +425,13 @@ class _HeadShape:
             near = cv2.dilate(depth, cross if step % 2 else corner)
             depth = np.maximum(depth, near - drop * (1.0 if step % 2 else 1.4))
         return depth
+
+
+def _without_perspective(shape: _HeadShape, depth: Double) -> Double:
+    """Points (h, w, 3) in centimetres at a depth: the perspective magnification of nearer points is undone."""
+    depth = CAMERA_DISTANCE * (1.0 - np.exp(-depth / CAMERA_DISTANCE))
+    shrink = 1.0 - depth / CAMERA_DISTANCE
+    return np.dstack([shape.x * shrink, shape.y * shrink, depth])
 
 
 def _with_adult_depth(mesh: Double, rotation: Double) -> Double:
@@ -440,10 +548,10 @@ def _is_like(image: Float, colour: Double) -> Mask:
     return np.asarray((brightness > 0.4) & (brightness < 1.4) & (hue_gap < 0.06))
 
 
-def _with_grain(image: Float, valid: Mask) -> Float:
-    """Invalid pixels filled smoothly, plus the fine detail found mirrored across the hole's edge."""
+def _with_grain(image: Float, valid: Mask, most: float = 6.0) -> Float:
+    """Invalid pixels filled smoothly, plus the fine detail, up to ± most, found mirrored across the hole's edge."""
     smooth = _push_pull(image, valid.astype(np.float32))
-    detail = np.clip(image - cv2.GaussianBlur(smooth, (0, 0), image.shape[1] / 200), -6.0, 6.0)
+    detail = np.clip(image - cv2.GaussianBlur(smooth, (0, 0), image.shape[1] / 200), -most, most)
     detail[~valid] = 0.0
     rows, columns = np.indices(valid.shape)
     edge_rows, edge_columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
@@ -474,6 +582,41 @@ def _layer_with_matte(image: Bytes, matte: Float, plate: Bytes) -> Bytes:
     own = own + alpha * (image - alpha * own - (1.0 - alpha) * plate)
     own = np.where(alpha > 0.98, image, own)
     return np.asarray(np.clip(np.rint(np.dstack([own, matte * 255.0])), 0, 255), np.uint8)
+
+
+def _back_of_head(image: Bytes, matte: Float, shape: _HeadShape) -> Bytes:
+    """Texture (H, W, 3) uint8 of the back of the head: hair above, skin of the nape below.
+
+    Next to the outline it is what the photo shows there, as if mirrored to the far side; the face is replaced.
+    """
+    plain = image.astype(np.float32)
+    cheek = shape.skin_colour(cv2.resize(image, shape.size, interpolation=cv2.INTER_AREA))
+    grown = cv2.dilate(shape.face.astype(np.float32), np.ones((3, 3)), iterations=max(1, round(0.3 * shape.cm)))
+    reach = 2 * (image.shape[1] // 150) + 1
+    solid = cv2.erode(matte, np.ones((reach, reach))) > 0.95
+    outside = solid & (_enlarge(grown, image) < 0.5)
+    is_skin = _is_like(plain, cheek)
+    up, side = (_enlarge(part.astype(np.float32), image) for part in (shape.up, shape.side))
+    not_skin = cv2.erode((~is_skin).astype(np.uint8), np.ones((reach, reach))) > 0
+    # Well above the ears all is hair, or a bald scalp; below them hair and ears are told apart by colour.
+    hair = outside & ((up > 4.0) | (not_skin & (up > shape.chin_up)))
+    if not hair.any():
+        hair = solid & (up > 2.0)
+    hairs = _with_grain(plain, hair, 40.0)
+    skin = outside & is_skin & (up < shape.chin_up)
+    if skin.mean() < 3e-4:  # hidden by a collar, a beard or the frame
+        skins = np.broadcast_to(0.8 * cheek, image.shape).astype(np.float32)
+    else:
+        skins = _push_pull(plain, skin.astype(np.float32))
+    shadow = np.clip((up - shape.chin_up) / 6.0, 0.0, 1.0)[..., None]  # of jaw and hair
+    skins = skins * (1.0 - 0.3 * shadow)
+    # The hairline runs between what is known to be hair and skin.
+    scalp = ~hair & (up > -1.0)
+    nape = ~hair & (up < shape.chin_up + 2.0) & (np.abs(side) < 5.0)
+    known = (hair | skin | scalp | nape).astype(np.float32)
+    share = _push_pull(np.dstack([(hair | scalp).astype(np.float32)] * 3), known)[..., :1]
+    share = np.clip(0.5 + 3.0 * (share - 0.5), 0.0, 1.0)
+    return np.asarray(np.clip(np.rint(skins + share * (hairs - skins)), 0, 255), np.uint8)
 
 
 def _slope(values: Float, axis: int) -> Float:

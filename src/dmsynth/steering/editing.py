@@ -1,5 +1,6 @@
 """A recorded drive, edited: inside a window of time the driver looks where a trajectory says; all else stays.
 
+Eyes are moved in the recorded frame itself (``edited_eyes``); that takes no training.
 The head is turned by the face's own network with each recorded frame as its source, so light, expression and cabin are
 the frame's. The flow that the network draws moves the recording's own pixels, at their own size, in a soft patch around
 the head. Frames outside the window go into the new file as they were decoded, and the file is encoded without loss:
@@ -21,8 +22,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from dmsynth.controls import HEAD
 from dmsynth.learning.swapwarp import SwapWarp, resized, warp
 from dmsynth.motion.trajectory import Trajectory, minimum_jerk
+from dmsynth.steering.edited_eyes import eyes_of, paint_eyes
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.provenance import Provenance
 from dmsynth.support.errors import DmsynthError
@@ -43,18 +46,26 @@ _FORMATS = {"yuv420p": 219.0, "yuvj420p": 255.0}
 
 @dataclass(frozen=True)
 class _Step:
-    """What is wanted of one frame. ``pose`` (k,) in the face's controls, ``turn`` and ``fade`` from 0 (the recording's)
-    to 1 (the trajectory's)."""
+    """What is wanted of one frame. ``pose`` (k,) in the face's controls, if there is a face; what the ``eyes`` do, by
+    name; ``turn`` and ``fade`` from 0 (the recording's) to 1 (the trajectory's)."""
 
     pose: NDArray[np.float64]
+    eyes: dict[str, float]
     turn: float
     fade: float
 
 
 def edit_video(
-    drive: Path, face: SteerableFace, trajectory: Trajectory, begin: float, end: float, out: Path, tracker: Tracker
+    drive: Path,
+    face: SteerableFace | None,
+    trajectory: Trajectory,
+    begin: float,
+    end: float,
+    out: Path,
+    tracker: Tracker,
 ) -> pd.DataFrame:
-    """Write ``drive`` to ``out`` with the driver following ``trajectory`` from ``begin`` to ``end`` seconds.
+    """Write ``drive`` to ``out`` with the driver following ``trajectory`` from ``begin`` to ``end`` seconds. Without a
+    ``face`` only the eyes can move: ``gaze_*`` in the head and lids as factors of the recorded opening.
 
     The trajectory starts when the driver's own pose has given way (``_FADE + _TURN`` after ``begin``) and stays at its
     end until it gives way again. Beside ``out``: ``OUT.parquet`` with a row a frame (``edited``, the commanded
@@ -65,7 +76,13 @@ def edit_video(
         DmsynthError: a face or a video that cannot be edited; a window that the drive or the trajectory does not fill;
             a frame inside it without exactly one face.
     """
-    if not isinstance(face.trained.network, SwapWarp) or not face.trained.space.turns_head:
+    eyes = eyes_of(trajectory)
+    if face is None and (eyes is None or set(trajectory.names) & set(HEAD)):
+        raise DmsynthError(
+            "without --face only the eyes can be moved: command gaze_yaw, gaze_pitch or eye_opening, or give a "
+            "face that was trained on this driver"
+        )
+    if face and not (isinstance(face.trained.network, SwapWarp) and face.trained.space.turns_head):
         raise DmsynthError(f"{face.path}: editing needs a SwapWarp face that turns its head; train one without --model")
     if out.suffix.lower() not in (".mp4", ".mkv", ".mov"):
         raise DmsynthError(f"{out}: a video is written as .mp4, .mkv or .mov; change the name's ending")
@@ -78,9 +95,9 @@ def edit_video(
     info = probe_video(drive)
     if info.seconds and end > info.seconds:
         raise DmsynthError(f"--to {end:g}: {drive} ends at {info.seconds:.2f} s; choose a window inside it")
-    motion = trajectory.in_space(face.trained.space)
+    motion = trajectory.in_space(face.trained.space) if face and set(trajectory.names) & set(HEAD) else None
     rows: list[dict[str, Any]] = []
-    origin = Provenance.of(face.path, face.trained, "edited")
+    origin = Provenance.of(face.path, face.trained, "edited") if face else Provenance.of_recording(drive)
     with replacing(out) as temporary, av.open(as_file(temporary), "w") as written, _opened(drive) as (read, stream):
         written.metadata.update(origin.metadata())
         new = written.add_stream("libx264", rate=stream.average_rate)
@@ -98,7 +115,7 @@ def edit_video(
                 time = float(frame.time or 0) - first
                 orientation = orientation or Orientation.of_frame(frame)
                 frame = _upright(frame, orientation)
-                step = _step(time, begin, end, motion)
+                step = _step(time, begin, end, motion, eyes)
                 row: dict[str, Any] = {"frame": number, "time": time, "edited": step is not None}
                 if step is not None:
                     frame, told = _edited(frame, face, step, tracker, f"{drive}, frame {number}")
@@ -140,7 +157,7 @@ def _upright(frame: Any, orientation: Orientation) -> Any:
     return _from_planes([orientation.upright(plane) for plane in _planes(frame)], frame)
 
 
-def _step(time: float, begin: float, end: float, motion: Trajectory) -> _Step | None:
+def _step(time: float, begin: float, end: float, motion: Trajectory | None, eyes: Trajectory | None) -> _Step | None:
     """What is wanted at ``time``; None outside the window."""
     if not begin <= time <= end:
         return None
@@ -148,18 +165,42 @@ def _step(time: float, begin: float, end: float, motion: Trajectory) -> _Step | 
     fade = min(1.0, edge / _FADE)
     phase = np.array([np.clip((edge - _FADE) / _TURN, 0, 1)])
     turn = float(minimum_jerk(np.zeros(1), np.ones(1), phase)[0, 0])
-    at = motion.times[0] + max(0.0, time - begin - _FADE - _TURN)
-    return _Step(np.array([np.interp(at, motion.times, column) for column in motion.values.T]), turn, fade)
+
+    def at(course: Trajectory | None) -> dict[str, float]:
+        if course is None:
+            return {}
+        moment = course.times[0] + max(0.0, time - begin - _FADE - _TURN)
+        return {name: float(np.interp(moment, course.times, course[name])) for name in course.names}
+
+    return _Step(np.array(list(at(motion).values())), at(eyes), turn, fade)
 
 
-def _edited(frame: Any, face: SteerableFace, step: _Step, tracker: Tracker, where: str) -> tuple[Any, dict[str, Any]]:
-    """The frame with the head turned, and what the table says of it."""
-    space = face.trained.space
+def _edited(
+    frame: Any, face: SteerableFace | None, step: _Step, tracker: Tracker, where: str
+) -> tuple[Any, dict[str, Any]]:
+    """The frame with eyes and head moved, and what the table says of it."""
     rgb: Image = frame.to_ndarray(format="rgb24")
     faces = tracker(rgb)
     reason = why_unusable(faces, rgb)
     if reason:
         raise DmsynthError(f"{where}: {reason}; choose a window in which the driver's face is seen whole")
+    told: dict[str, Any] = {"covered": True}
+    if step.eyes:
+        planes = [plane.astype(np.float32) for plane in _planes(frame)]
+        told |= paint_eyes(planes, faces[0], step.eyes, step.turn, step.fade, where)
+        frame = _from_planes(planes, frame)
+    if face is None or not step.pose.size:
+        return frame, told
+    frame, of_head = _turned(frame, face, step, faces, tracker)
+    return frame, told | of_head
+
+
+def _turned(
+    frame: Any, face: SteerableFace, step: _Step, faces: list[Face], tracker: Tracker
+) -> tuple[Any, dict[str, Any]]:
+    """The frame with the head turned, and what the table says of it."""
+    space = face.trained.space
+    rgb: Image = frame.to_ndarray(format="rgb24")
     left, top, width, height = _region(rgb.shape[1], rgb.shape[0], face.size)
     luma = frame.to_ndarray(format="gray")[top : top + height, left : left + width]
     inside = luma if face.trained.shape["channels"] == 1 else rgb[top : top + height, left : left + width]

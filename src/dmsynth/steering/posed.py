@@ -7,7 +7,7 @@ source frame takes half a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 from hashlib import sha256
 from itertools import product
@@ -142,6 +142,7 @@ class PosedFrames(SteerableFace):
 
 
 _PHOTO_SIZE = (640, 480)
+_PHOTO_YAW = 46.0  # degrees: a photo's head has a back; a tracker may lose it from 40° on, as it loses real ones
 
 
 def open_posed(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
@@ -171,7 +172,8 @@ def posed_picture(photo: Path | None, tracker: Tracker, size: tuple[int, int]) -
         "dataset_sha256": identity(photo)["sha256"],
         "tracker": tracker.name,
     }
-    return _posed(space, framed[None], known, Carried(), about, Poser(tracker, name, framed.ndim == 2, space), photo)
+    poser, limit = Poser(tracker, name, framed.ndim == 2, space), LIMIT | {"yaw": _PHOTO_YAW}
+    return _posed(space, framed[None], known, Carried(), about, poser, photo, limit=limit)
 
 
 def posed_frames(dataset: Dataset, tracker: Tracker, with_eyes: bool = False) -> SteerableFace:
@@ -211,6 +213,7 @@ def _posed(
     network: Any,
     path: Path | None,
     labels: str = "tracked",
+    limit: Mapping[str, float] = LIMIT,
 ) -> SteerableFace:
     height, width = sources.shape[1:3]
     settings = {"dataset_sha256": about["dataset_sha256"], "labels": labels, "seed": "–", "precision": "–"}
@@ -219,7 +222,7 @@ def _posed(
         shape={"width": width, "height": height, "channels": 1 if sources.ndim == 3 else 3},
         model="posed",
         space=space,
-        coverage=_natural(space),
+        coverage=_natural(space, limit),
         carried=carried,
         sources=sources,
         source_codes=codes,
@@ -258,10 +261,10 @@ def _as_measured(names: tuple[str, ...], quantities: NDArray[np.float64], contro
     return Carried(kept, explained, quantities.std(axis=0)[moving] / counts)
 
 
-def _natural(space: ControlSpace) -> Coverage:
+def _natural(space: ControlSpace, limit: Mapping[str, float] = LIMIT) -> Coverage:
     """The rotations within which a posed frame looks natural (``datasets.widening.LIMIT``), and the range of the
     eyes."""
-    axes = [np.arange(-most + _STEP / 2, most - _STEP / 2 + 1e-6, _STEP / 2) for most in (LIMIT[name] for name in HEAD)]
+    axes = [np.arange(-most + _STEP / 2, most - _STEP / 2 + 1e-6, _STEP / 2) for most in (limit[name] for name in HEAD)]
     poses = np.array(list(product(*axes)))
     limits = [
         (-_GAZE[c.name], _GAZE[c.name]) if c.name in _GAZE else (c.low, c.high) for c in space.controls[len(HEAD) :]

@@ -55,6 +55,14 @@ class Provenance:
             effects=", ".join(f"{name}={strength:g}" for name, strength in effects),
         )
 
+    @staticmethod
+    def of_recording(drive: Path) -> Provenance:
+        """Of a recording that is edited without a face: only its own pixels are moved."""
+        content = sha256_of(drive)
+        return Provenance(
+            "edited", f"dmsynth {__version__}", f"none, eyes of {printable(drive.name)}", content, content
+        )
+
     def in_words(self) -> str:
         return (
             f"Synthetic video, {self.kind} by {self.made_by} from the face {self.face} ({self.face_sha256[:16]}); "

@@ -19,17 +19,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from dmsynth.support.errors import DmsynthError
-from dmsynth.trackers.face import (
-    Face,
-    Tracker,
-    check_landmarks,
-    face_columns,
-    face_labels,
-    how_to_crop,
-    track,
-    track_to_table,
-    why_unusable,
-)
+from dmsynth.trackers.face import Face, Tracker, check_landmarks, how_to_crop, why_unusable
+from dmsynth.trackers.tracking import face_columns, face_labels, track, track_to_table
 from dmsynth.video import Image
 
 __all__ = [

@@ -15,17 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.support.errors import DmsynthError
+from dmsynth.trackers.face import Face
 from dmsynth.trackers.open_model_zoo import SIDE, Network, cut_square
 from dmsynth.video import Image
-
-if TYPE_CHECKING:
-    from dmsynth.trackers.face import Face
 
 GAZE = Network(
     "gaze-estimation-adas-0002",

@@ -1,0 +1,73 @@
+"""Eyes of a recorded frame, moved: the recording's own pixels, at their own size (``datasets.eye_posing``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES
+from dmsynth.datasets.eye_posing import IRISES, Eyes, PosedEyes
+from dmsynth.motion.trajectory import Trajectory
+from dmsynth.support.errors import DmsynthError
+from dmsynth.trackers import Face, face_columns
+
+_GAZE, _LIDS = EYES[:2], EYES[2:]
+
+
+def eyes_of(trajectory: Trajectory) -> Trajectory | None:
+    """What a trajectory says of the eyes: those of ``EYES`` that it commands; None if it leaves them alone."""
+    told = {*trajectory.names} & set(EYES)
+    if BOTH_EYES in trajectory.names:
+        told |= set(_LIDS)
+    if not told:
+        return None
+    return trajectory.in_space(CONTROL_SPACES["driver"]).only([name for name in EYES if name in told])
+
+
+def paint_eyes(
+    planes: Sequence[NDArray[np.float32]], face: Face, told: dict[str, float], turn: float, fade: float, where: str
+) -> dict[str, float]:
+    """Move the eyes in a frame's luma and its two chromas of half the size, in place.
+
+    Args:
+        face: in pixels of the luma.
+        told: ``gaze_pitch``, ``gaze_yaw`` in the head, in degrees as the tracker measures them; lids as factors of the
+            recorded opening. What is not told stays as recorded.
+        turn: how much of the way from the recorded eyes to these, 0 to 1.
+        fade: how much of the picture is the new one's, 0 to 1.
+
+    Returns:
+        What the eyes do now: gaze in degrees, lids as factors.
+
+    Raises:
+        DmsynthError: the tracker gives no irises.
+    """
+    if len(face.landmarks) <= IRISES:
+        raise DmsynthError(f"{where}: the tracker gives no landmarks of the eyes; use --tracker auto")
+    own = face_columns(face)
+    at_rest = {name: own[name] for name in _GAZE} | dict.fromkeys(_LIDS, 1.0)
+    now = {name: rest + turn * (told.get(name, rest) - rest) for name, rest in at_rest.items()}
+    height, width = planes[0].shape
+    whole = np.dstack([planes[0], *(cv2.resize(plane, (width, height)) for plane in planes[1:])])
+    pixels = np.clip(np.rint(whole), 0, 255).astype(np.uint8)
+    posed = PosedEyes(pixels, face.landmarks, face.rotation, (own["gaze_pitch"], own["gaze_yaw"]))
+    posed.paint(pixels, Eyes(*(now[name] for name in EYES)))
+    for rows, columns in posed.boxes:
+        # chroma has half the size, so a box begins and ends at even pixels
+        box = _even(rows, height), _even(columns, width)
+        small = tuple(slice(part.start // 2, part.stop // 2) for part in box)
+        for number, plane in enumerate(planes):
+            new = pixels[box][..., number].astype(np.float32)
+            at: Any = box
+            if number:
+                at, new = small, cv2.resize(new, (new.shape[1] // 2, new.shape[0] // 2), interpolation=cv2.INTER_AREA)
+            plane[at] += fade * (new - plane[at])
+    return now
+
+
+def _even(part: slice, end: int) -> slice:
+    return slice(part.start // 2 * 2, min((part.stop + 1) // 2 * 2, end))
