@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import cv2
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import websockets
 from websockets.exceptions import InvalidStatus
@@ -24,12 +25,17 @@ from cockpit_server import Cockpit, running_cockpit
 from commands import dmsynth, fails
 from conftest import browser_page, opened_browser
 from dmsynth.cockpit.jobs import find_jobs
-from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, in_words, parse_motions
+from dmsynth.cockpit.trajectory import motions_of, rows_of
+from dmsynth.controls import CONTROL_SPACES, HEAD
+from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, from_pad, in_words, parse_motions
+from dmsynth.report.figures import motion_curves
 from dmsynth.steering import load_face
+from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import read_table
-from dmsynth.trackers import Tracker
+from dmsynth.trackers import Tracker, face_columns
 from dmsynth.validation.scenario_files import read_scenario, write_scenario
 from dmsynth.video import Image, VideoWriter, read_video, write_image
+from dmsynth.video.pictures import read_image
 
 T = TypeVar("T")
 STEER = "window.dmsynthCockpit.steer.steerer"
@@ -243,6 +249,193 @@ def test_what_is_wrong_is_a_sentence(page: Any, tmp_path: Path) -> None:
     choose(page, "cockpit-known", "pose-yaw")
     page.wait_for_function("document.body.innerText.includes('sweep')", timeout=20_000)
     assert "Traceback" not in page.inner_text("body")
+
+
+# ------------------------------------------------------------------------------------------------- a photo, its eyes
+
+
+def painted(page: Any, script: str = STEER) -> None:
+    """Wait until the picture that was asked for last is there."""
+    page.wait_for_function(f"!{script}.busy")
+
+
+def in_colour(page: Any, canvas: str = f"{STEER}.canvas") -> Image:
+    png = base64.b64decode(page.evaluate(f"{canvas}.toDataURL('image/png')").partition(",")[2])
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def eyes_in(image: Image, tracker: Tracker) -> dict[str, float]:
+    (seen,) = tracker(image)
+    return face_columns(seen)
+
+
+def steer_face(page: Any, name: str) -> None:
+    page.get_by_label("Face", exact=True).select_option(name)
+    page.wait_for_function(f"{STEER}.face.name === '{name}' && {STEER}.painted.length > 0", timeout=60_000)
+    painted(page)
+
+
+def test_the_eye_pad_moves_the_gaze_and_the_lids_close(page: Any, tracker: Tracker) -> None:
+    assert page.locator(".steerer-pad").count() == 1 and page.locator(".steerer-blink").is_hidden(), "starter: a head"
+    steer_face(page, "posed:portrait")
+    assert picture(page).shape == (480, 640)
+    rest = eyes_in(in_colour(page), tracker)
+    pad = page.locator("#cockpit-steer .steerer-pad").last
+    box = pad.bounding_box()
+    gazes = []
+    for share in (0.25, 0.75):
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=4)
+        page.mouse.up()
+        painted(page)
+        seen = eyes_in(in_colour(page), tracker)
+        assert seen["yaw"] == pytest.approx(rest["yaw"], abs=2), "the head stays"
+        gazes.append(seen["gaze_yaw"])
+    assert gazes[0] < rest["gaze_yaw"] - 5 and gazes[1] > rest["gaze_yaw"] + 5
+    page.wait_for_function(
+        "parseFloat(document.querySelectorAll('.cockpit-tracked-value')[4].textContent) > 5", timeout=30_000
+    )  # from this person's rest, beside the command
+    assert float(page.locator(".cockpit-commanded-value").nth(4).inner_text()) > 15
+    status = page.locator("#cockpit-steer .steerer-status")
+    assert "Inside the range in which a posed frame looks natural" in status.inner_text()
+    page.get_by_label("gaze yaw in degrees").fill("38")
+    assert "Outside" in status.inner_text()
+    pad.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(f"{STEER}.values") == [0, 0, 0, 0, 1, 1, 1]
+
+    page.keyboard.press("Home")
+    page.get_by_label("eye opening in parts of rest", exact=True).fill("0")
+    painted(page)
+    closed = eyes_in(in_colour(page), tracker)
+    for side in ("left", "right"):
+        assert closed[f"eye_opening_{side}"] < 0.5 * rest[f"eye_opening_{side}"]
+    page.wait_for_function(
+        "parseFloat(document.querySelectorAll('.cockpit-tracked-value')[5].textContent) < 0.5", timeout=30_000
+    )
+
+
+def test_a_blink_closes_the_eyes_and_opens_them(page: Any, tracker: Tracker) -> None:
+    steer_face(page, "posed:portrait")
+    rest = eyes_in(in_colour(page), tracker)
+    page.evaluate(
+        f"""() => {{
+          window.blinks = [];
+          const canvas = {STEER}.canvas;
+          {STEER}.listeners.push((values, _, when) => window.blinks.push([when, values[5]]));
+          {STEER}.root.addEventListener("painted", ({{ detail }}) => {{
+            if (detail[5] < (window.least?.opening ?? 1)) {{
+              const copy = document.createElement("canvas");
+              [copy.width, copy.height] = [canvas.width, canvas.height];
+              copy.getContext("2d").drawImage(canvas, 0, 0);
+              window.least = {{ opening: detail[5], canvas: copy }};
+            }}
+          }});
+        }}"""
+    )
+    for _ in range(3):  # half a second may be too short for a picture on a loaded machine
+        page.get_by_role("button", name="Blink").click()
+        page.wait_for_function(f"!{STEER}.blinking && !{STEER}.busy")
+        if page.evaluate("(window.least?.opening ?? 1) < 0.01"):
+            break
+    closed = eyes_in(in_colour(page, "window.least.canvas"), tracker)
+    for side in ("left", "right"):
+        assert closed[f"eye_opening_{side}"] < 0.5 * rest[f"eye_opening_{side}"]
+    assert page.evaluate(f"{STEER}.values.slice(5)") == [1, 1], "open as before"
+    times = page.evaluate("window.blinks.map(([when]) => when)")
+    assert times[-1] - times[0] > 290, "milliseconds"
+
+
+def test_a_photo_becomes_a_face_without_training(
+    page: Any, cockpit: Cockpit, client: httpx.Client, tmp_path: Path, portrait: Image
+) -> None:
+    write_image(tmp_path / "Anna B.png", cv2.flip(portrait, 1))
+    page.set_input_files("#cockpit-photo", tmp_path / "Anna B.png")
+    page.wait_for_function(f"{STEER}.face.name.startsWith('posed:anna-b-')", timeout=60_000)
+    name = page.evaluate(f"{STEER}.face.name")
+    painted(page)
+    assert picture(page).shape == (480, 640)
+    assert page.locator(".cockpit-sources").is_hidden() and page.locator("#cockpit-bring").is_hidden()
+    assert name in client.get("/api/faces").json() and (cockpit.root / "uploads" / f"{name[6:]}.png").is_file()
+    page.get_by_label("Side by side with").select_option("starter")  # which moves no eyes
+    page.wait_for_selector(".cockpit-beside canvas")
+    page.get_by_label("Side by side with").select_option("nothing")
+
+    write_image(tmp_path / "wall.png", np.full((200, 200), 90, np.uint8))
+    page.set_input_files("#cockpit-photo", tmp_path / "wall.png")
+    page.wait_for_function("document.querySelector('.cockpit-message').textContent.includes('wall')", timeout=30_000)
+    said = page.locator(".cockpit-message").inner_text()
+    assert "give a portrait of one person" in said and str(cockpit.root) not in said
+    assert not list((cockpit.root / "uploads").glob("wall*")), "nothing of it stays"
+    refused = client.post("/api/photo", params={"name": "../../x"}, content=b"\x7fELF" + bytes(5000))
+    assert refused.status_code == 422 and "Traceback" not in refused.text
+    assert not list((cockpit.root / "uploads").glob(".brought-*"))
+
+
+def test_eyes_move_along_a_trajectory(page: Any, cockpit: Cockpit, tracker: Tracker) -> None:
+    open_tab(page, "Trajectory")
+    page.wait_for_function("window.dmsynthCockpit.trajectory?.steerer?.painted.length > 0", timeout=30_000)
+    choose(page, "cockpit-motion-face", "posed:portrait")
+    played = "window.dmsynthCockpit.trajectory.steerer"
+    page.wait_for_function(f"{played}.face.name === 'posed:portrait' && {played}.painted.length > 0", timeout=60_000)
+    page.get_by_label("Natural eyes").check()
+    page.evaluate(
+        f"() => {{ window.least = 1; {played}.listeners.push((v) => (window.least = Math.min(window.least, v[5]))); }}"
+    )
+    page.locator("#cockpit-draw").click()
+    page.wait_for_function("window.least < 0.5", timeout=30_000)  # it blinks within the four seconds
+    page.get_by_label("Name").first.fill("Eyes")
+    page.locator("#cockpit-render").click()
+    out = cockpit.root / "videos" / "eyes.mp4"
+    page.wait_for_function("document.querySelector('video') !== null", timeout=120_000)
+    table = read_table(out.with_suffix(".parquet"))
+    assert table["gaze_yaw"].std() > 1 and table["eye_opening_left"].min() < 0.2
+
+
+def test_eyes_in_the_table() -> None:
+    rows = [["move", None, None, None, "look_yaw=40 head_share=0.6", 1.0], ["hold", None, None, None, "", 0.5]]
+    motions = motions_of(pd.DataFrame(rows))
+    assert motions[0] == Motion("move", 1.0, {"look_yaw": 40.0, "head_share": 0.6})
+    assert rows_of(motions) == rows
+    for words in ("gaze_yaw", "gaze_yaw=x", "a;b=1"):
+        with pytest.raises(DmsynthError, match="row 1: "):
+            motions_of(pd.DataFrame([["move", 0, 0, 0, words, 1.0]]))
+    with pytest.raises(
+        DmsynthError, match=r"look\.yaml: a scenario moves the head only; leave out head_share, look_yaw"
+    ):
+        write_scenario(Path("look.yaml"), "Look", motions, 25)
+
+
+def test_a_recorded_pad_keeps_the_eyes_that_moved() -> None:
+    space = CONTROL_SPACES["driver"]
+    times = np.arange(0, 2, 0.04)
+    taken = np.column_stack([times + 7, np.tile(space.row({}), (len(times), 1))])
+    assert from_pad(taken, space).names == HEAD
+    taken[:, 5] = 10 * np.sin(times)
+    taken[:, 6:] = np.interp(times, [1, 1.1, 1.3], [1, 0, 1])[:, None]
+    motion = from_pad(taken, space)
+    assert motion.names == (*HEAD, "gaze_yaw", "eye_opening") and motion.times[0] == 0
+    again = parse_motions(in_words(as_sweeps(motion)), space.commands, 100, space.rest)
+    lids = np.interp(times + 0.2, again.times, again["eye_opening"])
+    assert np.abs(lids - taken[:, 6]).max() < 0.1, "an opening is not rounded like a degree"
+    with pytest.raises(DmsynthError, match="nothing was recorded"):
+        from_pad(taken[:1], space)
+    with pytest.raises(DmsynthError, match="record it anew"):
+        from_pad(taken[:, :4], space)
+
+
+def test_the_chart_of_eyes_has_a_panel_for_openings(tmp_path: Path) -> None:
+    space, times = CONTROL_SPACES["driver"], np.arange(50) / 25
+    values = np.tile(space.row({"yaw": 20}), (50, 1))
+    for name, winks in (("both", 0), ("one", 1)):
+        values[10:20, 5] = 0.1
+        values[10:20, 6] = 0.1 + 0.9 * winks
+        motion_curves(times, values, np.ones(50, bool), space, tmp_path / f"{name}.png")
+    one, head = tmp_path / "one.png", tmp_path / "head.png"
+    motion_curves(times, values[:, :3], np.ones(50, bool), CONTROL_SPACES["rotation"], head)
+    assert read_image(one).shape[0] > read_image(head).shape[0] > 100
 
 
 # ------------------------------------------------------------------------------------------------- faces, DMSs

@@ -406,7 +406,7 @@ def test_a_dms_is_validated_on_it(checkout: Path, person: Image, tmp_path: Path)
 
 def test_it_stands_beside_a_face_in_the_cockpit(checkout: Path, person: Image, tmp_path: Path) -> None:
     live_server = LiveServer(Workspace(tmp_path), {"LivePortrait": f"liveportrait:{checkout}"})
-    assert live_server.names() == ["starter", "LivePortrait"]
+    assert live_server.names() == ["starter", "posed:portrait", "LivePortrait"]
     source, client = live_server.keep_source(person), Client()
     straight, turned = (
         live_server.draw(client, DrawRequest(face="LivePortrait", values=[0, yaw, 0], source=source)) for yaw in (0, 12)

@@ -80,6 +80,41 @@ function options(select, names, none) {
   }
 }
 
+// A table of what is commanded and what the tracker reads: a column for each control, or, upright, a row. Returns its cells.
+function tabulated(table, controls, upright) {
+  const [commanded, tracked] = ["commanded", "tracked"].map((kind) =>
+    controls.map(() => {
+      const cell = document.createElement("td");
+      cell.className = `cockpit-${kind}-value`;
+      return cell;
+    }),
+  );
+  const head = (words, scope) => {
+    const cell = document.createElement("th");
+    cell.scope = scope;
+    cell.textContent = words; // a face may come from anywhere
+    return cell;
+  };
+  const row = (section, name, ...cells) => {
+    const line = section.insertRow();
+    line.className = name;
+    line.append(...cells);
+  };
+  const names = controls.map((control) => inWords(control.name));
+  table.className = `cockpit-table${upright ? " cockpit-upright" : ""}`;
+  const [top, body] = [table.createTHead(), table.createTBody()];
+  const across = (words) => words.map((each) => head(each, "col"));
+  if (upright) {
+    row(top, "", ...across(["", "commanded", "tracker reads"]));
+    names.forEach((name, i) => row(body, "", head(name, "row"), commanded[i], tracked[i]));
+  } else {
+    row(top, "", ...across(["", ...names]));
+    row(body, "cockpit-commanded", head("commanded", "row"), ...commanded);
+    row(body, "cockpit-tracked", head("tracker reads", "row"), ...tracked);
+  }
+  return { commanded, tracked };
+}
+
 class SteerTab {
   constructor(root) {
     this.root = root;
@@ -93,7 +128,11 @@ class SteerTab {
         <div class="cockpit-field"><span>Source of your own</span>
           <label for="cockpit-bring"><input type="file" accept="image/*,video/*" id="cockpit-bring"
             aria-label="Bring a portrait or a video"><span class="cockpit-button">Bring a portrait or a video …</span></label></div>
+        <div class="cockpit-field"><span>A face without training</span>
+          <label for="cockpit-photo"><input type="file" accept="image/*" id="cockpit-photo"
+            aria-label="Steer a photo"><span class="cockpit-button">Steer a photo …</span></label></div>
       </div>
+      <p class="cockpit-note cockpit-wait" role="status"></p>
       <div class="cockpit-message cockpit-error" role="alert"></div>
       <div class="cockpit-steerer"></div>`;
     this.message = root.querySelector(".cockpit-message");
@@ -104,12 +143,16 @@ class SteerTab {
     for (const select of [this.faces, this.other]) {
       select.addEventListener("focus", () => this.guard(() => this.list()));
     }
-    const bring = root.querySelector("#cockpit-bring");
-    bring.addEventListener("change", () => {
-      const [file] = bring.files;
-      bring.value = ""; // so that the same file can be chosen again
-      file && this.guard(() => this.bring(file));
-    });
+    this.waiting = root.querySelector(".cockpit-wait");
+    this.ownSource = root.querySelector("#cockpit-bring").closest(".cockpit-field");
+    for (const [id, take] of [["#cockpit-bring", (file) => this.bring(file)], ["#cockpit-photo", (file) => this.photo(file)]]) {
+      const input = root.querySelector(id);
+      input.addEventListener("change", () => {
+        const [file] = input.files;
+        input.value = ""; // so that the same file can be chosen again
+        file && this.guard(() => take(file));
+      });
+    }
     root.addEventListener("dragover", (event) => {
       event.preventDefault();
       root.classList.add("cockpit-drop");
@@ -144,7 +187,17 @@ class SteerTab {
   }
 
   async show(name) {
-    this.about = await fetched(`/api/face?name=${encodeURIComponent(name)}`);
+    this.wanted = name;
+    this.waiting.textContent = name.startsWith("posed:") ? `Preparing ${name} …` : "";
+    const about = await fetched(`/api/face?name=${encodeURIComponent(name)}`).finally(() => {
+      this.waiting.textContent = this.wanted === name ? "" : this.waiting.textContent;
+    });
+    if (this.wanted !== name) {
+      return; // another one was chosen meanwhile
+    }
+    this.about = about;
+    this.posed = about.model === "posed"; // a photo is its own source
+    this.ownSource.hidden = this.posed;
     this.source = null;
     this.steerer?.close();
     const root = this.root.querySelector(".cockpit-steerer");
@@ -153,30 +206,21 @@ class SteerTab {
       this.said(values);
       return drawn;
     });
-    const table = document.createElement("table");
-    table.className = "cockpit-table";
-    table.innerHTML = `<thead><tr><th></th></tr></thead>
-      <tbody><tr class="cockpit-commanded"><th scope="row">commanded</th></tr><tr class="cockpit-tracked"><th scope="row">tracker reads</th></tr></tbody>`;
-    for (const control of this.about.controls) {
-      const head = document.createElement("th");
-      head.scope = "col";
-      head.textContent = control.name; // a face may come from anywhere
-      table.querySelector("thead tr").append(head);
-    }
-    for (const row of table.querySelectorAll("tbody tr")) {
-      this.about.controls.forEach(() => row.append(document.createElement("td")));
-    }
+    const [table, eyes] = [document.createElement("table"), this.steerer.lids.length > 0];
+    this.cells = tabulated(table, this.about.controls, eyes);
     this.note = document.createElement("p");
     this.note.className = "cockpit-note";
-    root.querySelector(".steerer-controls").append(table, this.note);
     const sources = document.createElement("div");
     sources.className = "cockpit-sources";
     sources.setAttribute("role", "group");
     sources.setAttribute("aria-label", "Source frame");
+    sources.hidden = this.posed && this.about.sources < 2;
     root.querySelector(".steerer-picture").append(sources);
     this.hint = document.createElement("p");
     this.hint.className = "cockpit-note";
     sources.after(this.hint);
+    // Seven controls are too wide for the column of the sliders, and there is room below a photo.
+    root.querySelector(eyes ? ".steerer-picture" : ".steerer-controls").append(table, this.note);
     this.gallery(sources, name);
     this.steerer.listeners.push((values) => this.changed(values));
     this.changed(this.steerer.values);
@@ -214,7 +258,25 @@ class SteerTab {
     this.steerer.change(this.steerer.values, performance.now());
   }
 
+  // A picture as a face: posed, without training.
+  async photo(file) {
+    this.waiting.textContent = `Preparing ${file.name} …`;
+    try {
+      const name = encodeURIComponent(file.name.slice(0, 100));
+      const { face, source } = await fetched(`/api/photo?name=${name}`, { method: "POST", body: file });
+      this.brought = source;
+      await this.list();
+      this.faces.value = face;
+      await this.show(face);
+    } finally {
+      this.waiting.textContent = "";
+    }
+  }
+
   async bring(file) {
+    if (this.posed) {
+      return this.photo(file);
+    }
     const { source } = await fetched("/api/source", { method: "POST", body: file });
     const button = document.createElement("button");
     button.type = "button";
@@ -237,13 +299,17 @@ class SteerTab {
   }
 
   changed(values) {
-    const cells = this.root.querySelectorAll(".cockpit-commanded td");
-    values.forEach((value, i) => cells[i] && (cells[i].textContent = value.toFixed(1)));
+    values.forEach((value, i) => (this.cells.commanded[i].textContent = this.written(i, value)));
     clearTimeout(this.resting);
     if (this.otherDraw) {
       clearTimeout(this.drawingOther);
       this.drawingOther = setTimeout(() => this.guard(this.otherDraw), this.renderers.includes(this.other.value) ? SLOW_AFTER : 0);
     }
+  }
+
+  written(i, value) {
+    const digits = this.about.controls[i].unit === "of rest" ? 2 : 1;
+    return (Number(value.toFixed(digits)) + 0).toFixed(digits); // −0 is 0
   }
 
   // A picture has arrived: once the hand rests, the tracker looks at it.
@@ -255,10 +321,9 @@ class SteerTab {
         if (String(values) !== String(this.steerer.values)) {
           return;
         }
-        const cells = this.root.querySelectorAll(".cockpit-tracked td");
         this.about.controls.forEach((control, i) => {
           const value = found.tracked?.[control.name];
-          cells[i].textContent = value === undefined ? "–" : value.toFixed(1);
+          this.cells.tracked[i].textContent = value === undefined ? "–" : this.written(i, value);
         });
         this.note.textContent = found.reason ? `The tracker: ${found.reason}.` : `Tracker: ${found.tracker}.`;
       } catch (error) {
@@ -280,13 +345,14 @@ class SteerTab {
     if (moves && !this.brought) {
       throw new Error(`${name} moves a picture: bring a portrait first.`);
     }
-    const size = moves ? this.about.size : (await fetched(`/api/face?name=${encodeURIComponent(name)}`)).size;
+    const about = moves ? this.about : await fetched(`/api/face?name=${encodeURIComponent(name)}`);
+    const names = this.about.controls.map((control) => control.name); // it may have others, or fewer
     const figure = document.createElement("figure");
     figure.className = "cockpit-beside";
     figure.innerHTML = '<canvas role="img"></canvas><figcaption></figcaption>';
     figure.querySelector("figcaption").textContent = `${name}, at the same pose`;
     const canvas = figure.querySelector("canvas");
-    [canvas.width, canvas.height] = size;
+    [canvas.width, canvas.height] = about.size;
     canvas.setAttribute("aria-label", `${name}, at the same pose`);
     this.root.querySelector(".steerer-picture").after(figure);
     this.steerer.root.classList.add("cockpit-three");
@@ -302,7 +368,7 @@ class SteerTab {
         do {
           again = false;
           const source = moves ? this.brought : null;
-          const { image } = await this.otherLine.picture({ face: name, values: this.steerer.values, source });
+          const { image } = await this.otherLine.picture({ face: name, values: this.steerer.values, names, source });
           canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
           image.close();
         } while (again);
@@ -330,6 +396,9 @@ class TrajectoryTab {
     this.name = name;
     try {
       const about = await fetched(`/api/face?name=${encodeURIComponent(name)}`);
+      if (name !== this.name) {
+        return; // another one was chosen meanwhile
+      }
       this.steerer?.close();
       this.steerer = new Steerer(this.root, about, (values) => this.line.picture({ face: name, values, source: null }));
       this.steerer.listeners.push((values) => this.taken?.push([performance.now() / 1000, ...values]));

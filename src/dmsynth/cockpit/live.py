@@ -22,12 +22,13 @@ from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import Field
 
 from dmsynth.cockpit.workspace import Workspace
-from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer
+from dmsynth.controls import ControlSpace
+from dmsynth.steering import FACE, FaceSpec, SteerableFace, open_renderer
 from dmsynth.steering.live import LiveFace
 from dmsynth.steering.source import as_source
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.records import Number, Record, checked, json_of
-from dmsynth.trackers import Tracker, why_unusable
+from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.video import Image, read_video, write_image
 from dmsynth.video.pictures import read_image
 from dmsynth.web.description import description
@@ -43,22 +44,27 @@ class DrawRequest(Record):
 
     Attributes:
         values: of the face's controls, in their order and units.
+        names: of the ``values``, if they are another face's: what both have is the same, the rest at rest.
         source: a source frame of the face's by its number, or one that was brought by its name.
     """
 
     face: Annotated[str, Field(max_length=200)] = ""
     values: Annotated[list[Number], Field(max_length=100)] = Field(default_factory=list)
+    names: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = Field(default_factory=list)
     source: Annotated[int, Field(ge=0, le=10**9)] | Annotated[str, Field(max_length=200)] | None = None
     track: bool = False
 
 
 @dataclass
 class Client:
-    """What is remembered of one connection: its last picture, and which source frame that came from."""
+    """What is remembered of one connection: its last picture, which source frame that came from, or the source that was
+    brought, and that person's face at rest: None, not looked for yet; empty, not to be found."""
 
     image: Image | None = None
     face: str = ""
     source: int | None = None
+    given: str | None = None
+    rest: list[Face] | None = None
 
 
 @dataclass
@@ -80,6 +86,7 @@ class LiveServer:
     _bringing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "bringing"))
     _tracking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "tracking"))
     _looking: threading.Lock = field(default_factory=threading.Lock)
+    _finding: threading.Lock = field(default_factory=threading.Lock)
     _opening: threading.Lock = field(default_factory=threading.Lock)
     _opening_tracker: threading.Lock = field(default_factory=threading.Lock)
     _tracker: Tracker | None = None
@@ -89,16 +96,47 @@ class LiveServer:
         return [*self.workspace.faces(), *self.renderers]
 
     def face(self, name: str) -> LiveFace:
-        """A face by its name, opened once. ``DmsynthError`` if there is none."""
+        """A face by its name, opened once, its first picture drawn. ``DmsynthError`` if there is none."""
         path = self.workspace.face(name)
         changed = path.stat().st_mtime if path.is_file() else 0.0  # trained on since
-        with self._opening:
+        if (found := self._open_one(name, changed)) is not None:
+            return found
+        with self._opening:  # a photo takes seconds: whoever draws another face shall not wait for it
+            if (found := self._open_one(name, changed)) is not None:
+                return found
+            live = _opened(path)
+            with self._finding:
+                self._faces[name] = (changed, live)
+                self._faces.move_to_end(name)
+                while len(self._faces) > _OPEN_FACES:
+                    self._faces.popitem(last=False)
+            return live
+
+    def _open_one(self, name: str, changed: float) -> LiveFace | None:
+        """A face that is open and has not changed since."""
+        with self._finding:
             if name not in self._faces or self._faces[name][0] != changed:
-                self._faces[name] = (changed, LiveFace(load_face(path)))
+                return None
             self._faces.move_to_end(name)
-            while len(self._faces) > _OPEN_FACES:
-                self._faces.popitem(last=False)
             return self._faces[name][1]
+
+    async def add_photo(self, file: Path) -> dict[str, str]:
+        """Keep a picture that somebody brought, to be steered without training: the ``face`` by its name, and the
+        ``source`` by which a renderer moves it (``bring``). ``DmsynthError`` unless it shows one whole face."""
+
+        def look() -> dict[str, str]:
+            before = set(self.workspace.faces())
+            kept = self.workspace.take(file, "portrait")
+            name = f"posed:{kept.stem}"
+            try:
+                self.face(name)
+            except DmsynthError:
+                if name not in before:
+                    kept.unlink(missing_ok=True)
+                raise
+            return {"face": name, "source": self.keep_source(read_image(kept))}
+
+        return await asyncio.get_running_loop().run_in_executor(self._bringing, look)
 
     def describe(self, name: str) -> dict[str, Any]:
         """What a page must know of a face, and how many source frames it has."""
@@ -136,19 +174,22 @@ class LiveServer:
 
     def draw(self, client: Client, request: DrawRequest) -> bytes:
         """A picture for a client: four bytes, the number of its source frame (−1: one that was brought), and a JPEG."""
-        name, values, source = request.face, request.values, request.source
+        name, source = request.face, request.source
+        brought = source if isinstance(source, str) else None
+        if (name, brought) != (client.face, client.given):
+            client.rest = None  # another person's eyes
         if name in self.renderers:
             face: SteerableFace = self._given(name, str(source))
-            client.image = next(face.frames(np.array([values], dtype=float)))
+            client.image = next(face.frames(np.array([_values(request, face.trained.space)], dtype=float)))
             client.source = None
         else:
             live = self.face(name)
             last = client.source if client.face == name else None
             own = source if isinstance(source, int) else None
-            given = self._given(name, source) if isinstance(source, str) else None
-            drawn = live.draw(values, last, own, given)
+            given = self._given(name, brought) if brought is not None else None
+            drawn = live.draw(_values(request, live.face.trained.space), last, own, given)
             client.image, client.source = drawn.image, drawn.source
-        client.face = name
+        client.face, client.given = name, brought
         done, jpeg = cv2.imencode(
             ".jpg",
             client.image if client.image.ndim == 2 else cv2.cvtColor(client.image, cv2.COLOR_RGB2BGR),
@@ -181,13 +222,25 @@ class LiveServer:
         return self._appearances[name, source]
 
     def track(self, client: Client) -> dict[str, Any]:
-        """What the tracker reads in a client's last picture."""
+        """What the tracker reads in a client's last picture: the face's controls, gaze and lids from the person's rest
+        (``LiveFace.measured``)."""
         if client.image is None:
             raise DmsynthError("there is no picture yet")
-        faces = self.tracker()(client.image)
+        tracker = self.tracker()
+        faces = tracker(client.image)
         reason = why_unusable(faces, client.image)
-        tracked = None if reason else {name: round(value, 1) for name, value in faces[0].pose.items()}
-        return {"tracked": tracked, "reason": reason, "tracker": self.tracker().name}
+        tracked = None if reason else self._measured(client, faces[0], tracker)
+        return {"tracked": tracked, "reason": reason, "tracker": tracker.name}
+
+    def _measured(self, client: Client, seen: Face, tracker: Tracker) -> dict[str, float]:
+        if client.face in self.renderers:
+            return {name: round(value, 1) for name, value in seen.pose.items()}
+        live = self.face(client.face)
+        if client.rest is None and live.face.trained.space.moves_eyes:
+            given = self._given(client.face, client.given) if client.given is not None else None
+            client.rest = tracker(live.at_rest(given))[:1]
+        measured = live.measured(seen, client.rest[0] if client.rest else None)
+        return {name: round(value, 2) for name, value in measured.items()}
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from its first request to its last: each is answered before the next is read, so a
@@ -211,6 +264,18 @@ class LiveServer:
             return  # the page was closed, perhaps in the middle of an answer
 
 
+def _opened(path: Path) -> LiveFace:
+    """A face of the workspace. What takes long at the first picture, such as to cut out a photo, is done."""
+    spec = FaceSpec.of(path)
+    try:
+        live = LiveFace(open_renderer(spec))
+        live.at_rest()
+        return live
+    except DmsynthError as error:
+        told = str(error) if spec.kind == FACE else str(error).replace(str(spec.where), spec.where.stem)
+        raise DmsynthError(told) from None
+
+
 def _moving(renderer: str, image: Image) -> SteerableFace:
     """A renderer with a brought picture as its source."""
     with tempfile.TemporaryDirectory() as folder:
@@ -220,6 +285,16 @@ def _moving(renderer: str, image: Image) -> SteerableFace:
             return open_renderer(FaceSpec(renderer, str(source)))
         except DmsynthError as error:
             raise DmsynthError(str(error).replace(str(source), "the source")) from None
+
+
+def _values(request: DrawRequest, space: ControlSpace) -> list[float]:
+    """The values that a request has for a face's controls."""
+    if not request.names:
+        return request.values
+    if len(request.names) != len(request.values):
+        raise DmsynthError(f"there are {len(request.values)} values, and {len(request.names)} names for them")
+    here = zip(request.names, request.values, strict=True)
+    return space.row({name: value for name, value in here if name in space.names})
 
 
 def _read(text: str | None) -> DrawRequest:

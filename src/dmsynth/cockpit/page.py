@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import gradio
@@ -14,7 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.gate import Gate
 from dmsynth.cockpit.live import LiveServer
-from dmsynth.cockpit.workspace import LARGEST, Workspace
+from dmsynth.cockpit.workspace import LARGEST, Workspace, slug
 from dmsynth.support.errors import DmsynthError
 
 _PAGES = 200  # that are open at once, and then some
@@ -80,6 +82,10 @@ def _routes(live_server: LiveServer) -> FastAPI:
     async def bring(request: Request) -> Response:
         return await _brought(live_server, request)
 
+    @app.post("/api/photo")
+    async def photo(request: Request, name: str) -> Response:
+        return await _photo(live_server, request, name)
+
     @app.get("/files/{path:path}")
     def file(path: str) -> Response:
         return _file(live_server, path)
@@ -126,7 +132,7 @@ def _tabs(live_server: LiveServer, dmss: dict[str, str]) -> gradio.Blocks:
             with gradio.Tab("Steer"):
                 steer.tab()
             with gradio.Tab("Trajectory"):
-                trajectory.tab(live_server.workspace, blocks)
+                trajectory.tab(live_server, blocks)
             with gradio.Tab("Faces"):
                 faces.tab(live_server.workspace, blocks)
             with gradio.Tab("Validate"):
@@ -154,20 +160,44 @@ def _picture(live_server: LiveServer, name: str, number: int) -> Response:
 
 async def _brought(live_server: LiveServer, request: Request) -> Response:
     """A portrait, or a video whose first frame is the source, brought as the body of a request."""
-    kept, taken = live_server.workspace.root / "uploads" / f".brought-{os.urandom(6).hex()}", 0
+    kept = live_server.workspace.root / "uploads" / f".brought-{os.urandom(6).hex()}"
     try:
-        with kept.open("wb") as file:
-            async for chunk in request.stream():
-                taken += len(chunk)
-                if taken > LARGEST["portrait"]:
-                    message = f"a source has at most {LARGEST['portrait'] // _CHUNK} MB; this one is larger"
-                    return JSONResponse({"error": message}, 413)
-                file.write(chunk)
+        if not await _received(request, kept):
+            return _too_large()
         return JSONResponse({"source": await live_server.bring(kept)})
     except DmsynthError as error:
         return JSONResponse({"error": str(error)}, 422)
     finally:
         kept.unlink(missing_ok=True)
+
+
+async def _photo(live_server: LiveServer, request: Request, name: str) -> Response:
+    """A picture, brought as the body of a request, that becomes a face: posed, without training."""
+    with TemporaryDirectory(prefix=".brought-", dir=live_server.workspace.root / "uploads") as folder:
+        kept = Path(folder) / (slug(Path(name).stem) or "photo")
+        try:
+            if not await _received(request, kept):
+                return _too_large()
+            return JSONResponse(await live_server.add_photo(kept))
+        except DmsynthError as error:
+            return JSONResponse({"error": str(error)}, 422)
+
+
+async def _received(request: Request, kept: Path) -> bool:
+    """The body of a request, written to ``kept``; False if it is larger than a portrait may be."""
+    taken = 0
+    with kept.open("wb") as file:
+        async for chunk in request.stream():
+            taken += len(chunk)
+            if taken > LARGEST["portrait"]:
+                return False
+            file.write(chunk)
+    return True
+
+
+def _too_large() -> Response:
+    message = f"a source has at most {LARGEST['portrait'] // _CHUNK} MB; this one is larger"
+    return JSONResponse({"error": message}, 413)
 
 
 def _file(live_server: LiveServer, path: str) -> Response:

@@ -27,6 +27,7 @@ from dmsynth.video.pictures import read_image
 
 LARGEST = {"recording": 150 * 2**20, "portrait": 20 * 2**20, "scenario": 100_000}  # bytes
 KINDS = ("uploads", "datasets", "trainings", "videos", "scenarios", "results", "jobs")
+PORTRAIT = "posed:portrait"  # the face of the portrait that comes with dmsynth
 _LONGEST_NAME = 40
 
 
@@ -49,14 +50,21 @@ class Workspace:
         for kind in KINDS:
             (self.root / kind).mkdir(parents=True, exist_ok=True)
 
-    def faces(self) -> dict[str, Path]:
+    def trained(self) -> dict[str, Path]:
         """The ``brought`` faces, ``starter``, and every finished training."""
         trained = self._with("trainings", "face.safetensors")
         faces = {name: folder / "face.safetensors" for name, folder in trained.items()}
         return {**self.brought, "starter": Path("starter"), **faces}
 
+    def faces(self) -> dict[str, Path]:
+        """Whatever can be steered: the ``trained`` faces, the portrait that comes with dmsynth, and uploaded pictures,
+        posed. The path is what ``steering.FaceSpec`` calls a face: a file, ``starter`` or ``posed:PICTURE``."""
+        pictures = sorted((self.root / "uploads").glob("*.png"))
+        posed = {f"posed:{file.stem}": Path(f"posed:{file}") for file in pictures if not file.is_symlink()}
+        return {**self.trained(), PORTRAIT: Path(PORTRAIT), **posed}
+
     def face(self, name: str) -> Path:
-        """The file of a face by its name; ``DmsynthError`` if there is no such face."""
+        """The path of a face by its name (``faces``); ``DmsynthError`` if there is no such face."""
         faces = self.faces()
         if name not in faces:
             raise DmsynthError(f"{name}: no such face; there is {', '.join(faces)}")
@@ -170,7 +178,7 @@ class Workspace:
 
     def take(self, upload: Path, kind: str) -> Path:
         """Store an uploaded file if its content is a valid ``recording``, ``portrait`` or ``scenario``; returns its
-        path. ``DmsynthError`` for anything else, or if it is too large."""
+        path, the same for the same content and name. ``DmsynthError`` for anything else, or if it is too large."""
         name, largest = upload.name, LARGEST[kind]
         if upload.stat().st_size > largest:
             size = f"{largest / 2**20:.0f} MB" if largest >= 2**20 else f"{largest // 1000} kB"

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import ControlSpace
+from dmsynth.controls import BOTH_EYES, EYES, HEAD, ControlSpace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import write_table
 
@@ -128,7 +128,7 @@ class Motion:
     pose: dict[str, float]
 
     def __str__(self) -> str:
-        return " ".join([self.kind, *(f"{name}={value:g}" for name, value in self.pose.items()), f"{self.seconds:g}"])
+        return " ".join(filter(None, [self.kind, as_settings(self.pose), f"{self.seconds:g}"]))
 
 
 def in_words(motions: Sequence[Motion]) -> str:
@@ -136,10 +136,50 @@ def in_words(motions: Sequence[Motion]) -> str:
     return "; ".join(map(str, motions))
 
 
+def settings(text: str) -> dict[str, float]:
+    """Values by name from words such as ``gaze_yaw=-20 eye_opening=0.2``. ``DmsynthError`` for words that say
+    something else."""
+    values = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if not (equals and _NAME.fullmatch(name)):
+            raise DmsynthError(f"cannot read {word[:_SHOWN]!r}; write names and values such as gaze_yaw=-20")
+        values[name] = _number(value, word[:_SHOWN])
+    return values
+
+
+def as_settings(values: Mapping[str, float]) -> str:
+    """Values by name in words, for ``settings``."""
+    return " ".join(f"{name}={value:g}" for name, value in values.items())
+
+
+def from_pad(taken: NDArray[np.float64], space: ControlSpace) -> Trajectory:
+    """A motion recorded by hand: rows (n, 1 + k) of seconds and the controls of ``space``, as a trajectory from 0 s.
+    Eyes that stay at rest are left out, and lids that move alike are one ``eye_opening``.
+
+    Raises ``DmsynthError`` if there are no two rows, or not of such numbers.
+    """
+    if taken.ndim != 2 or len(taken) < 2:
+        raise DmsynthError("nothing was recorded: press Record, drag on the pad, press Stop")
+    if taken.shape[1] != 1 + space.size or not np.isfinite(taken).all():
+        raise DmsynthError(f"a recording of this face has seconds, {', '.join(space.names)}; record it anew")
+    columns = dict(zip(space.names, taken[:, 1:].T, strict=True))
+    if space.moves_eyes:
+        left, right = EYES[2:]
+        if np.array_equal(columns[left], columns[right]):
+            columns[BOTH_EYES] = columns.pop(left)
+            del columns[right]
+        still = [name for name in columns if name not in HEAD and (columns[name] == space.rest[name]).all()]
+        columns = {name: column for name, column in columns.items() if name not in still}
+    return Trajectory(tuple(columns), taken[:, 0] - taken[0, 0], np.stack(list(columns.values()), axis=1))
+
+
 def as_sweeps(motion: Trajectory, tolerance: float = 0.5) -> list[Motion]:
     """Approximate a recorded motion by few sweeps; no control deviates by more than ``tolerance`` (in its unit; Ramer
-    1972, Douglas and Peucker 1973). The first sweep takes 0.2 s and leads from the trajectory's start to the first
-    recorded pose."""
+    1972, Douglas and Peucker 1973), no opening of the eyes by more than a tenth of it. The first sweep takes 0.2 s and
+    leads from the trajectory's start to the first recorded pose. Controls that keep their value are not named; where
+    all do, it is a hold."""
+    fine = np.array([0.1 if name.startswith(BOTH_EYES) else 1.0 for name in motion.names])  # they span 1, not degrees
     kept = {0, len(motion) - 1}
     stretches = [(0, len(motion) - 1)]
     while stretches:
@@ -148,18 +188,23 @@ def as_sweeps(motion: Trajectory, tolerance: float = 0.5) -> list[Motion]:
             continue
         share = (motion.times[first : last + 1] - motion.times[first]) / (motion.times[last] - motion.times[first])
         straight = motion.values[first] + share[:, None] * (motion.values[last] - motion.values[first])
-        off = np.abs(motion.values[first : last + 1] - straight).max(axis=1)
+        off = np.abs((motion.values[first : last + 1] - straight) / fine).max(axis=1)
         if off.max() > tolerance:
             middle = first + int(off.argmax())
             kept.add(middle)
             stretches += [(first, middle), (middle, last)]
     corners = sorted(kept)
     lengths = [0.2, *np.diff(motion.times[corners])]
-    return [
-        Motion("sweep", round(float(s), 3), {n: round(float(motion[n][corner]), 1) for n in motion.names})
-        for corner, s in zip(corners, lengths, strict=True)
-        if s > 0
-    ]
+    digits = [1 if each == 1 else 2 for each in fine]
+    motions: list[Motion] = []
+    now: dict[str, float] = {}
+    for corner, seconds in zip(corners, lengths, strict=True):
+        there = {n: round(float(motion[n][corner]), d) for n, d in zip(motion.names, digits, strict=True)}
+        moved = {name: value for name, value in there.items() if value != now.get(name)}
+        if seconds > 0:
+            motions.append(Motion("sweep" if moved else "hold", round(float(seconds), 3), moved))
+            now |= moved
+    return motions
 
 
 class MotionPath:
@@ -207,6 +252,7 @@ class MotionPath:
 
 
 _MOTION = re.compile(r"^(?P<kind>hold|move|sweep)\b(?P<middle>.*?)\s(?P<seconds>[-+.\deE]+)\s*s?$")
+_NAME = re.compile(r"[a-z][a-z_]{0,30}")
 _SHOWN = 60  # characters of a wrong motion
 _LARGEST = 1e6  # of a value, in any control's unit
 _WORDS = re.compile(r"^\s*(hold|move|sweep)\b")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import ControlSpace
+from dmsynth.controls import BOTH_EYES, EYES, HEAD, ControlSpace
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import Evaluation
 from dmsynth.support.files import replacing
@@ -34,6 +34,9 @@ STYLE = {
     "axes.axisbelow": True,
     "figure.dpi": 150,
 }
+_OTHERS = ("#d1495b", "#1f77b4", "#2a9d5c")
+_LIDS = ("#4a5261", "#c98500")
+_COLOURS = dict(zip(HEAD, _OTHERS, strict=True))
 _DRAWING = threading.Lock()
 
 
@@ -237,19 +240,42 @@ def save(figure: Any, path: Path, also: str | None = None) -> None:
 def motion_curves(
     times: NDArray[np.float64], values: NDArray[np.float64], covered: NDArray[np.bool_], space: ControlSpace, path: Path
 ) -> None:
-    """The command over time: ``values`` (n, k) of a control space; grey where it is not ``covered`` (n,)."""
-    colours = ("#d1495b", "#1f77b4", "#2a9d5c")
+    """The command over time: ``values`` (n, k) of a control space; grey where it is not ``covered`` (n,).
+
+    One panel for each unit, so that degrees and openings do not share a scale. Gaze is dashed, in the colour of the
+    head's angle in the same direction; lids that move alike are one line.
+    """
+    units = list(dict.fromkeys(control.unit for control in space.controls))
+    shares = [2.6 if unit == units[0] else 1.0 for unit in units]
     with _alone():
-        figure, axis = plt.subplots(figsize=(8, 3))
-        axis.fill_between(
-            times, 0, 1, where=~covered, transform=axis.get_xaxis_transform(), color="#e3e6ea", linewidth=0, step="mid"
-        )
-        for column, control in enumerate(space.controls):
-            axis.plot(times, values[:, column], color=colours[column % 3], linewidth=1.8, label=control.name)
-        axis.set_xlabel("seconds", loc="right")
-        axis.set_ylabel(space.controls[0].unit)
-        axis.margins(x=0.01)
-        axis.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        figure, axes = plt.subplots(
+            len(units), 1, figsize=(8, 3 if len(units) == 1 else 3.4), sharex=True, squeeze=False,
+            gridspec_kw={"height_ratios": shares, "hspace": 0.12},
+        )  # fmt: skip
+        for unit, axis in zip(units, axes[:, 0], strict=True):
+            axis.fill_between(
+                times, 0, 1, where=~covered, transform=axis.get_xaxis_transform(), color="#e3e6ea", linewidth=0,
+                step="mid",
+            )  # fmt: skip
+            lines = {c.name: values[:, column] for column, c in enumerate(space.controls) if c.unit == unit}
+            left, right = (lines.get(name) for name in EYES[2:])
+            if left is not None and right is not None and np.array_equal(left, right):
+                lines = {BOTH_EYES: left}
+                axis.set_ylim(-0.05, max(1.25, float(left.max()) + 0.05))
+            for column, (name, line) in enumerate(lines.items()):
+                others = _LIDS if name.startswith(BOTH_EYES) else _OTHERS
+                colour = _COLOURS.get(name.removeprefix("gaze_"), others[column % len(others)])
+                style = "--" if name.startswith("gaze_") else "-"
+                axis.plot(times, line, style, color=colour, linewidth=1.8, label=name.replace("_", " "))
+            axis.set_ylabel(unit)
+            axis.margins(x=0.01)
+        axes[-1, 0].set_xlabel("seconds", loc="right")
+        lines_drawn = [line for axis in axes[:, 0] for line in axis.get_lines()]
+        axes[-1, 0].legend(
+            handles=lines_drawn, frameon=False, ncols=len(lines_drawn), loc="upper center", columnspacing=1.2,
+            handlelength=1.6, bbox_to_anchor=(0.5, -0.16 if len(units) == 1 else -0.5),
+            fontsize=9 if len(lines_drawn) < 5 else 8,
+        )  # fmt: skip
         save(figure, path)
 
 

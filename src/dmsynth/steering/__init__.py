@@ -21,7 +21,7 @@ from dmsynth.support.errors import DmsynthError
 
 __all__ = [
     "FACE", "KINDS", "Command", "FaceSpec", "Kind", "Renderer", "SteerableFace", "Steered", "VideoFollower",
-    "is_portrait", "kind_of", "kinds", "load_face", "open_follower", "open_renderer", "opened", "steer",
+    "commanded", "is_portrait", "kind_of", "kinds", "load_face", "open_follower", "open_renderer", "opened", "steer",
     "steer_to_video",
 ]  # fmt: skip
 
@@ -174,20 +174,29 @@ def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
     face = open_renderer(spec, command.size)
     if command.size not in (None, face.size):
         raise DmsynthError(f"{spec.face}: draws {face.size[0]}x{face.size[1]}; --size goes with a photo")
+    return _shot(face, commanded(face, spec, command), command.frame_rate, command.outside, name)
+
+
+def commanded(face: SteerableFace, spec: FaceSpec, command: Command) -> Trajectory:
+    """The motion that a command asks a ``face`` for, opened by ``spec``: read, cut to its seconds, with natural eyes.
+
+    Its columns are named as the face's ``space.commands``, in their units; ``Trajectory.in_space`` gives its controls.
+    Raises ``DmsynthError`` as ``motion.driving.read_trajectory``, and for natural eyes of a face that moves none.
+    """
     space = face.trained.space
     begin = space.decode(face.trained.source_codes[0][: space.size])
     motion = read_trajectory(
         command.trajectory, space, command.frame_rate, spec.open_tracker, command.driving, begin, command.columns
     )
     motion = motion.first(command.seconds, command.trajectory) if command.seconds else motion
-    if command.natural_eyes is not None:
-        if not space.moves_eyes:
-            raise DmsynthError(
-                f"{spec.face}: steers {', '.join(space.names)} only; natural eyes need a face that moves its "
-                "eyes, such as a photo (steer PHOTO.jpg), or one trained on frames of dataset photo --eyes"
-            )
-        motion = natural_eyes(motion.resampled(command.frame_rate), command.natural_eyes)
-    return _shot(face, motion, command.frame_rate, command.outside, name)
+    if command.natural_eyes is None:
+        return motion
+    if not space.moves_eyes:
+        raise DmsynthError(
+            f"{spec.face}: steers {', '.join(space.names)} only; natural eyes need a face that moves its "
+            "eyes, such as a photo (steer PHOTO.jpg), or one trained on frames of dataset photo --eyes"
+        )
+    return natural_eyes(motion.resampled(command.frame_rate), command.natural_eyes)
 
 
 def _shot(face: SteerableFace, motion: Trajectory, frame_rate: float, outside: str, name: str) -> Shot:

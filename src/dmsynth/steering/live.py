@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmsynth.controls import CONTROL_SPACES
+from dmsynth.controls import CONTROL_SPACES, EYES
+from dmsynth.datasets.dataset import from_rest
 from dmsynth.steering.face import CHANGE, SteerableFace, choose_sources, to_pixels
 from dmsynth.support.errors import DmsynthError
+from dmsynth.trackers import Face
+from dmsynth.trackers.gaze import eye_columns
 from dmsynth.video import Image
 
 _KEPT = 48  # encoded source frames
@@ -75,6 +78,22 @@ class LiveFace:
             return Drawn(self._picture(appearance[0], code), None)
         chosen = self._choose(code, last) if source is None else source
         return Drawn(self._picture(self._appearance(chosen), code), chosen)
+
+    def at_rest(self, appearance: tuple[Any, NDArray[np.float32]] | None = None) -> Image:
+        """The picture with every control at rest; ``appearance`` as in ``draw``."""
+        return self.draw(self.face.trained.space.row({}), appearance=appearance).image
+
+    def measured(self, seen: Face, rest: Face | None) -> dict[str, float]:
+        """What a tracker measures of this face's controls, by name, in their units, in the face that it has ``seen`` in
+        a picture. Gaze and lids are from this person's rest, as the command is: from the face at ``rest``
+        (``at_rest``). None, or landmarks without irises: they are left out."""
+        measured, names = dict(seen.pose), self.face.trained.space.names
+        if self.face.trained.space.moves_eyes and rest is not None:
+            eyes = [eye_columns(face) for face in (rest, seen)]
+            if all(eyes):
+                values = from_rest(np.array([[each[name] for name in EYES] for each in eyes]), np.array([0]))[1]
+                measured |= dict(zip(EYES, values.tolist(), strict=True))
+        return {name: value for name, value in measured.items() if name in names}
 
     def _choose(self, code: NDArray[np.float32], last: int | None) -> int:
         """The source that suits best, left only for one that is clearly better."""

@@ -4,29 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from dmsynth.controls import CONTROL_SPACES
+from dmsynth.motion.eyes import Blink, eye_opening
 from dmsynth.steering import SteerableFace
 from dmsynth.steering.provenance import consent_of
 
 
 def description(face: SteerableFace, name: str) -> dict[str, Any]:
     """JSON-like, for ``steerer.js``: ``name``, ``size`` (width, height), ``channels``, ``controls`` (name, unit, the
-    trained range, the rest value), ``coverage`` (``codes`` of training frames in the
-    first ``joint`` controls, ``ranges`` of the others, and ``tolerance``), ``consent``."""
+    trained range, the rest value, the ``least`` and ``most`` that can be commanded), ``coverage`` (``name``, ``codes``
+    of training frames, of the controls that are judged together, ``alone``: the range in codes of each other one, and
+    ``tolerance``; see ``controls.coverage``), ``consent``; ``blink`` if it moves its eyes: ``seconds`` and the lids'
+    ``openings`` (1 as before), evenly over that time."""
     space, coverage = face.trained.space, face.trained.coverage
-    codes, joint = coverage.codes.astype(float).round(5), coverage.joint or space.size
+    joint, limits = coverage.joint or space.size, CONTROL_SPACES[space.name].controls
+    alone = coverage.codes[:, joint:].astype(float).round(5)
     return {
         "name": name,
         "model": face.trained.model,
         "size": list(face.size),
         "channels": face.trained.shape["channels"],
         "controls": [
-            {"name": c.name, "unit": c.unit, "low": c.low, "high": c.high, "rest": c.at_rest} for c in space.controls
+            {
+                "name": c.name, "unit": c.unit, "low": c.low, "high": c.high, "rest": c.at_rest,
+                "least": limit.low, "most": limit.high,
+            }
+            for c, limit in zip(space.controls, limits, strict=True)
         ],
         "coverage": {
-            "codes": codes[:, :joint].tolist(),
-            "joint": joint,
-            "ranges": [[float(alone.min()), float(alone.max())] for alone in codes[:, joint:].T],
+            "name": str(face.trained.about.get("trusted") or "the training coverage"),
+            "codes": coverage.codes[:, :joint].astype(float).round(5).tolist(),
+            "alone": np.stack([alone.min(axis=0), alone.max(axis=0)], axis=1).tolist(),
             "tolerance": coverage.tolerance,
         },
         "consent": consent_of(face.trained.about),
-    }
+        "blink": _blink() if space.moves_eyes else None,
+    }  # fmt: skip
+
+
+def _blink() -> dict[str, Any]:
+    """An awake driver's blink (``motion.eyes.natural_blinks``: 100 ms to close, 200 to open), every 10 ms."""
+    blink = Blink(0.0, 0.1, 0.0, 0.2)
+    times = np.linspace(0, sum(blink), 31)
+    return {"seconds": sum(blink), "openings": eye_opening(times, [blink]).round(4).tolist()}
