@@ -78,7 +78,9 @@ def scenario_in_text(scenario: Scenario, width: int = 72) -> list[str]:
             continue
         level = np.round((values - low) / (high - low) * (_LEVELS - 1)).astype(int)
         for row in reversed(range(_LEVELS)):
-            label = f"{_SHORT.get(name, name)} {high:+.0f}°" if row == _LEVELS - 1 else f"{low:+.0f}°" if row == 0 else ""
+            label = (
+                f"{_SHORT.get(name, name)} {high:+.0f}°" if row == _LEVELS - 1 else f"{low:+.0f}°" if row == 0 else ""
+            )
             lines.append(f"{label:>12} │" + "".join("•" if at == row else " " for at in level).rstrip())
     if opening is not None:
         edges = [*columns, len(motion)]

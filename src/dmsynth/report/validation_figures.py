@@ -25,8 +25,8 @@ _STILL = 160  # pixels, the width of a still
 
 
 def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame, video: str | None = None) -> str:
-    """SVG: command and answer for each angle that moves, and for the lids; below, when the DMS warns and when it should.
-    Gaze is the line of sight, which a turned head turns, too: it is drawn if the scenario moves the eyes.
+    """SVG: command and answer for each angle that moves, and for the lids; below, when the DMS warns and when it
+    should. Gaze is the line of sight, which a turned head turns, too: it is drawn if the scenario moves the eyes.
 
     Args:
         table: the command, with ``covered``.
@@ -36,7 +36,7 @@ def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame,
     times = table["time"].to_numpy(dtype=float)
     outside = [(*each, _OUTSIDE) for each in _stretches(times, ~table["covered"].to_numpy(dtype=bool))]
     wanted = commands(table)
-    names = [name for name in ("yaw", "pitch", "roll") if name in wanted]
+    names = ["yaw", "pitch", "roll"]
     names += [n for n in ("gaze_yaw", "gaze_pitch", "eye_opening") if n in wanted and scenario.moves_eyes]
     moving = [name for name in names if np.ptp(wanted[name]) >= _MOVES.get(name, 5.0)]
     span = (0.0, max(float(times[-1]), 0.1))

@@ -1,9 +1,9 @@
 """The reference DMS: head, eyes and lids of one tracker, glance zones, and the timers of EU 2023/2590 and Euro NCAP.
 
 It makes dmsynth usable without another DMS, and allows checking the verdicts; it is no product. It assumes that the
-camera's zero pose is the road ahead, learns how this driver's eyes look at rest, and warns 0.5 s before the regulation's
-limit. A head turned away counts as a look away, whatever the eyes do in it: landmarks tell the eyes of a turned head too
-badly. In a head that points at the road the line of sight counts.
+camera's zero pose is the road ahead, learns how this driver's eyes look at rest, and warns 0.5 s before the
+regulation's limit. A head turned away counts as a look away, whatever the eyes do in it: landmarks tell the eyes of a
+turned head too badly. In a head that points at the road the line of sight counts.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ ZONES = (
     ELSEWHERE,
 )
 SIGHT = (Zone("road", (-8, 8), (-9, 9), driving=True), *ZONES[1:])
-"""Likewise by the line of sight of eyes in a head that points at the road. The road is narrower than for a head, because
-landmarks understate how far eyes turn (``docs/validate-a-dms.md``)."""
+"""Likewise by the line of sight of eyes in a head that points at the road. The road is narrower than for a head,
+because landmarks understate how far eyes turn (``docs/validate-a-dms.md``)."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,9 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
             opened = not closed
             if not closed:  # closed eyes look nowhere
                 zone, known = next(z for z in ZONES if z.holds(yaw, pitch)), now
-                if zone is ROAD and look is not None and look[2] > 0.7:  # the landmarks of narrow eyes sink with the lids
+                if (
+                    zone is ROAD and look is not None and look[2] > 0.7
+                ):  # the landmarks of narrow eyes sink with the lids
                     zone = next(z for z in SIGHT if z.holds(look[1], look[0]))
         elif now - known > timers.memory:
             zone, opened = ROAD, True  # no face: no warning

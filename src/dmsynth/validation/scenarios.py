@@ -171,7 +171,7 @@ class NaturalEyes(_Strict):
 
     @model_validator(mode="after")
     def _fit_in(self) -> NaturalEyes:
-        if self.perclos is not None and {"blinks", "drowsiness"} & self.model_fields_set:
+        if self.perclos is not None and (self.blinks, self.drowsiness) != (17.0, 0.0):
             raise ValueError("perclos says when the eyes close; leave blinks and drowsiness out")
         if self.blinks:
             try:
@@ -244,10 +244,13 @@ class Scenario(_Strict):
     frame_rate: Annotated[float, Field(ge=5, le=120)] = 25
     start: Pose = Pose()
     sway: Sway = Sway()
-    eyes: Annotated[
-        Annotated[Literal["natural"], Tag("(word)")] | Annotated[NaturalEyes, Tag("(eyes)")],
-        Discriminator(lambda value: "(eyes)" if isinstance(value, dict | NaturalEyes) else "(word)"),
-    ] | None = Field(default=None, description="Natural eyes, added to the moves. Default: eyes at rest in the head.")
+    eyes: (
+        Annotated[
+            Annotated[Literal["natural"], Tag("(word)")] | Annotated[NaturalEyes, Tag("(eyes)")],
+            Discriminator(lambda value: "(eyes)" if isinstance(value, dict | NaturalEyes) else "(word)"),
+        ]
+        | None
+    ) = Field(default=None, description="Natural eyes, added to the moves. Default: eyes at rest in the head.")
     moves: Annotated[list[Step], Field(min_length=1)]
     warnings: Annotated[
         Annotated[Literal["ignore"], Tag("(word)")] | Annotated[list[Window], Tag("(windows)")],
@@ -273,7 +276,9 @@ class Scenario(_Strict):
         names = self._named
         look, gaze, head = ([n for n in those if n in names] for those in (LOOK[:2], EYES[:2], HEAD[:2]))
         if look and gaze:
-            raise PlacedError(f"{look[0]} says where the eyes look, and so does {gaze[0]}; leave one out", *names[gaze[0]])
+            raise PlacedError(
+                f"{look[0]} says where the eyes look, and so does {gaze[0]}; leave one out", *names[gaze[0]]
+            )
         if "head_share" in names and (head or not look):
             beside = f"{head[0]} says it, too" if head else "there is no look_yaw or look_pitch"
             raise PlacedError(

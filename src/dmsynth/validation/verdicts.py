@@ -357,8 +357,8 @@ def _lag(
     usable: NDArray[np.bool_],
     moves: float,
 ) -> float | None:
-    """Seconds by which an ``answer`` (n,) follows the ``command`` (n,) where it is ``usable``; None if the command moves
-    by less than ``moves``."""
+    """Seconds by which an ``answer`` (n,) follows the ``command`` (n,) where it is ``usable``; None if the command
+    moves by less than ``moves``."""
     if np.ptp(command) < moves or usable.sum() < 20 or np.ptp(answer[usable]) < 1e-6:
         return None
     at, said = times[usable], answer[usable]
