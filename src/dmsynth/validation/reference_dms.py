@@ -51,9 +51,11 @@ ZONES = (
     Zone("rear-view mirror", (-26, -14), (1, 14), driving=True),
     ELSEWHERE,
 )
-SIGHT = (Zone("road", (-8, 8), (-9, 9), driving=True), *ZONES[1:])
+SIGHT = (Zone("road", (-8, 8), (-8, 9), driving=True), *ZONES[1:])
 """Likewise by the line of sight of eyes in a head that points at the road. The road is narrower than for a head,
 because landmarks understate how far eyes turn (``docs/validate-a-dms.md``)."""
+BACK = Zone("road", (-6, 6), (-6, 7), driving=True)
+"""Eyes that were away must come back this far: their pitch is right to 3° only."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ _LEARNED = 1.0  # seconds that must be seen before eyes count
 _REMEMBERS = 60.0  # seconds over which the rest is learned
 _FACES_ROAD = 5.0  # degrees: a head turned less shows how the eyes look at rest
 _MINUTE = 60.0
+_STEADY = 0.3  # seconds over which a line of sight is judged, by the median
 
 
 class _Rest:
@@ -162,6 +165,25 @@ class _Rest:
                 self._median = np.median(np.array(self._moments)[:, 1:], axis=0)
                 self._due = now + (0.2 if len(self._moments) < 100 else 1.0)
         return found
+
+
+class _Sight:
+    """The zone in which the eyes rest."""
+
+    def __init__(self) -> None:
+        self._last: deque[tuple[float, float, float]] = deque()  # time, pitch, yaw
+        self._zone = SIGHT[0]
+
+    def zone(self, now: float, pitch: float, yaw: float) -> Zone:
+        """The zone of a line of sight (degrees) at ``now`` (seconds)."""
+        self._last.append((now, pitch, yaw))
+        while self._last[0][0] < now - _STEADY:
+            self._last.popleft()
+        _, pitch, yaw = np.median(np.array(self._last), axis=0).tolist()
+        found = next(z for z in SIGHT if z.holds(yaw, pitch))
+        if self._zone is SIGHT[0] or found is not SIGHT[0] or BACK.holds(yaw, pitch):
+            self._zone = found
+        return self._zone
 
 
 class _Lids:
@@ -204,7 +226,7 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
     left: float | None = None  # when the look away began
     returned: float | None = None  # when the driver looked back at the road
     warned: float | None = None  # when the present warning of distraction began
-    rest, lids = _Rest(), _Lids()
+    rest, sight, lids = _Rest(), _Sight(), _Lids()
     for moment in seen:
         now, step = moment.time, moment.time - before
         before, look = now, None
@@ -216,10 +238,9 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
             opened = not closed
             if not closed:  # closed eyes look nowhere
                 zone, known = next(z for z in ZONES if z.holds(yaw, pitch)), now
-                if (
-                    zone is ROAD and look is not None and look[2] > 0.7
-                ):  # the landmarks of narrow eyes sink with the lids
-                    zone = next(z for z in SIGHT if z.holds(look[1], look[0]))
+                # the landmarks of narrow eyes sink with the lids
+                if zone is ROAD and look is not None:
+                    zone = sight.zone(now, look[0] if look[2] > 0.7 else 0.0, look[1])
         elif now - known > timers.memory:
             zone, opened = ROAD, True  # no face: no warning
         lids.see(now, step, closed, opened)
