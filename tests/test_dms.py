@@ -160,6 +160,12 @@ time.sleep(60)
             [Answer(0), Answer(0.5, yaw=2)], 3,
         ),
         (b'\xef\xbb\xbf{"time": 0}\n', [Answer(0)], 0),
+        (
+            b'{"time": 0, "eye_opening": 0.2, "warning": true, "warning_kind": "Sleep"}\n'
+            b'{"time": 1, "eye_opening": 9}\n'
+            b'{"time": 2, "warning": true, "warning_kind": "nap"}\n{"time": 3, "warning_kind": 1}\n',
+            [Answer(0, eye_opening=0.2, warning=True, warning_kind="sleep")], 3,
+        ),
         ('{"time": 0, "comment": "ö"}\n'.encode("utf-16"), [Answer(0)], 0),
         ('{"time": 0}\r\n{"time": 0.5}\r\n'.encode("utf-16-le"), [Answer(0), Answer(0.5)], 0),
         ('{"time": 0}\n{"time": 0.5}\n'.encode("utf-16-be"), [Answer(0), Answer(0.5)], 0),

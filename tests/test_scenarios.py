@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 import yaml
 
+from dmsynth.controls import CONTROL_SPACES
+from dmsynth.controls import HEAD as HEAD_ONLY
+from dmsynth.motion.eyes import CLOSED
 from dmsynth.support.errors import DmsynthError
 from dmsynth.validation.scenario_files import find_scenarios, library, parse_scenario, read_scenario
 from dmsynth.validation.scenarios import Scenario
+from dmsynth.validation.verdicts import commands
 
 HEAD = "name: x-y\ntitle: a\nsource: b\nspeed: 40\n"
 
 
 def test_the_library_is_whole() -> None:
     scenarios = find_scenarios(["all"])
-    assert len(scenarios) == len(library()) >= 25
-    assert {scenario.group for scenario in scenarios} == {"thesis", "pose", "addw", "euro-ncap", "nominal"}
+    assert len(scenarios) == len(library()) >= 55
+    assert {scenario.group for scenario in scenarios} == {"thesis", "pose", "addw", "euro-ncap", "nominal", "fatigue"}
     assert find_scenarios(["addw", "addw-50-down"]) == [s for s in scenarios if s.group == "addw"]
     for scenario in scenarios:
         angles = scenario.trajectory()
@@ -64,6 +68,47 @@ def test_moves_marks_and_speeds() -> None:
     assert motion["yaw"][0] == -10 and motion["yaw"][175] == pytest.approx(20) and motion["pitch"][-1] == 5
 
 
+def test_scenarios_without_eyes_command_the_head_only() -> None:
+    plain = [scenario for scenario in find_scenarios(["all"]) if not scenario.moves_eyes]
+    assert len(plain) == 28 and {scenario.trajectory().names for scenario in plain} == {HEAD_ONLY}
+    assert not any(window.kind for scenario in plain for window in scenario.windows)
+
+
+def test_every_place_by_the_head_is_there_by_the_eyes_too() -> None:
+    names = {path.stem for path in library()}
+    by_head = {name for name in names if name.startswith("ncap-") and not name.endswith(("-owl", "-lizard"))}
+    assert len(by_head) == 11 and {f"{name}-lizard" for name in by_head} <= names
+    for name in by_head:
+        eyes = find_scenarios([f"{name}-lizard"])[0].trajectory()
+        assert np.abs(eyes["gaze_yaw"]).max() <= 30 and np.abs(eyes["gaze_pitch"]).max() <= 22
+        assert np.hypot(eyes["gaze_yaw"], eyes["gaze_pitch"]).max() > 13
+
+
+def test_a_look_is_shared_by_head_and_eyes() -> None:
+    text = HEAD + "moves:\n  - hold: 1\n  - move: {look_yaw: -30, look_pitch: -10, head_share: 0.4}\n    seconds: 1\n"
+    motion = parse_scenario(text + "  - hold: 1\n", "f.yaml").trajectory()
+    assert motion.names == CONTROL_SPACES["driver"].names
+    assert (motion["yaw"][-1], motion["pitch"][-1]) == pytest.approx((-12, -4))
+    seen = commands(motion.table())
+    assert (seen["gaze_yaw"][-1], seen["gaze_pitch"][-1]) == pytest.approx((-30, -10))
+    swaying = parse_scenario(text.replace("moves", "sway: {yaw: 2, seed: 1}\nmoves", 1), "f.yaml").trajectory()
+    assert np.ptp(swaying["yaw"][:20]) > 0.3  # the eyes turn back what the head sways
+    assert np.abs(commands(swaying.table())["gaze_yaw"][:20]).max() < 1e-6
+
+
+def test_natural_eyes_are_added_and_come_again_with_their_seed() -> None:
+    text = HEAD + "eyes: {seed: 4, blinks: 30}\nmoves:\n  - hold: 20\n  - move: {eye_opening: 0.5}\n    seconds: 1\n"
+    motion = parse_scenario(text + "  - hold: 20\n", "f.yaml").trajectory()
+    assert np.array_equal(motion.values, parse_scenario(text + "  - hold: 20\n", "f.yaml").trajectory().values)
+    lids = motion["eye_opening_left"]
+    assert lids.min() < 0.1 and np.median(lids[:500]) > 0.95 and np.median(lids[550:]) == pytest.approx(0.5, abs=0.02)
+    assert 0.5 < motion["gaze_yaw"].std() < 2
+    still = parse_scenario(HEAD + "eyes: {blinks: 0, saccades: 0}\nmoves:\n  - hold: 20\n", "f.yaml").trajectory()
+    assert not still["gaze_yaw"].any() and (still["eye_opening_left"] == 1).all()
+    drowsy = parse_scenario(HEAD + "eyes: {perclos: [0.3, 0.3]}\nmoves:\n  - hold: 90\n", "f.yaml").trajectory()
+    assert (drowsy["eye_opening_left"] <= CLOSED).mean() == pytest.approx(0.3, abs=0.03)
+
+
 def test_sway_has_the_size_it_says_and_is_the_same_each_time() -> None:
     text = HEAD + "sway: {yaw: 2, seed: 3}\nmoves:\n  - hold: 300\n"
     motion = parse_scenario(text, "f.yaml").trajectory()
@@ -102,6 +147,26 @@ def test_sway_has_the_size_it_says_and_is_the_same_each_time() -> None:
         (HEAD + "require: !!pairs [lag: 1]\nmoves:\n  - hold: 1\n", "line 5: not valid YAML .*pairs.*remove the tag"),
         (HEAD + "? [a, b]\n: c\n", "line 5: a list or map stands where a name is needed"),
         (HEAD + "requirements: ['<b>']\nmoves:\n  - hold: 1\n", "line 5: requirements.0: "),
+        (HEAD + "eyes: wild\nmoves:\n  - hold: 1\n", "line 5: eyes: Input should be 'natural'"),
+        (HEAD + "eyes: {perclos: [0, 0.9]}\nmoves:\n  - hold: 1\n", "line 5: eyes.perclos.1: .*0.6"),
+        (HEAD + "eyes: {perclos: [0, 0.3], blinks: 9}\nmoves:\n  - hold: 1\n", "line 5: eyes: perclos says when"),
+        (HEAD + "moves:\n  - move: {eye_opening: 2}\n    seconds: 1\n", "line 6: moves.0.move.eye_opening: .*1.3"),
+        (
+            HEAD + "moves:\n  - move: {look_yaw: 10}\n    seconds: 1\n  - move: {gaze_yaw: 3}\n    seconds: 1\n",
+            "line 8: moves.1.move.gaze_yaw: look_yaw says where the eyes look, and so does",
+        ),
+        (
+            HEAD + "moves:\n  - move: {yaw: 10, head_share: 1}\n    seconds: 1\n",
+            "line 6: moves.0.move.head_share: says how much of a look the head does, but yaw says it, too",
+        ),
+        (
+            HEAD + "moves:\n  - move: {look_yaw: 80, head_share: 0}\n    seconds: 1\n",
+            "gaze_yaw is .* must lie between -50 and 50 °; give more head_share",
+        ),
+        (
+            HEAD + "moves:\n  - hold: 9\n    mark: b\nwarnings:\n  - {since: b, latest: 3, kind: nap}\n",
+            "line 9: warnings.0.kind: .*'unresponsive'",
+        ),
         (
             HEAD + "moves: [{repeat: 100, moves: [{repeat: 100, moves: [{hold: .04, mark: a}]}]}]\n",
             "has 10000 moves, repeats written out; at most 2000",

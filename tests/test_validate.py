@@ -54,6 +54,20 @@ warnings:
 """
 QUIET = "name: quiet\ntitle: Quiet\nsource: test\nspeed: 80\nframe_rate: 10\nmoves:\n  - hold: 2\n"
 FAR = QUIET.replace("quiet", "far") + "start: {yaw: 70}\n"
+ASLEEP = """name: asleep
+title: Eyes that close
+source: test
+speed: 80
+frame_rate: 10
+moves:
+  - hold: 2
+  - move: {eye_opening: 0, look_yaw: -6, head_share: 0}
+    seconds: 0.3
+  - hold: 3.6
+    mark: closed
+warnings:
+  - {since: closed, earliest: 0.5, latest: 3.5, kind: sleep}
+"""
 
 # The part of ASAM OpenLABEL 1.0.0 that we use, after the published structure.
 INTERVALS = {
@@ -188,6 +202,51 @@ def test_openlabel(good: Path) -> None:
     for scenario in find_scenarios(["addw-50-down", "ncap-long-footwell", "pose-roll"]):
         table = scenario.trajectory().table().assign(covered=True)
         jsonschema.validate(openlabel(scenario, Rendered(Path("x.mp4"), table)), OPENLABEL)
+
+
+def test_a_face_that_cannot_move_its_eyes_does_not_play_them_by_the_head(good: Path, tmp_path: Path) -> None:
+    own = {name: tmp_path / f"{name}.yaml" for name in ("asleep", "quiet")}
+    for name, text in (("asleep", ASLEEP), ("quiet", QUIET)):
+        own[name].write_text(text)
+    arguments = ["--face", "starter", "--workers", 1, "--videos", good.parent / "videos"]
+    done = dmsynth("validate", *own.values(), *arguments, "--out", tmp_path / "out")
+    assert done.returncode == 0 and "1 pass, 0 fail, 1 inconclusive" in done.stdout, done.stdout + done.stderr
+    found = outcomes(tmp_path / "out")["asleep"]
+    assert found["outcome"] == "inconclusive" and found["video_sha256"] is None and found["trusted"] == 0
+    assert found["reasons"] == [
+        "not tested: the face steers pitch, yaw, roll, and this scenario moves the eyes; use a face that does, such as "
+        "posed:portrait"
+    ]
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert html.count("<video") == 1 and "cannot move its eyes" in html and "not tested" in html
+    assert not list((good.parent / "videos").glob("asleep*"))
+    compared = dmsynth("compare", tmp_path / "out", tmp_path / "out")
+    assert compared.returncode == 0, compared.stderr
+    asleep = own["asleep"]
+    said = fails(dmsynth("validate", asleep, *arguments, "--out", tmp_path / "none"))
+    assert "not tested: the face steers" in said
+    assert "not tested" in fails(dmsynth("scenario", "render", asleep, "--face", "starter", "--out", tmp_path))
+
+
+def test_closed_eyes_are_drawn_seen_and_judged(tmp_path: Path) -> None:
+    (tmp_path / "asleep.yaml").write_text(ASLEEP)
+    arguments = ["--face", "posed:portrait", "--workers", 1, "--out", tmp_path / "out"]
+    done = dmsynth("validate", tmp_path / "asleep.yaml", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = outcomes(tmp_path / "out")["asleep"]
+    (warning,) = found["warnings"]
+    assert warning["kind"] == warning["asked"] == "sleep" and warning["latency"] == pytest.approx(3, abs=0.25)
+    assert found["errors"]["eye_opening"]["mae"] < 0.15 and found["errors"]["eye_opening"]["gain"] > 0.7
+    answers = read_table(tmp_path / "out" / found["answers"])
+    assert set(answers["warning_kind"].dropna()) == {"drowsiness", "sleep"}
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "eye opening" in html and "of the kind sleep if it tells kinds" in html and "cannot move" not in html
+    truth = json.loads((tmp_path / "out" / "openlabel" / "asleep.json").read_text())
+    jsonschema.validate(truth, OPENLABEL)
+    assert {each["type"] for each in truth["openlabel"]["actions"].values()} == {"EyesClosed", "WarningExpected"}
+    last = truth["openlabel"]["frames"]["58"]["objects"]["0"]["object_data"]["num"]
+    assert {"name": "eye_opening", "val": 0.0} in last
+    assert {"name": "line_of_sight_yaw", "val": -6.0} in last
 
 
 def test_a_second_version_reuses_the_videos_and_is_compared(good: Path, scenarios: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -11,11 +11,16 @@ import pandas as pd
 import pytest
 
 from dmsynth.validation.dms import Answer, DmsRun
-from dmsynth.validation.reference_dms import Seen, Timers, warn
+from dmsynth.validation.reference_dms import Seen, SeenEyes, Timers, warn
 from dmsynth.validation.scenario_files import find_scenarios, parse_scenario
 from dmsynth.validation.scenarios import Scenario
-from dmsynth.validation.verdicts import Verdict, align, judge
+from dmsynth.validation.verdicts import Verdict, align, commands, judge
 
+BY_EYES = {
+    *(f"ncap-long-{place}-lizard" for place in ("driver-mirror", "rear-view-mirror", "infotainment")),
+    *(f"ncap-long-{place}-lizard" for place in ("instrument-cluster", "glove-box", "phone-in-lap")),
+    "ncap-glances-infotainment-lizard", "ncap-glances-phone-lizard",
+}  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in find_scenarios(["all"])}
 
 
@@ -30,7 +35,18 @@ def good(scenario: Scenario, table: pd.DataFrame, timers: Timers | None = None) 
     noise = np.random.default_rng(len(table)).normal(0, 1, (len(table), 3))
     poses = table[["pitch", "yaw", "roll"]].to_numpy() + noise
     seen = [Seen(float(t), (float(p[0]), float(p[1]), float(p[2]))) for t, p in zip(table["time"], poses, strict=True)]
+    if scenario.moves_eyes:
+        seen = [replace(each, eyes=eyes) for each, eyes in zip(seen, seen_eyes(table), strict=True)]
     return list(warn(seen, scenario.speed, timers or Timers()))
+
+
+def seen_eyes(table: pd.DataFrame) -> list[SeenEyes]:
+    """What a tracker sees of the eyes: right to a degree, but with this person's offsets, and lids that never meet."""
+    noise = np.random.default_rng(len(table) + 1).normal(0, 1, (len(table), 3))
+    opening = table[["eye_opening_left", "eye_opening_right"]].mean(axis=1)
+    aspects = 0.27 * (0.22 + 0.78 * opening) + 0.005 * noise[:, 2]
+    pitches, yaws = table["gaze_pitch"] + 6 + noise[:, 0], table["gaze_yaw"] - 3 + noise[:, 1]
+    return [SeenEyes(*each) for each in zip(pitches, yaws, aspects, strict=True)]
 
 
 def late(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
@@ -63,17 +79,61 @@ def laggy(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
     return [replace(answers[max(0, i - 20)], time=answer.time) for i, answer in enumerate(answers)]
 
 
-def verdicts(dms: Callable[[Scenario, pd.DataFrame], list[Answer]]) -> dict[str, Verdict]:
-    return {name: judge(each, commanded(name), DmsRun(dms(each, commanded(name)))) for name, each in SCENARIOS.items()}
+def blind_to_eyes(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    poses = table[["pitch", "yaw", "roll"]].to_numpy()
+    seen = [Seen(t, (p[0], p[1], p[2])) for t, p in zip(table["time"].tolist(), poses.tolist(), strict=True)]
+    return list(warn(seen, scenario.speed, Timers()))
+
+
+def startled(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    """Takes blinks for sleep."""
+    return good(scenario, table, Timers(microsleep=0.1, asleep=0.1))
+
+
+def unseeing(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    """Takes the line of sight for the head."""
+    wanted, answers = commands(table), good(scenario, table)
+    pitch, yaw = wanted.get("gaze_pitch", wanted["pitch"]), wanted.get("gaze_yaw", wanted["yaw"])
+    return [replace(a, pitch=p, yaw=y) for a, p, y in zip(answers, pitch.tolist(), yaw.tolist(), strict=True)]
+
+
+def unkind(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    """Knows no kinds of warnings."""
+    return [replace(answer, warning_kind=None) for answer in good(scenario, table)]
+
+
+def one_kind(scenario: Scenario, table: pd.DataFrame) -> list[Answer]:
+    """Calls every warning one of distraction."""
+    return [replace(a, warning_kind="distraction" if a.warning else None) for a in good(scenario, table)]
+
+
+MEASURED = ("pose-gaze", "pose-eye-opening")
+
+
+def both(name: str) -> tuple[Scenario, pd.DataFrame]:
+    return SCENARIOS[name], commanded(name)
+
+
+def sleepy_lids() -> list[Answer]:
+    """Half a second behind."""
+    answers = good(*both("pose-eye-opening"))
+    return [replace(answers[max(0, i - 12)], time=answer.time) for i, answer in enumerate(answers)]
+
+
+def verdicts(
+    dms: Callable[[Scenario, pd.DataFrame], list[Answer]], names: Iterable[str] = SCENARIOS
+) -> dict[str, Verdict]:
+    return {name: judge(SCENARIOS[name], commanded(name), DmsRun(dms(*both(name)))) for name in names}
 
 
 def test_a_dms_that_works_passes_everything() -> None:
-    for name, verdict in verdicts(good).items():
+    found = verdicts(good)
+    for name, verdict in found.items():
         assert verdict.outcome == "pass", (name, verdict.reasons)
         assert verdict.availability == 1 and verdict.trusted == 1
         assert verdict.errors["yaw"]["mae"] == pytest.approx(np.sqrt(2 / np.pi), rel=0.15)  # of the noise
         assert all(warning.outcome == "in time" for warning in verdict.warnings)
-    assert verdicts(good)["addw-80-side-window"].warnings[0].latency == pytest.approx(2.7, abs=0.2)
+    assert found["addw-80-side-window"].warnings[0].latency == pytest.approx(2.7, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +146,20 @@ def test_a_dms_that_works_passes_everything() -> None:
         (silent, {name for name, each in SCENARIOS.items() if each.windows}, "never came"),
         (nervous, {"addw-80-short-glance", "addw-30-short-glance", "nominal-junction"}, "false alarm at"),
         (laggy, {"pose-yaw", "pose-pitch", "pose-roll"}, r"lags by 0\.8"),
+        (blind_to_eyes, {name for name in SCENARIOS if name.startswith("fatigue-")}, "never came|not as (sleep|drows)"),
+        (blind_to_eyes, BY_EYES, "never came"),
+        (blind_to_eyes, {"drowsy-perclos", "drowsy-slow-blinks"}, "never came"),
+        (blind_to_eyes, {"unresponsive-eyes-closed"}, r"came after 7\.\d"),  # for a head that hangs
+        (startled, {"nominal-blinking", "nominal-mirrors-by-eyes", "nominal-squinting"}, "false alarm at"),
+        (unseeing, {"pose-gaze"}, r"yaw is off by \d"),
+        (one_kind, {"fatigue-sleep", "fatigue-microsleep", "drowsy-perclos"}, "as distraction, not as (sleep|drowsi)"),
+        (one_kind, {"unresponsive-eyes-closed", "unresponsive-gaze-away"}, "as distraction, not as unresponsive"),
     ],
 )
 def test_a_broken_dms_is_caught_by_the_scenarios_that_should(
     dms: Callable[[Scenario, pd.DataFrame], list[Answer]], caught_by: set[str], reason: str
 ) -> None:
-    found = verdicts(dms)
+    found = verdicts(dms, {*caught_by, "addw-50-down", "nominal-talking"})
     for name in caught_by:
         assert found[name].outcome == "fail", (name, found[name])
         with pytest.raises(ValueError, match=reason):
@@ -100,8 +168,36 @@ def test_a_broken_dms_is_caught_by_the_scenarios_that_should(
         assert found["addw-50-down"].outcome == "pass" and found["nominal-talking"].outcome == "pass"
 
 
+ASKED = ("fatigue-sleep", "addw-50-down", "unresponsive-gaze-away")
+
+
+def test_a_dms_without_kinds_is_judged_by_the_time_only() -> None:
+    for name, verdict in verdicts(unkind).items():
+        assert verdict.outcome == "pass", (name, verdict.reasons)
+        assert {warning.kind for warning in verdict.warnings} <= {None}
+    kinds = {name: [(w.asked, w.kind) for w in verdict.warnings] for name, verdict in verdicts(good, ASKED).items()}
+    assert kinds["fatigue-sleep"] == [("sleep", "sleep")] and kinds["addw-50-down"] == [(None, "distraction")]
+    assert kinds["unresponsive-gaze-away"] == [("unresponsive", "unresponsive")]
+
+
+def test_gaze_and_lids_are_judged_like_the_head() -> None:
+    gaze, lids = (judge(SCENARIOS[n], commanded(n), DmsRun(good(SCENARIOS[n], commanded(n)))) for n in MEASURED)
+    for axis in ("gaze_yaw", "gaze_pitch"):
+        error = gaze.errors[axis]
+        assert error["mae"] < 2 and error["gain"] == pytest.approx(1, abs=0.05) and abs(error["lag"]) < 0.03, error
+        assert 0.9 < error["available"] < 1 and abs(error["bias"]) < 1  # a second goes by before the rest is known
+    error = lids.errors["eye_opening"]
+    assert error["mae"] < 0.05 and error["gain"] == pytest.approx(1, abs=0.05) and error["bands"][0]["to"] == 0.2
+    behind = judge(SCENARIOS["pose-eye-opening"], commanded("pose-eye-opening"), DmsRun(sleepy_lids()))
+    assert behind.errors["eye_opening"]["lag"] == pytest.approx(0.48, abs=0.03)
+    blind = judge(SCENARIOS["pose-gaze"], commanded("pose-gaze"), DmsRun(blind_to_eyes(*both("pose-gaze"))))
+    assert blind.outcome == "inconclusive" and "says nothing of gaze_yaw" in " ".join(blind.reasons)
+    head_only = judge(*both("pose-yaw"), DmsRun([Answer(0.0, yaw=1.0, gaze_yaw=2.0, eye_opening=1.0)]))
+    assert set(head_only.errors) == {"yaw"}  # what the eyes of such a face do is not known
+
+
 def test_a_dead_camera_does_not_pass_for_saying_nothing() -> None:
-    found = verdicts(dead)
+    found = verdicts(dead, ["pose-yaw"])
     assert found["pose-yaw"].outcome == "inconclusive" and "says nothing of yaw" in " ".join(found["pose-yaw"].reasons)
     blind = judge(SCENARIOS["nominal-sway"], commanded("nominal-sway"), DmsRun([], "gave no answer"))
     assert blind.outcome == "fail" and blind.availability == 0

@@ -95,15 +95,20 @@ def scenario_render(
     """Render scenarios as videos of a face."""
     from dmsynth.steering import load_face
     from dmsynth.support.progress import progress
-    from dmsynth.validation.rendering import render
+    from dmsynth.validation.rendering import render, why_not
     from dmsynth.validation.scenario_files import find_scenarios
 
     scenarios, steerable = find_scenarios(names), load_face(face, device)
     made = []
     with progress("rendering scenarios", len(scenarios)) as advance:
         for scenario in scenarios:
-            made.append(render(scenario, steerable, out))
+            if len(scenarios) == 1 or why_not(scenario, steerable) is None:
+                made.append(render(scenario, steerable, out))
             advance()
+    for scenario in scenarios:
+        reason = why_not(scenario, steerable)
+        if reason:
+            output.print(f"{scenario.name}: {reason}")
     for rendered in made:
         outside = int((~rendered.table["covered"]).sum())
         note = f" ({outside} of {len(rendered.table)} frames outside the face's coverage)" if outside else ""

@@ -143,6 +143,8 @@ class _Motions:
         if name not in scenarios:
             raise DmsynthError(f"{name}: no such scenario")
         scenario = read_scenario(scenarios[name])
+        if scenario.moves_eyes:
+            raise DmsynthError(f"{name}: moves the eyes, which this table does not show; play it under Validate")
         return rows_of(scenario.motions()), f"**{plain(scenario.title)}** — {plain(scenario.source)}"
 
     @sentences

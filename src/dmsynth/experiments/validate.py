@@ -39,13 +39,23 @@ from dmsynth.support.version import __version__
 from dmsynth.validation.dms import DmsRun, DmsSpec, open_dms, run_dms, version_of
 from dmsynth.validation.junit import write_junit
 from dmsynth.validation.openlabel import write_openlabel
-from dmsynth.validation.rendering import Rendered, is_unchanged, read_pins, render, shown, video_path, what_differs
+from dmsynth.validation.rendering import (
+    Rendered,
+    is_unchanged,
+    read_pins,
+    render,
+    shown,
+    video_path,
+    what_differs,
+    why_not,
+)
 from dmsynth.validation.results import FORMAT, by_requirement, read_job_result
 from dmsynth.validation.scenarios import Scenario
-from dmsynth.validation.verdicts import judge
+from dmsynth.validation.verdicts import Verdict, judge
 
 _ROUNDS = 3  # attempts if a DMS modifies videos
-_ANSWERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "warning")
+_NUMBERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening")
+_ANSWERS = (*_NUMBERS, "warning", "warning_kind")
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ def validate(
         The content of ``results.json``.
 
     Raises:
-        DmsynthError: a face without head rotation, or a DMS that cannot be found. A DMS that fails is no error.
+        DmsynthError: a face without head rotation, or one that can play none of the scenarios; a DMS that cannot be
+            found. A DMS that fails is no error. A scenario that the face cannot play becomes inconclusive.
     """
     if face.kind == FACE and face.source is not None:
         raise DmsynthError(
@@ -93,21 +104,31 @@ def validate(
         steers = ", ".join(steerable.trained.space.names)
         raise DmsynthError(f"{face.face}: steers {steers}; scenarios need a face that turns its head")
     open_dms(spec, scenarios[0].name)  # before anything is rendered
+    played = [scenario for scenario in scenarios if why_not(scenario, steerable) is None]
+    if not played:
+        raise DmsynthError(f"{face.face}: {why_not(scenarios[0], steerable)}")
     videos, engine = videos or out.parent / "videos", engine or Engine()
     sha256 = face_sha256(steerable.path, steerable.trained)
     fingerprint = spec.fingerprint()
-    jobs = [_job(scenario, face, sha256, spec, fingerprint, videos) for scenario in scenarios]
+    jobs = [_job(scenario, face, sha256, spec, fingerprint, videos) for scenario in played]
     folders = [videos, out, out / "openlabel", *(out / "jobs" / job.name for job in jobs)]
     for folder in folders:
         remove_leftovers(folder)
-    for scenario, job in zip(scenarios, jobs, strict=True):
+    for scenario, job in zip(played, jobs, strict=True):
         _forget_what_changed(scenario, job, out, videos, sha256)
+    judged = {each[0].name: each for each in _judged(played, jobs, steerable, videos, out, engine)}
     shown_scenarios, rows = [], []
-    for scenario, job, rendered in _judged(scenarios, jobs, steerable, videos, out, engine):
+    for scenario in scenarios:
+        if scenario.name not in judged:
+            shown_scenarios.append(ShownScenario(scenario))
+            rows.append(_not_tested(scenario, why_not(scenario, steerable) or ""))
+            continue
+        _, job, rendered = judged[scenario.name]
         write_openlabel(out / "openlabel" / f"{scenario.name}.json", scenario, rendered)
         answers = read_table(out / "jobs" / job.name / "answers.parquet")
         shown_scenarios.append(ShownScenario(scenario, rendered, answers))
-        rows.append(_row(scenario, job, rendered, read_job_result(out / "jobs" / job.name / "result.json")))
+        result = read_job_result(out / "jobs" / job.name / "result.json")
+        rows.append(_row(scenario, rendered.video.name, f"jobs/{job.name}/answers.parquet", result))
     if face_sha256(steerable.path, steerable.trained) != sha256:
         raise DmsynthError(f"{steerable.path}: changed while scenarios were rendered; run the same command again")
     results = all_printable(_collect(rows, steerable, sha256, spec, fingerprint, videos, order))
@@ -129,7 +150,7 @@ def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
         run = _check_unmodified(run, video, rendered)
     verdict = judge(scenario, rendered.table, run)
     answers = pd.DataFrame([asdict(answer) for answer in run.answers], columns=list(_ANSWERS))
-    write_table(folder / "answers.parquet", answers.astype(dict.fromkeys(_ANSWERS[:-1], float)))
+    write_table(folder / "answers.parquet", answers.astype(dict.fromkeys(_NUMBERS, float) | {"warning_kind": "string"}))
     evidence = {
         "judged": _now(),
         "video_sha256": rendered.video_sha256,
@@ -209,7 +230,14 @@ def _job(
     return Job(f"{scenario.name}-{key}", scenario.seconds * scenario.frame_rate, arguments)
 
 
-def _row(scenario: Scenario, job: Job, rendered: Rendered, result: dict[str, Any]) -> dict[str, Any]:
+def _not_tested(scenario: Scenario, reason: str) -> dict[str, Any]:
+    """The entry of a scenario that the face cannot play: no video, no answers."""
+    hashes = dict.fromkeys(("video_sha256", "table_sha256", "answers_sha256"))
+    verdict = Verdict("inconclusive", [reason], reason, trusted=0.0).to_dict()
+    return _row(scenario, "", "", {"dms_seconds": 0.0, "judged": _now(), **hashes, **verdict})
+
+
+def _row(scenario: Scenario, video: str, answers: str, result: dict[str, Any]) -> dict[str, Any]:
     """One entry of ``scenarios`` in ``results.json``."""
     return {
         "name": scenario.name,
@@ -220,8 +248,8 @@ def _row(scenario: Scenario, job: Job, rendered: Rendered, result: dict[str, Any
         "speed": scenario.speed,
         "seconds": scenario.seconds,
         "frame_rate": scenario.frame_rate,
-        "video": rendered.video.name,
-        "answers": f"jobs/{job.name}/answers.parquet",
+        "video": video,
+        "answers": answers,
         **result,
     }
 
@@ -237,7 +265,7 @@ def _collect(
 ) -> dict[str, Any]:
     """The content of ``results.json``."""
     counts = Counter(row["outcome"] for row in rows)
-    own_name = [row.pop("dms") for row in rows][-1]
+    own_name = [row.pop("dms") for row in rows if "dms" in row][-1]
     about = face.trained.about
     return {
         "format": FORMAT,

@@ -16,15 +16,17 @@ from dmsynth.report.figures import STYLE
 from dmsynth.steering import SteerableFace
 from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenarios import Scenario
+from dmsynth.validation.verdicts import commands
 from dmsynth.video import read_video
 
 _COMMAND, _ANSWER, _EXPECTED, _WARNS, _OUTSIDE = "#1f4e79", "#e4572e", "#f2b134", "#b3261e", "#dcdcdc"
-_MOVES = 5.0  # degrees; an angle that moves less is not drawn
+_MOVES = {"eye_opening": 0.3}  # what moves less is not drawn; of angles 5 degrees
 _STILL = 160  # pixels, the width of a still
 
 
 def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame, video: str | None = None) -> str:
-    """SVG: command and answer for each angle that moves; below, when the DMS warns and when it should.
+    """SVG: command and answer for each angle that moves, and for the lids; below, when the DMS warns and when it
+    should. Gaze is the line of sight, which a turned head turns, too: it is drawn if the scenario moves the eyes.
 
     Args:
         table: the command, with ``covered``.
@@ -33,14 +35,20 @@ def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame,
     """
     times = table["time"].to_numpy(dtype=float)
     outside = [(*each, _OUTSIDE) for each in _stretches(times, ~table["covered"].to_numpy(dtype=bool))]
-    moving = [name for name in ("yaw", "pitch", "roll") if np.ptp(table[name].to_numpy(dtype=float)) >= _MOVES]
+    wanted = commands(table)
+    names = ["yaw", "pitch", "roll"]
+    names += [n for n in ("gaze_yaw", "gaze_pitch", "eye_opening") if n in wanted and scenario.moves_eyes]
+    moving = [name for name in names if np.ptp(wanted[name]) >= _MOVES.get(name, 5.0)]
     span = (0.0, max(float(times[-1]), 0.1))
     panels = []
     for name in moving or ["yaw"]:
-        series = [Series("commanded", _COMMAND, times, table[name], width=2)]
+        series = [Series("commanded", _COMMAND, times, wanted[name], width=2)]
         if len(answers) and answers[name].notna().any():
             series.append(Series("answered", _ANSWER, answers["time"], answers[name], width=1.2))
-        panels.append(Panel(f"{name} (°)", series, bands=outside, y_limits=(-120, 120), x_range=span))
+        is_angle = name != "eye_opening"
+        title = f"{name.replace('_', ' ')}{' (°)' if is_angle else ''}"
+        limits = (-120.0, 120.0) if is_angle else (0.0, 1.4)
+        panels.append(Panel(title, series, bands=outside, y_limits=limits, x_range=span))
     windows = []
     for window in scenario.windows:
         since = scenario.marks[window.since]
@@ -51,9 +59,11 @@ def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame,
 
 
 def still(rendered: Rendered) -> bytes:
-    """PNG: the frame of a video in which the head is turned furthest, for printed reports. Raises ``DmsynthError`` as
-    ``read_video``."""
-    away = rendered.table[["pitch", "yaw", "roll"]].abs().max(axis=1).to_numpy()
+    """PNG: the frame of a video in which the head or the line of sight is turned furthest, for printed reports. Raises
+    ``DmsynthError`` as ``read_video``."""
+    wanted = commands(rendered.table)
+    wanted["closed"] = 5 * (1 - wanted.pop("eye_opening", np.ones(1)))  # degrees: counts where nothing turns
+    away = np.max([np.abs(values) for values in np.broadcast_arrays(*wanted.values())], axis=0)
     furthest = int(away.argmax())
     image = next(frame.image for frame in read_video(rendered.video) if frame.index >= furthest)
     height = round(image.shape[0] * _STILL / image.shape[1])

@@ -59,6 +59,8 @@ def _false_alarms(scenario: Scenario) -> float | None:
 
 METRICS = (
     *(Metric(f"{axis} error", "°", True, _error(axis)) for axis in ("pitch", "yaw", "roll")),
+    *(Metric(f"{axis.replace('_', ' ')} error", "°", True, _error(axis)) for axis in ("gaze_pitch", "gaze_yaw")),
+    Metric("eye opening error", "", True, _error("eye_opening")),
     # A warning is detected in the first frame with it: the difference of two latencies is accurate to ± one frame.
     Metric("warning latency", " s", True, _latency, lambda scenario: 1 / scenario["frame_rate"]),
     Metric("false alarms a scenario", "", True, _false_alarms),

@@ -42,7 +42,10 @@ def write_junit(path: Path, results: dict[str, Any]) -> None:
             },
         )
         properties = [("requirement", each) for each in scenario["requirements"]]
-        _add_properties(case, [*properties, ("video_sha256", scenario["video_sha256"]), ("judged", scenario["judged"])])
+        _add_properties(
+            case,
+            [*properties, ("video_sha256", scenario["video_sha256"] or "not tested"), ("judged", scenario["judged"])],
+        )
         if kind:
             reasons = [_clean(reason) for reason in scenario["reasons"]]
             element = ElementTree.SubElement(case, kind, {"message": "; ".join(reasons)})

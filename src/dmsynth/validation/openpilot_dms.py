@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmsynth.controls import HEAD
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
 from dmsynth.trackers import Face, Tracker, open_tracker
@@ -145,7 +146,8 @@ def warn(
         elif (away and filtered > policy.certain) or (face is None and not prompted):
             left[mode] = max(0.0, left[mode] - step / total)
         begins = dict(zip(LEVELS, (budgets[mode][1], budgets[mode][2], 0.0), strict=True))[level]
-        yield Answer(moment.time, warning=left[mode] <= begins / total + 1e-9, **(face.pose if face else {}))
+        pitch, yaw, roll = (face.pose[name] for name in HEAD) if face else (None, None, None)
+        yield Answer(moment.time, pitch, yaw, roll, warning=left[mode] <= begins / total + 1e-9)
 
 
 class OpenpilotDms:

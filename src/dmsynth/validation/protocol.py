@@ -19,7 +19,10 @@ from dmsynth.support.errors import DmsynthError
 ENTRY_POINTS = "dmsynth.dms"
 """The group under which an installed package names a DMS of its own."""
 ANGLES = ("pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw")
+KINDS = ("distraction", "drowsiness", "sleep", "unresponsive")
+"""Kinds of warnings. A microsleep is drowsiness."""
 WIDEST = 360.0  # degrees; a larger value is no angle
+WIDE_OPEN = 3.0  # times the opening at rest; a larger value is no opening
 _LONGEST_LINE = 65_536  # characters; an answer has some hundred
 _HEAD = 4096  # bytes from which the encoding is detected
 _SHOWN = 60  # characters of a wrong line
@@ -41,8 +44,11 @@ class Answer:
     Attributes:
         time: seconds after the video's first frame.
         pitch, yaw, roll: the head's rotation in degrees (``dmsynth.controls.pose``); None: not given.
-        gaze_pitch, gaze_yaw: the gaze, likewise.
+        gaze_pitch, gaze_yaw: the line of sight in the camera's frame, degrees, signs as for the head: (0, 0) is that of
+            eyes at rest in a head at (0, 0, 0).
+        eye_opening: of both eyes together: 0 closed, 1 as at rest.
         warning: whether the warning is on at this time. A warning begins when it becomes true.
+        warning_kind: one of ``KINDS``; counts while the warning is on. None: the DMS does not say.
     """
 
     time: float
@@ -51,7 +57,9 @@ class Answer:
     roll: float | None = None
     gaze_pitch: float | None = None
     gaze_yaw: float | None = None
+    eye_opening: float | None = None
     warning: bool = False
+    warning_kind: str | None = None
 
     def to_json(self) -> str:
         """One line of the protocol."""
@@ -119,11 +127,15 @@ def lines_of(file: IO[bytes], strict: bool) -> Generator[str, None, None]:
 
 
 def impossible(answer: Answer) -> str | None:
-    """An error message if one of its angles is no valid angle."""
+    """An error message if one of its angles is no valid angle, its eye opening or its kind of warning none."""
     for name in ANGLES:
         value = getattr(answer, name)
         if value is not None and not abs(value) <= WIDEST:
             return f"its {name} of {value:g} is no angle in degrees"
+    if answer.eye_opening is not None and not 0 <= answer.eye_opening <= WIDE_OPEN:
+        return f"its eye_opening of {answer.eye_opening:g} is none: 0 is closed, 1 as at rest"
+    if answer.warning_kind is not None and answer.warning_kind not in KINDS:
+        return f"its warning_kind is none of {', '.join(KINDS)}"
     return None
 
 
@@ -140,14 +152,20 @@ def _answer(content: Any, strict: bool) -> Answer:
     """Parse a line's content; ``ValueError`` says what is wrong with it."""
     if not isinstance(content, dict):
         raise ValueError("is no JSON object")
-    values = {name: _number(content[name], name, strict) for name in ANGLES if content.get(name) is not None}
+    numbers = (*ANGLES, "eye_opening")
+    values = {name: _number(content[name], name, strict) for name in numbers if content.get(name) is not None}
     if content.get("time") is None:
         raise ValueError("has no time")
     time = _number(content["time"], "time", strict)
     if math.isnan(time):
         raise ValueError("its time is no number")
     known = {name: value for name, value in values.items() if not math.isnan(value)}
-    answer = Answer(time=time, warning=_warning(content.get("warning"), strict), **known)
+    kind = content.get("warning_kind")
+    if isinstance(kind, str):
+        kind = (kind if strict else kind.strip().lower()) or None
+    elif kind is not None:
+        raise ValueError(f"its warning_kind is none of {', '.join(KINDS)}")
+    answer = Answer(time=time, warning=_warning(content.get("warning"), strict), warning_kind=kind, **known)
     wrong = impossible(answer)
     if wrong:
         raise ValueError(wrong)

@@ -1,7 +1,9 @@
-"""The reference DMS: a head tracker, glance zones and the timers of EU 2023/2590 and of Euro NCAP.
+"""The reference DMS: head, eyes and lids of one tracker, glance zones, and the timers of EU 2023/2590 and Euro NCAP.
 
 It makes dmsynth usable without another DMS, and allows checking the verdicts; it is no product. It assumes that the
-camera's zero pose is the road ahead, uses head pose but not gaze, and warns 0.5 s before the regulation's limit.
+camera's zero pose is the road ahead, learns how this driver's eyes look at rest, and warns 0.5 s before the
+regulation's limit. A head turned away counts as a look away, whatever the eyes do in it: landmarks tell the eyes of a
+turned head too badly. In a head that points at the road the line of sight counts.
 """
 
 from __future__ import annotations
@@ -9,15 +11,20 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dmsynth.controls.pose import rotation_matrix
+from dmsynth.motion.eyes import line_of_sight
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
 from dmsynth.support.version import __version__
 from dmsynth.trackers import Tracker, open_tracker, why_unusable
+from dmsynth.trackers.face import Face
+from dmsynth.trackers.gaze import eye_aspects, gaze_by_landmarks
 from dmsynth.validation.protocol import Answer, Dms
 from dmsynth.video import Frame, read_video
 
@@ -44,6 +51,11 @@ ZONES = (
     Zone("rear-view mirror", (-26, -14), (1, 14), driving=True),
     ELSEWHERE,
 )
+SIGHT = (Zone("road", (-8, 8), (-8, 9), driving=True), *ZONES[1:])
+"""Likewise by the line of sight of eyes in a head that points at the road. The road is narrower than for a head,
+because landmarks understate how far eyes turn (``docs/validate-a-dms.md``)."""
+BACK = Zone("road", (-6, 6), (-6, 7), driving=True)
+"""Eyes that were away must come back this far: their pitch is right to 3° only."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,13 @@ class Timers:
         back: time on the road that ends a look away, and a warning.
         memory: time for which the last zone is kept if no face is detected.
         delay: added to the limits.
+        microsleep, asleep: time with closed eyes that causes a warning of drowsiness, and of sleep. Our choice: Euro
+            NCAP's summaries call closures below 3 s a microsleep, and longer ones sleep.
+        gone: time with closed eyes, or away from the road, after which the driver counts as unresponsive; and …
+        answers: time after the beginning of a warning within which a driver looks back (both as in summaries of Euro
+            NCAP's Safe Driving 10.4).
+        perclos: share of the last minute with closed eyes that causes a warning of drowsiness. Our choice.
+        awake_from: speed in km/h from which closed eyes cause warnings. Our choice.
     """
 
     limits: tuple[tuple[float, float], ...] = ((50, 3.5), (20, 6.0))
@@ -68,6 +87,12 @@ class Timers:
     back: float = 0.3
     memory: float = 0.5
     delay: float = 0.0
+    microsleep: float = 1.0
+    asleep: float = 3.0
+    gone: float = 6.0
+    answers: float = 3.0
+    perclos: float = 0.15
+    awake_from: float = 10.0
 
     def limit(self, speed: float) -> float:
         """The longest look away at ``speed`` km/h; infinite below the lowest speed with a limit."""
@@ -78,35 +103,153 @@ class Timers:
 
 
 @dataclass(frozen=True)
+class SeenEyes:
+    """The tracker's result for the eyes, not yet compared with this driver's rest.
+
+    Attributes:
+        pitch, yaw: how far they are turned in the head, degrees; any offset.
+        aspect: height over width of the open part, mean of both eyes.
+    """
+
+    pitch: float
+    yaw: float
+    aspect: float
+
+
+@dataclass(frozen=True)
 class Seen:
-    """The tracker's result for one frame: ``pose`` (pitch, yaw, roll; degrees), or None without a face."""
+    """The tracker's result for one frame: ``pose`` (pitch, yaw, roll; degrees), or None without a face; ``eyes``, or
+    None if the tracker does not see them."""
 
     time: float
     pose: tuple[float, float, float] | None
+    eyes: SeenEyes | None = None
+
+
+_SHUT = 0.22  # a closed eye's aspect over that at rest: landmarks of the lids never meet
+CLOSED_BELOW = 0.4  # of the opening at rest
+_LEARNED = 1.0  # seconds that must be seen before eyes count
+_REMEMBERS = 60.0  # seconds over which the rest is learned
+_FACES_ROAD = 5.0  # degrees: a head turned less shows how the eyes look at rest
+_MINUTE = 60.0
+_STEADY = 0.3  # seconds over which a line of sight is judged, by the median
+
+
+class _Rest:
+    """How this driver's eyes look at rest: the median of the last minute's moments in which the head points at the
+    road, and, as soon as a second is known, only of those with open eyes that look there, too."""
+
+    def __init__(self) -> None:
+        self._moments: deque[tuple[float, float, float, float]] = deque()  # time, pitch, yaw, aspect
+        self._median: NDArray[np.float64] | None = None
+        self._due = 0.0
+
+    def look(self, now: float, pose: tuple[float, float, float], eyes: SeenEyes) -> tuple[float, float, float] | None:
+        """The line of sight in the camera's frame (pitch, yaw; degrees) and the opening (1 at rest); None before the
+        rest is known."""
+        pitch, yaw, roll = pose
+        found = None
+        if self._median is not None:
+            rest_pitch, rest_yaw, aspect = self._median
+            opening = float(np.clip((eyes.aspect / aspect - _SHUT) / (1 - _SHUT), 0, 2))
+            head = rotation_matrix(pitch, yaw, roll)
+            at_yaw, at_pitch = line_of_sight(head, eyes.yaw - rest_yaw, eyes.pitch - rest_pitch)
+            found = float(at_pitch), float(at_yaw), opening
+        usual = found is None or (SIGHT[0].holds(found[1], found[0]) and found[2] > 0.7)
+        if max(abs(pitch), abs(yaw)) < _FACES_ROAD and usual:
+            # the eyes look at the road: what the head is turned they are turned back
+            self._moments.append((now, eyes.pitch + pitch, eyes.yaw + yaw, eyes.aspect))
+            while self._moments[0][0] < now - _REMEMBERS:
+                self._moments.popleft()
+            if now >= self._due and now - self._moments[0][0] >= _LEARNED:
+                self._median = np.median(np.array(self._moments)[:, 1:], axis=0)
+                self._due = now + (0.2 if len(self._moments) < 100 else 1.0)
+        return found
+
+
+class _Sight:
+    """The zone in which the eyes rest."""
+
+    def __init__(self) -> None:
+        self._last: deque[tuple[float, float, float]] = deque()  # time, pitch, yaw
+        self._zone = SIGHT[0]
+
+    def zone(self, now: float, pitch: float, yaw: float) -> Zone:
+        """The zone of a line of sight (degrees) at ``now`` (seconds)."""
+        self._last.append((now, pitch, yaw))
+        while self._last[0][0] < now - _STEADY:
+            self._last.popleft()
+        _, pitch, yaw = np.median(np.array(self._last), axis=0).tolist()
+        found = next(z for z in SIGHT if z.holds(yaw, pitch))
+        if self._zone is SIGHT[0] or found is not SIGHT[0] or BACK.holds(yaw, pitch):
+            self._zone = found
+        return self._zone
+
+
+class _Lids:
+    """Closed eyes: how long they have been, and which share of the last minute."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self._parts: deque[tuple[float, float]] = deque()
+        self._sum = 0.0
+        self._drowsy = False
+
+    def see(self, now: float, step: float, closed: bool, open_: bool) -> None:
+        """``closed`` and ``open_`` are both false if the eyes are not seen: then nothing changes."""
+        if closed:
+            self.since = now if self.since is None else self.since
+            self._parts.append((now, step))
+            self._sum += step
+        elif open_:
+            self.since = None
+        while self._parts and self._parts[0][0] < now - _MINUTE:
+            self._sum -= self._parts.popleft()[1]
+
+    def kind(self, now: float, timers: Timers) -> str | None:
+        """The warning that they call for."""
+        shut = 0.0 if self.since is None else now - self.since - timers.delay + 1e-6
+        share = self._sum / _MINUTE
+        # a share that sways about the limit is one warning
+        self._drowsy = share >= timers.perclos * (0.8 if self._drowsy else 1.0)
+        if shut >= timers.asleep:
+            return "unresponsive" if shut >= timers.gone else "sleep"
+        return "drowsiness" if shut >= timers.microsleep or self._drowsy else None
 
 
 def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]:
-    """The warning policy: from poses to answers."""
+    """The warning policy: from what a tracker sees to answers. The gravest kind of warning counts: unresponsive, sleep,
+    drowsiness, distraction."""
     limit = timers.limit(speed)
     glances: deque[tuple[float, float]] = deque()  # end and length of each part of a glance away from driving
     zone, known, before = ROAD, 0.0, 0.0
     left: float | None = None  # when the look away began
     returned: float | None = None  # when the driver looked back at the road
-    warning = False
+    warned: float | None = None  # when the present warning of distraction began
+    rest, sight, lids = _Rest(), _Sight(), _Lids()
     for moment in seen:
         now, step = moment.time, moment.time - before
-        before = now
+        before, look = now, None
+        closed = opened = False
         if moment.pose is not None:
             pitch, yaw, _ = moment.pose
-            zone, known = next(z for z in ZONES if z.holds(yaw, pitch)), now
+            look = None if moment.eyes is None else rest.look(now, moment.pose, moment.eyes)
+            closed = look is not None and look[2] < CLOSED_BELOW
+            opened = not closed
+            if not closed:  # closed eyes look nowhere
+                zone, known = next(z for z in ZONES if z.holds(yaw, pitch)), now
+                # the landmarks of narrow eyes sink with the lids
+                if zone is ROAD and look is not None:
+                    zone = sight.zone(now, look[0] if look[2] > 0.7 else 0.0, look[1])
         elif now - known > timers.memory:
-            zone = ROAD  # no face: no warning
-        if zone is ROAD:
+            zone, opened = ROAD, True  # no face: no warning
+        lids.see(now, step, closed, opened)
+        if zone.name == ROAD.name:
             returned = now if returned is None else returned
             if now - returned >= timers.back:
-                if warning:
+                if warned is not None:
                     glances.clear()
-                left, warning = None, False
+                left, warned = None, None
         else:
             returned = None
             left = now if left is None else left
@@ -115,9 +258,35 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
             while glances and glances[0][0] < now - timers.within:
                 glances.popleft()
             shared = limit < float("inf") and sum(length for _, length in glances) >= timers.glances
-            warning = warning or now - left >= limit - 1e-6 or (shared and not zone.driving)
-        angles = dict(zip(("pitch", "yaw", "roll"), moment.pose, strict=True)) if moment.pose else {}
-        yield Answer(now, warning=warning, **angles)
+            if warned is None and (now - left >= limit - 1e-6 or (shared and not zone.driving)):
+                warned = now
+        kind = lids.kind(now, timers) if speed >= timers.awake_from else None
+        if warned is not None and kind != "unresponsive":
+            away = 0.0 if left is None else now - left
+            kind = "unresponsive" if max(now - warned - timers.answers, away - timers.gone) >= -1e-6 else kind
+            kind = kind or "distraction"
+        values = dict(zip(("pitch", "yaw", "roll"), moment.pose, strict=True)) if moment.pose else {}
+        if look is not None:
+            values |= {"eye_opening": round(look[2], 4)}
+            values |= {} if closed else {"gaze_pitch": look[0], "gaze_yaw": look[1]}
+        yield Answer(now, warning=kind is not None, warning_kind=kind, **values)
+
+
+_IRISES = 478  # landmarks of a mesh that has them
+_DEGREES = 80.0  # of pitch a unit of the blend shapes' "gaze_y": measured on eyes posed from -20° to 20°
+
+
+def eyes_of(face: Face) -> SeenEyes | None:
+    """The eyes of a tracked face; None if its tracker has no landmarks of the irises.
+
+    Yaw is from the irises' landmarks. They follow a pitching eye by a fifth only; so pitch is from the blend shapes
+    "eyeLookUp" and "eyeLookDown" where the tracker has them.
+    """
+    if len(face.landmarks) != _IRISES:
+        return None
+    gaze = gaze_by_landmarks(face)
+    pitch = _DEGREES * face.expression["gaze_y"] if "gaze_y" in face.expression else gaze.gaze_pitch
+    return SeenEyes(pitch, gaze.gaze_yaw, float(eye_aspects(face).mean()))
 
 
 class ReferenceDms:
@@ -155,13 +324,13 @@ class ReferenceDms:
             if why_unusable(faces, frame.image):
                 return Seen(frame.time, None)
             pose = faces[0].pose
-            return Seen(frame.time, (pose["pitch"], pose["yaw"], pose["roll"]))
+            return Seen(frame.time, (pose["pitch"], pose["yaw"], pose["roll"]), eyes_of(faces[0]))
 
         def noisy(moment: Seen) -> Seen:
             if moment.pose is None or not self.noise:
                 return moment
             pitch, yaw, roll = (float(angle) for angle in moment.pose + random.normal(0, self.noise, 3))
-            return Seen(moment.time, (pitch, yaw, roll))
+            return replace(moment, pose=(pitch, yaw, roll))
 
         return warn(map(noisy, map_ordered(look, read_video(video))), speed, self.timers)
 

@@ -73,11 +73,27 @@ def video_path(folder: Path, scenario: Scenario, face_sha256: str) -> Path:
     return folder / f"{scenario.name}-{video_key(scenario, face_sha256)}.mp4"
 
 
+def why_not(scenario: Scenario, face: SteerableFace) -> str | None:
+    """Why a face cannot play a scenario, in words; None if it can. A look by the eyes is never played by the head."""
+    space = face.trained.space
+    if scenario.moves_eyes and not space.moves_eyes:
+        steers = ", ".join(space.names)
+        return (
+            f"not tested: the face steers {steers}, and this scenario moves the eyes; use a face that does, such as "
+            "posed:portrait"
+        )
+    return None
+
+
 def render(scenario: Scenario, face: SteerableFace, folder: Path) -> Rendered:
     """Render a scenario to ``folder``/NAME-KEY.mp4 with its table beside it, or reuse an existing rendering.
 
-    An existing one is used only if its hashes are unchanged; otherwise it is rendered again, with a note.
+    An existing one is used only if its hashes are unchanged; otherwise it is rendered again, with a note. Raises
+    ``DmsynthError`` for a face that cannot play it (``why_not``).
     """
+    reason = why_not(scenario, face)
+    if reason:
+        raise DmsynthError(f"{scenario.name}: {reason}")
     sha256 = face_sha256(face.path, face.trained)
     video = video_path(folder, scenario, sha256)
     table = video.with_suffix(".parquet")
@@ -143,7 +159,9 @@ def is_unchanged(file: Path, sha256: str) -> bool:
 
 
 def covered_frames(scenario: Scenario, face: SteerableFace) -> NDArray[np.bool_]:
-    """(n,) which frames of a scenario lie within a face's coverage."""
+    """(n,) which frames of a scenario lie within a face's coverage: none if it cannot play it (``why_not``)."""
+    if why_not(scenario, face):
+        return np.zeros(len(scenario.trajectory()), dtype=bool)
     values = scenario.trajectory().in_space(face.trained.space).values
     covered = np.ones(len(values), dtype=bool)
     covered[face.outside_coverage(values)] = False

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.records import Record, Sha256, Text, checked, content_of, printable, read_record
+from dmsynth.validation.scenarios import WarningKind
 
 FORMAT = 1
 MOST_SCENARIOS = 5000
@@ -26,7 +27,7 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 
 
 class Figures(Record):
-    """Statistics of head-pose errors in degrees, over ``frames`` frames."""
+    """Statistics of errors over ``frames`` frames: degrees, and shares of the opening at rest."""
 
     mae: Degrees
     bias: Degrees
@@ -45,6 +46,9 @@ class AxisError(Figures):
     """Error statistics of an axis, overall and by angle band."""
 
     bands: Annotated[list[Band], Field(max_length=20)]
+    gain: Annotated[float, Field(ge=-1000, le=1000)] | None = None
+    lag: Moment | None = None
+    available: Share | None = None
 
 
 class Warned(Record):
@@ -55,8 +59,10 @@ class Warned(Record):
     closes: Moment
     onset: Moment | None
     latency: Moment | None
-    outcome: Literal["in time", "early", "late", "missed"]
+    outcome: Literal["in time", "early", "late", "missed", "other kind"]
     trusted: bool
+    asked: WarningKind | None = None
+    kind: WarningKind | None = None
 
 
 class JobResult(Record):
@@ -65,9 +71,9 @@ class JobResult(Record):
     dms: Text
     dms_seconds: Annotated[float, Field(ge=0, le=10**7)]
     judged: Text
-    video_sha256: Sha256
-    table_sha256: Sha256
-    answers_sha256: Sha256
+    video_sha256: Sha256 | None  # None: not tested
+    table_sha256: Sha256 | None
+    answers_sha256: Sha256 | None
     outcome: Outcome
     reasons: Annotated[list[Text], Field(max_length=1000)]
     problem: Text | None
@@ -76,7 +82,7 @@ class JobResult(Record):
     warnings: Annotated[list[Warned], Field(max_length=10_000)]
     false_alarms: Annotated[list[Moment], Field(max_length=100_000)]
     doubtful_alarms: Annotated[list[Moment], Field(max_length=100_000)]
-    errors: dict[Literal["pitch", "yaw", "roll"], AxisError]
+    errors: dict[Literal["pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening"], AxisError]
     availability: Share | None
     lag: Moment | None
     trusted: Share

@@ -7,7 +7,7 @@ reports errors with their line.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -15,8 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from dmsynth.controls import CONTROL_SPACES
+from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, HEAD, LOOK
+from dmsynth.motion.eyes import (
+    eye_opening,
+    natural_blinks,
+    natural_eyes,
+    perclos_blinks,
+    saccades,
+    small_saccades,
+    with_gaze,
+)
 from dmsynth.motion.trajectory import Motion, MotionPath, Trajectory
+from dmsynth.support.errors import DmsynthError
 
 _LONGEST = 600.0  # seconds
 _MOST_MOVES = 2000  # with repeats expanded: a small file must not become a huge motion
@@ -24,7 +34,11 @@ _PEAK_OVER_MEAN = 1.875  # of a minimum-jerk move's speed (Flash and Hogan 1985)
 _SWAY_WAVES = 12
 _SWAY_BAND = (0.05, 0.6)  # Hz: from slow shifts of the trunk to breathing
 
+_EYES = (*EYES, BOTH_EYES, *LOOK)  # what a pose may say of the eyes
+
 Angle = Annotated[float, Field(ge=-90, le=90)]
+Opening = Annotated[float, Field(ge=0, le=1.3)]
+WarningKind = Literal["distraction", "drowsiness", "sleep", "unresponsive"]
 Seconds = Annotated[float, Field(ge=0.04, le=600)]
 Mark = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 RequirementId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/#()+-]*$", max_length=80)]
@@ -45,11 +59,23 @@ class _Strict(BaseModel):
 
 
 class Pose(_Strict):
-    """A head rotation in degrees; angles that are not given keep their value."""
+    """Head and eyes; what is not given keeps its value."""
 
-    pitch: Angle | None = None
+    pitch: Angle | None = Field(default=None, description="Of the head, degrees.")
     yaw: Angle | None = None
     roll: Angle | None = None
+    gaze_pitch: Annotated[float, Field(ge=-40, le=40)] | None = Field(
+        default=None, description="Of the eyes in the head, degrees."
+    )
+    gaze_yaw: Annotated[float, Field(ge=-50, le=50)] | None = None
+    eye_opening: Opening | None = Field(default=None, description="Both lids: 0 closed, 1 as at rest.")
+    eye_opening_left: Opening | None = None
+    eye_opening_right: Opening | None = None
+    look_pitch: Angle | None = Field(default=None, description="Line of sight in the camera's frame, degrees.")
+    look_yaw: Angle | None = None
+    head_share: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="How much of the look the head does: 1 owl, 0 lizard."
+    )
 
     @property
     def named(self) -> dict[str, float]:
@@ -125,6 +151,45 @@ class Sway(_Strict):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
 
+class NaturalEyes(_Strict):
+    """Eyes that are never quite still: blinks, small saccades, counter-rotation; reproducible by the seed. Sources and
+    figures: ``motion.eyes``."""
+
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    blinks: Annotated[float, Field(ge=0, le=60)] = Field(default=17.0, description="A minute; 0: none.")
+    drowsiness: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="How slow the blinks are: 0 awake, 1 drowsy."
+    )
+    perclos: Annotated[list[Annotated[float, Field(ge=0, le=0.6)]], Field(min_length=2, max_length=20)] | None = Field(
+        default=None,
+        description="In place of blinks and drowsiness: share of the last minute with closed eyes, at evenly spaced "
+        "moments from the beginning to the end.",
+    )
+    saccades: Annotated[float, Field(ge=0, le=5)] = Field(
+        default=1.0, description="Standard deviation of the line of sight between small saccades, degrees."
+    )
+
+    @model_validator(mode="after")
+    def _fit_in(self) -> NaturalEyes:
+        if self.perclos is not None and (self.blinks, self.drowsiness) != (17.0, 0.0):
+            raise ValueError("perclos says when the eyes close; leave blinks and drowsiness out")
+        if self.blinks:
+            try:
+                natural_blinks(0, 0, 0, self.blinks, self.drowsiness)
+            except DmsynthError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    def lids(self, times: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+        """(n,) the opening, 0 to 1, at ``times`` (n,), seconds."""
+        begin, end = float(times[0]), float(times[-1])
+        if self.perclos is not None:
+            moments = np.linspace(begin, max(end, begin + 1), len(self.perclos))
+            return eye_opening(times, perclos_blinks(moments, self.perclos, random))
+        blinks = natural_blinks(begin, end, random, self.blinks, self.drowsiness) if self.blinks else []
+        return eye_opening(times, blinks)
+
+
 class Window(_Strict):
     """An expected warning. Times are seconds after the mark ``since``."""
 
@@ -135,6 +200,9 @@ class Window(_Strict):
     latest: Annotated[float, Field(gt=0, le=600)] = Field(description="A warning must have begun by then.")
     until: str | None = Field(
         default=None, description="A mark; up to it the warning may go on or come again. Default: the end of the video."
+    )
+    kind: WarningKind | None = Field(
+        default=None, description="Its kind, asked of a DMS that tells kinds; others are judged by the time only."
     )
 
     @model_validator(mode="after")
@@ -150,8 +218,11 @@ class Requirements(_Strict):
     availability: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="Smallest share of the time for which it answers."
     )
-    mean_error: dict[Literal["pitch", "yaw", "roll"], Annotated[float, Field(gt=0)]] = Field(
-        default_factory=dict, description="Largest mean absolute difference of its head pose from the command, degrees."
+    mean_error: dict[
+        Literal["pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening"], Annotated[float, Field(gt=0)]
+    ] = Field(
+        default_factory=dict,
+        description="Largest mean absolute difference of its answer from the command: degrees, and shares of rest.",
     )
     lag: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Longest lag behind the command, seconds."
@@ -173,6 +244,13 @@ class Scenario(_Strict):
     frame_rate: Annotated[float, Field(ge=5, le=120)] = 25
     start: Pose = Pose()
     sway: Sway = Sway()
+    eyes: (
+        Annotated[
+            Annotated[Literal["natural"], Tag("(word)")] | Annotated[NaturalEyes, Tag("(eyes)")],
+            Discriminator(lambda value: "(eyes)" if isinstance(value, dict | NaturalEyes) else "(word)"),
+        ]
+        | None
+    ) = Field(default=None, description="Natural eyes, added to the moves. Default: eyes at rest in the head.")
     moves: Annotated[list[Step], Field(min_length=1)]
     warnings: Annotated[
         Annotated[Literal["ignore"], Tag("(word)")] | Annotated[list[Window], Tag("(windows)")],
@@ -190,6 +268,28 @@ class Scenario(_Strict):
             raise ValueError(f"lasts {seconds:g} s or more; at most {_LONGEST:g} s are rendered")
         if moves > _MOST_MOVES:
             raise ValueError(f"has {moves} moves, repeats written out; at most {_MOST_MOVES} are followed")
+        return self
+
+    @model_validator(mode="after")
+    def _eyes_agree(self) -> Scenario:
+        """Check that no two names say where the eyes look, and that the eyes reach it."""
+        names = self._named
+        look, gaze, head = ([n for n in those if n in names] for those in (LOOK[:2], EYES[:2], HEAD[:2]))
+        if look and gaze:
+            raise PlacedError(
+                f"{look[0]} says where the eyes look, and so does {gaze[0]}; leave one out", *names[gaze[0]]
+            )
+        if "head_share" in names and (head or not look):
+            beside = f"{head[0]} says it, too" if head else "there is no look_yaw or look_pitch"
+            raise PlacedError(
+                f"says how much of a look the head does, but {beside}; leave it out", *names["head_share"]
+            )
+        if self.moves_eyes and _size(self.moves, self.frame_rate)[1] <= _LONGEST:
+            try:
+                CONTROL_SPACES["driver"].check(self._course.values)
+            except DmsynthError as error:
+                share = "; give more head_share" if "gaze" in str(error) and look else ""
+                raise ValueError(f"{error}{share}") from None
         return self
 
     @model_validator(mode="after")
@@ -224,26 +324,101 @@ class Scenario(_Strict):
     def seconds(self) -> float:
         return self._path[0].seconds
 
+    @property
+    def moves_eyes(self) -> bool:
+        """Whether it needs a face that moves its eyes."""
+        return self.eyes is not None or any(name in _EYES for name in self._named)
+
     def trajectory(self) -> Trajectory:
-        """The command for each frame: ``pitch``, ``yaw``, ``roll`` in degrees, sway included."""
-        motion = self._path[0].trajectory()
-        swaying = np.stack(
-            [_wave(motion.times, getattr(self.sway, name), (self.sway.seed, i)) for i, name in enumerate(motion.names)],
-            axis=1,
-        )
-        return Trajectory(motion.names, motion.times, motion.values + swaying)
+        """The command for each frame, sway included: ``pitch``, ``yaw``, ``roll`` in degrees, and if it moves the eyes
+        also the rest of the control space ``driver``."""
+        return self._course
 
     def motions(self) -> list[Motion]:
-        """Its moves with repeats expanded, beginning with the start pose, without sway."""
+        """Its moves with repeats expanded, beginning with the start pose, without sway and natural eyes."""
         start = [Motion("sweep", 1 / self.frame_rate, self.start.named)] if any(self.start.named.values()) else []
         return start + self._path[0].motions
 
     @cached_property
+    def _named(self) -> dict[str, tuple[int | str, ...]]:
+        """The names that start and moves command, and where each stands first."""
+        found: dict[str, tuple[int | str, ...]] = {name: ("start", name) for name in self.start.named}
+        _collect(self.moves, ("moves",), found)
+        return found
+
+    @cached_property
+    def _course(self) -> Trajectory:
+        motion = self._path[0].trajectory()
+        if not self.moves_eyes:
+            return Trajectory(motion.names, motion.times, motion.values + self._swaying(motion.times))
+        eyes = NaturalEyes(saccades=0, blinks=0) if self.eyes is None else self.eyes
+        eyes = NaturalEyes() if eyes == "natural" else eyes
+        lids, scan = np.random.default_rng(eyes.seed).spawn(2)
+        columns = {name: motion[name] for name in motion.names}
+        if set(LOOK) & set(columns):  # which looks the head follows is known before it sways
+            turned = with_gaze(motion)
+            columns = {name: values for name, values in columns.items() if name != "head_share"}
+            columns |= {name: turned[name] for name in HEAD}
+        for name, waves in zip(HEAD, self._swaying(motion.times).T, strict=True):
+            columns[name] = columns.get(name, np.zeros(len(motion))) + waves
+        aside = [name for name in ("look_yaw", "look_pitch", "gaze_yaw", "gaze_pitch") if name in columns]
+        if eyes.saccades and aside:
+            around = small_saccades(0, motion.seconds + 0.01, scan, spread=eyes.saccades)
+            stray = saccades(motion.times, around)
+            for name in (f"{aside[0].partition('_')[0]}_{axis}" for axis in ("yaw", "pitch")):
+                columns[name] = columns.get(name, np.zeros(len(motion))) + stray[:, int(name.endswith("pitch"))]
+        blinking = eyes.lids(motion.times, lids)
+        columns[BOTH_EYES] = columns.get(BOTH_EYES, np.ones(len(motion))) * blinking
+        whole = with_gaze(Trajectory(tuple(columns), motion.times, np.stack(list(columns.values()), axis=1)))
+        if self.eyes is not None and not aside:
+            whole = natural_eyes(whole, eyes.seed, spread=eyes.saccades)
+        return whole.in_space(CONTROL_SPACES["driver"])
+
+    def _swaying(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) degrees of pitch, yaw and roll."""
+        waves = [_wave(times, getattr(self.sway, name), (self.sway.seed, i)) for i, name in enumerate(HEAD)]
+        return np.stack(waves, axis=1)
+
+    @cached_property
     def _path(self) -> tuple[MotionPath, dict[str, float]]:
-        path = MotionPath(CONTROL_SPACES["rotation"].names, self.frame_rate, self.start.named)
+        space = CONTROL_SPACES["driver"]
+        own = tuple(name for name in _EYES if name in self._named)
+        turns = not set(own) & set(LOOK) or any(name in self._named for name in HEAD[:2])
+        names = (*(HEAD if turns else HEAD[2:]), *own)
+        path = MotionPath(names, self.frame_rate, space.rest | self._first_share | self.start.named)
         marks: dict[str, float] = {}
         _follow(self.moves, path, marks, Counter())
         return path, marks
+
+    @property
+    def _first_share(self) -> dict[str, float]:
+        """The first ``head_share`` holds from the beginning, where there is nothing to share yet."""
+        share = next((pose.head_share for pose in _poses(self.moves) if pose.head_share is not None), None)
+        return {} if share is None else {"head_share": share}
+
+
+def _poses(steps: Sequence[Hold | Move | Sweep | Repeat]) -> Iterator[Pose]:
+    """The poses that steps lead to, those of a repeat once."""
+    for step in steps:
+        if isinstance(step, Repeat):
+            yield from _poses(step.moves)
+        elif not isinstance(step, Hold):
+            yield step.move if isinstance(step, Move) else step.sweep
+
+
+def _collect(
+    steps: Sequence[Hold | Move | Sweep | Repeat],
+    place: tuple[int | str, ...],
+    found: dict[str, tuple[int | str, ...]],
+) -> None:
+    """Add to ``found`` every name that steps at ``place`` command, with the place where it stands first."""
+    for number, step in enumerate(steps):
+        if isinstance(step, Repeat):
+            _collect(step.moves, (*place, number, "moves"), found)
+        elif not isinstance(step, Hold):
+            kind, pose = ("move", step.move) if isinstance(step, Move) else ("sweep", step.sweep)
+            for name in pose.named:
+                found.setdefault(name, (*place, number, kind, name))
 
 
 def _size(steps: Sequence[Hold | Move | Sweep | Repeat], frame_rate: float) -> tuple[int, float]:

@@ -13,20 +13,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls.pose import angle_difference
+from dmsynth.controls import EYES
+from dmsynth.controls.pose import angle_difference, rotation_matrix
+from dmsynth.motion.eyes import CLOSED, line_of_sight
 from dmsynth.validation.dms import Answer, DmsRun
 from dmsynth.validation.scenarios import Scenario, Window
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 AXES = ("pitch", "yaw", "roll")
+GAZE = ("gaze_pitch", "gaze_yaw")
+OPENING = "eye_opening"
+MEASURED = (*AXES, *GAZE, OPENING)
+"""What a DMS may answer beside warnings."""
 BANDS = ((0.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 90.0))
 """Angle bands: |command| in degrees from, to."""
+OPENINGS = ((0.0, CLOSED), (CLOSED, 0.8), (0.8, 3.0))
+"""Bands of the eyes' opening: closed, narrow, open."""
 
 _LOOKS_BACK = 30.0  # seconds before a warning that can cause it: Euro NCAP's window for repeated short glances
 _ENOUGH = 0.5  # share of frames that must be trusted for a measurement to be judged at all
 _LAGS = np.arange(-0.2, 1.5, 0.01)  # seconds that are tried
 _RAMP = 0.99  # autocorrelation of the motion at half a second; above it no lag can be measured
-_MOVES = 10.0  # degrees that an axis must move for a lag to be measured on it
+_MOVES = 10.0  # degrees that an axis must move for a lag and a gain to be measured on it
+_LIDS_MOVE = 0.3  # likewise, of the opening at rest
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,10 @@ class WarningResult:
         since, opens, closes: reference time of the latency, and the window in which the warning had to begin.
         onset: when it began; None if it never did.
         latency: onset − since.
-        outcome: ``in time``, ``early``, ``late`` or ``missed``.
+        outcome: ``in time``, ``early``, ``late``, ``missed``, or ``other kind`` (one of another kind than asked for
+            came in its place).
         trusted: whether the frames before it lie within the face's coverage.
+        asked, kind: the kind asked for, and the one that came; None: any, and not told.
     """
 
     since: float
@@ -46,8 +57,10 @@ class WarningResult:
     closes: float
     onset: float | None
     latency: float | None
-    outcome: Literal["in time", "early", "late", "missed"]
+    outcome: Literal["in time", "early", "late", "missed", "other kind"]
     trusted: bool
+    asked: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +74,10 @@ class Verdict:
         warnings: one for each expected window.
         false_alarms: onsets of unexpected warnings.
         doubtful_alarms: the same after untrusted frames: not counted.
-        errors: head-pose error against the command by axis, over trusted frames: ``mae``, ``bias``, ``rms``,
-            ``frames``, and ``bands`` with the same by |command|.
+        errors: error against the command by axis, over trusted frames: ``mae``, ``bias``, ``rms``, ``frames``, and
+            ``bands`` with the same by |command|; ``gain`` and ``lag`` (seconds) of the answer, None if the command
+            hardly moves; ``available``, share of the frames. Of head pose, line of sight (``gaze_pitch``,
+            ``gaze_yaw``, in the camera's frame) and ``eye_opening``; the latter two if the face moves its eyes.
         availability: share of the trusted frames with an answer (with a head pose, if the DMS ever gives one).
         lag: seconds by which its head pose follows the command; None if the motion is too small.
         trusted: share of the frames within the face's coverage.
@@ -102,8 +117,8 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
     """Judge a DMS's answers about a scenario.
 
     Args:
-        table: the command for each frame: ``time``, ``pitch``, ``yaw``, ``roll`` and ``covered``, as
-            ``steer_to_video`` writes it.
+        table: the command for each frame: ``time``, ``pitch``, ``yaw``, ``roll``, ``covered`` and of a face that moves
+            them, the eyes, as ``steer_to_video`` writes it.
         run: the DMS's answers.
     """
     found = _Findings()
@@ -113,7 +128,8 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
         found.failures.append(f"the DMS {run.problem}")
     covered = table["covered"].to_numpy(dtype=bool)
     poses = align(table["time"].to_numpy(dtype=float), run.answers)
-    errors = {axis: error for axis in AXES if (error := _errors(table, poses, axis, covered)) is not None}
+    wanted = commands(table)
+    errors = {axis: error for axis in wanted if (error := _errors(wanted, poses, axis, covered, table)) is not None}
     availability = float(poses["answered"].to_numpy(dtype=bool)[covered].mean()) if covered.any() else None
     lag = measure_lag(table, poses, covered)
     warnings: list[WarningResult] = []
@@ -136,14 +152,15 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
 # --- warnings ------------------------------------------------------------------------------------------------------
 
 
-def warning_onsets(answers: Sequence[Answer]) -> list[tuple[float, float]]:
-    """Begin and end of every warning in seconds; one that is still on ends at infinity."""
+def warning_onsets(answers: Sequence[Answer], kind: str | None = None) -> list[tuple[float, float]]:
+    """Begin and end of every warning in seconds, of one ``kind`` or of any; one that is still on ends at infinity."""
     stretches: list[tuple[float, float]] = []
     begun: float | None = None
     for answer in answers:
-        if answer.warning and begun is None:
+        on = answer.warning and (kind is None or answer.warning_kind == kind)
+        if on and begun is None:
             begun = answer.time
-        elif not answer.warning and begun is not None:
+        elif not on and begun is not None:
             stretches.append((begun, answer.time))
             begun = None
     return stretches + ([(begun, np.inf)] if begun is not None else [])
@@ -163,7 +180,7 @@ def _judge_warnings(
     results, taken = [], set()
     for window in scenario.windows:
         until = marks[window.until] if window.until else scenario.seconds
-        result, own = _judge_window(window, marks[window.since], until, stretches, half_frame, trusted)
+        result, own = _judge_window(window, marks[window.since], until, answers, half_frame, trusted)
         results.append(result)
         taken |= own
         told = f"the warning due {window.latest:g} s after {result.since:.2f} s"
@@ -175,6 +192,8 @@ def _judge_warnings(
             found.failures.append(f"{told} came after {result.latency:.2f} s")
         elif result.outcome == "early":
             found.failures.append(f"{told} came after {result.latency:.2f} s, too early")
+        elif result.outcome == "other kind":
+            found.failures.append(f"{told} came after {result.latency:.2f} s as {result.kind}, not as {result.asked}")
     others = [begin for begin, _ in stretches if begin not in taken]
     alarms = [begin for begin in others if trusted(begin - _LOOKS_BACK, begin)]
     doubtful = [begin for begin in others if begin not in alarms]
@@ -192,39 +211,71 @@ def _judge_window(
     window: Window,
     since: float,
     until: float,
-    stretches: Sequence[tuple[float, float]],
+    answers: Sequence[Answer],
     half_frame: float,
     trusted: Callable[[float, float], bool],
 ) -> tuple[WarningResult, set[float]]:
-    """The result, and the onsets that belong to this window."""
+    """The result, and the onsets that belong to this window.
+
+    A DMS that tells kinds may begin with a milder one: asked for sleep, it is judged by when its warning becomes one of
+    sleep. A DMS that tells none is judged by when its warning begins.
+    """
     opens, closes = since + window.earliest, since + window.latest
-    inside = [begin for begin, _ in stretches if opens - half_frame <= begin <= max(closes, until) + half_frame]
-    early = [begin for begin, end in stretches if begin < opens - half_frame and end > opens and begin >= since - 1]
-    outcome: Literal["in time", "early", "late", "missed"]
+
+    def near(stretches: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+        inside = [begin for begin, _ in stretches if opens - half_frame <= begin <= max(closes, until) + half_frame]
+        early = [begin for begin, end in stretches if begin < opens - half_frame and end > opens and begin >= since - 1]
+        return inside, early
+
+    inside, early = near(warning_onsets(answers))
+    own = {*inside, *early}
+    asked = window.kind if any(answer.warning_kind for answer in answers if answer.warning) else None
+    other = (early or inside)[:1]  # a warning of any kind
+    if asked:
+        inside, early = near(warning_onsets(answers, asked))
+    outcome: Literal["in time", "early", "late", "missed", "other kind"]
     if early:
         onset, outcome = early[-1], "early"
     elif inside:
         onset, outcome = inside[0], "in time" if inside[0] <= closes + half_frame else "late"
+    elif asked and other:
+        onset, outcome = other[0], "other kind"
     else:
         onset, outcome = None, "missed"
     result = WarningResult(
         since, opens, closes, onset, None if onset is None else onset - since, outcome,
-        trusted(since - 1, closes if onset is None else min(onset, closes)),
+        trusted(since - 1, closes if onset is None else min(onset, closes)), window.kind, _kind_at(answers, onset),
     )  # fmt: skip
-    return result, {*inside, *early}
+    return result, own
 
 
-# --- head pose -----------------------------------------------------------------------------------------------------
+def _kind_at(answers: Sequence[Answer], onset: float | None) -> str | None:
+    return next((answer.warning_kind for answer in answers if answer.time == onset), None)
+
+
+# --- head pose and eyes --------------------------------------------------------------------------------------------
+
+
+def commands(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """What was commanded, each (n,), by the names of an answer: head pose in degrees and, if the face moves its eyes,
+    the line of sight in the camera's frame in degrees, and the mean opening of both eyes."""
+    found = {axis: table[axis].to_numpy(dtype=float) for axis in AXES}
+    if set(EYES) <= set(table.columns):
+        eyes = {name: table[name].to_numpy(dtype=float) for name in EYES}
+        head = rotation_matrix(*(found[axis] for axis in AXES))
+        found["gaze_yaw"], found["gaze_pitch"] = line_of_sight(head, eyes["gaze_yaw"], eyes["gaze_pitch"])
+        found[OPENING] = (eyes["eye_opening_left"] + eyes["eye_opening_right"]) / 2
+    return found
 
 
 def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame:
-    """The answer nearest to each of ``times`` (n,): columns ``answered``, ``pitch``, ``yaw``, ``roll``, ``warning``.
+    """The answer nearest to each of ``times`` (n,): columns ``answered``, ``MEASURED``, ``warning``.
 
     An answer is valid for this DMS's median interval between answers, so that a DMS that answers ten times a second is
     available all the time, and one that skips answers is not.
     """
     empty = pd.DataFrame(
-        {"answered": np.zeros(len(times), dtype=bool), **dict.fromkeys(AXES, np.nan), "warning": False}
+        {"answered": np.zeros(len(times), dtype=bool), **dict.fromkeys(MEASURED, np.nan), "warning": False}
     )
     if not answers or not len(times):
         return empty
@@ -236,9 +287,9 @@ def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame
     near = np.abs(when[nearest] - times) <= max(usual, frame) / 2 + 1e-6
     poses = {
         axis: np.array([np.nan if (value := getattr(answer, axis)) is None else value for answer in answers])
-        for axis in AXES
+        for axis in MEASURED
     }
-    gives_pose = any(np.isfinite(values).any() for values in poses.values())
+    gives_pose = any(np.isfinite(poses[axis]).any() for axis in AXES)
     result = pd.DataFrame({axis: np.where(near, values[nearest], np.nan) for axis, values in poses.items()})
     result["warning"] = np.array([answer.warning for answer in answers])[nearest] & near
     has_pose = result[list(AXES)].notna().any(axis=1).to_numpy()
@@ -246,20 +297,39 @@ def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame
     return result
 
 
-def _errors(table: pd.DataFrame, poses: pd.DataFrame, axis: str, covered: NDArray[np.bool_]) -> dict[str, Any] | None:
-    """Error statistics of an axis; None if the DMS does not report it."""
-    command, answer = table[axis].to_numpy(dtype=float), poses[axis].to_numpy(dtype=float)
-    usable = covered & np.isfinite(answer)
+def _errors(
+    wanted: dict[str, NDArray[np.float64]],
+    poses: pd.DataFrame,
+    axis: str,
+    covered: NDArray[np.bool_],
+    table: pd.DataFrame,
+) -> dict[str, Any] | None:
+    """Error statistics of an axis; None if the DMS does not report it. Where the eyes are closed there is no gaze."""
+    command, answer = wanted[axis], poses[axis].to_numpy(dtype=float)
+    counts = covered & (wanted[OPENING] > CLOSED) if axis in GAZE else covered
+    usable = counts & np.isfinite(answer)
     if not usable.any():
         return None
-    error = angle_difference(answer[usable], command[usable])
+    is_angle = axis != OPENING
+    error = answer[usable] - command[usable]
+    error = angle_difference(error, 0) if is_angle else error
     size = np.abs(command[usable])
     bands = [
         {"from": low, "to": high} | _figures(error[(size >= low) & (size < high)])
-        for low, high in BANDS
+        for low, high in (BANDS if is_angle else OPENINGS)
         if ((size >= low) & (size < high)).any()
     ]
-    return _figures(error) | {"bands": bands}
+    times, moves = table["time"].to_numpy(dtype=float), _MOVES if is_angle else _LIDS_MOVE
+    gain = None
+    if np.ptp(command[usable]) >= moves:
+        slope = np.polyfit(command[usable], command[usable] + error, 1)[0]
+        gain = round(float(slope), 3)
+    return _figures(error) | {
+        "bands": bands,
+        "gain": gain,
+        "lag": _lag(times, command, answer, usable, moves),
+        "available": float(np.isfinite(answer[counts]).mean()),
+    }
 
 
 def _figures(error: NDArray[np.float64]) -> dict[str, float]:
@@ -277,8 +347,19 @@ def measure_lag(table: pd.DataFrame, poses: pd.DataFrame, covered: NDArray[np.bo
     times = table["time"].to_numpy(dtype=float)
     axis = max(AXES, key=lambda name: float(np.ptp(table[name].to_numpy(dtype=float))))
     command, answer = table[axis].to_numpy(dtype=float), poses[axis].to_numpy(dtype=float)
-    usable = covered & np.isfinite(answer)
-    if np.ptp(command) < _MOVES or usable.sum() < 20 or np.ptp(answer[usable]) < 1e-6:
+    return _lag(times, command, answer, covered & np.isfinite(answer), _MOVES)
+
+
+def _lag(
+    times: NDArray[np.float64],
+    command: NDArray[np.float64],
+    answer: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+    moves: float,
+) -> float | None:
+    """Seconds by which an ``answer`` (n,) follows the ``command`` (n,) where it is ``usable``; None if the command
+    moves by less than ``moves``."""
+    if np.ptp(command) < moves or usable.sum() < 20 or np.ptp(answer[usable]) < 1e-6:
         return None
     at, said = times[usable], answer[usable]
     if np.corrcoef(command[usable], np.interp(at - 0.5, times, command))[0, 1] > _RAMP:
@@ -313,6 +394,8 @@ def _judge_requirements(
         if axis not in errors:
             found.doubts.append(f"it says nothing of {axis}")
         elif errors[axis]["mae"] > most:
-            found.failures.append(f"{axis} is off by {errors[axis]['mae']:.1f}° on average; {most:g}° are allowed")
+            off, unit = errors[axis]["mae"], "" if axis == OPENING else "°"
+            said = f"{off:.2f}" if axis == OPENING else f"{off:.1f}"
+            found.failures.append(f"{axis} is off by {said}{unit} on average; {most:g}{unit} are allowed")
     if require.lag and lag is not None and lag > require.lag:
         found.failures.append(f"its head pose lags by {lag:.2f} s; {require.lag:g} s are allowed")
