@@ -145,7 +145,8 @@ def warn(
         elif (away and filtered > policy.certain) or (face is None and not prompted):
             left[mode] = max(0.0, left[mode] - step / total)
         begins = dict(zip(LEVELS, (budgets[mode][1], budgets[mode][2], 0.0), strict=True))[level]
-        yield Answer(moment.time, warning=left[mode] <= begins / total + 1e-9, **(face.pose if face else {}))
+        warning = left[mode] <= begins / total + 1e-9
+        yield Answer(moment.time, warning=warning, warning_kind=None, **(face.pose if face else {}))
 
 
 class OpenpilotDms:
