@@ -51,10 +51,10 @@ ZONES = (
     Zone("rear-view mirror", (-26, -14), (1, 14), driving=True),
     ELSEWHERE,
 )
-SIGHT = (Zone("road", (-8, 8), (-8, 9), driving=True), *ZONES[1:])
+SIGHT = (Zone("road", (-8, 8), (-9, 9), driving=True), *ZONES[1:])
 """Likewise by the line of sight of eyes in a head that points at the road. The road is narrower than for a head,
 because landmarks understate how far eyes turn (``docs/validate-a-dms.md``)."""
-BACK = Zone("road", (-6, 6), (-6, 7), driving=True)
+BACK = Zone("road", (-6, 6), (-6.5, 7), driving=True)
 """Eyes that were away must come back this far: their pitch is right to 3° only."""
 
 
@@ -126,6 +126,8 @@ class Seen:
     eyes: SeenEyes | None = None
 
 
+_LIDS_SINK = 60.0  # degrees of pitch for lids that sink by the whole opening: they follow a falling eye …
+_SINK_MOST = 4.0  # … degrees; lids that sink further are narrowed
 _SHUT = 0.22  # a closed eye's aspect over that at rest: landmarks of the lids never meet
 CLOSED_BELOW = 0.4  # of the opening at rest
 _LEARNED = 1.0  # seconds that must be seen before eyes count
@@ -152,8 +154,9 @@ class _Rest:
         if self._median is not None:
             rest_pitch, rest_yaw, aspect = self._median
             opening = float(np.clip((eyes.aspect / aspect - _SHUT) / (1 - _SHUT), 0, 2))
+            sunk = float(np.clip(_LIDS_SINK * (1 - opening), 0, _SINK_MOST))
             head = rotation_matrix(pitch, yaw, roll)
-            at_yaw, at_pitch = line_of_sight(head, eyes.yaw - rest_yaw, eyes.pitch - rest_pitch)
+            at_yaw, at_pitch = line_of_sight(head, eyes.yaw - rest_yaw, eyes.pitch - rest_pitch - sunk)
             found = float(at_pitch), float(at_yaw), opening
         usual = found is None or (SIGHT[0].holds(found[1], found[0]) and found[2] > 0.7)
         if max(abs(pitch), abs(yaw)) < _FACES_ROAD and usual:
@@ -273,7 +276,8 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
 
 
 _IRISES = 478  # landmarks of a mesh that has them
-_DEGREES = 80.0  # of pitch a unit of the blend shapes' "gaze_y": measured on eyes posed from -20° to 20°
+_DEGREES = 80.0  # of pitch a unit of the blend shapes' "gaze_y": measured on the portrait's eyes from -20° to 20°
+_PITCHED = 0.8  # degrees by which it falls a degree of the head's pitch, measured likewise
 
 
 def eyes_of(face: Face) -> SeenEyes | None:
@@ -285,7 +289,9 @@ def eyes_of(face: Face) -> SeenEyes | None:
     if len(face.landmarks) != _IRISES:
         return None
     gaze = gaze_by_landmarks(face)
-    pitch = _DEGREES * face.expression["gaze_y"] if "gaze_y" in face.expression else gaze.gaze_pitch
+    pitch = gaze.gaze_pitch
+    if "gaze_y" in face.expression:
+        pitch = _DEGREES * face.expression["gaze_y"] + _PITCHED * face.pose["pitch"]
     return SeenEyes(pitch, gaze.gaze_yaw, float(eye_aspects(face).mean()))
 
 
