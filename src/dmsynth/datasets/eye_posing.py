@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from dmsynth.controls.pose import rotation_matrix
+from dmsynth.trackers.gaze import EYEBALL_RADIUS
 
 Float = NDArray[np.floating[Any]]
 
-IRIS_RADIUS, EYEBALL_RADIUS = 5.9, 12.0  # mm; the same in nearly all adults (Rüfer et al. 2005; Bekerman et al. 2014)
+IRIS_RADIUS = 5.9  # mm; like the eyeball's the same in nearly all adults (Rüfer et al. 2005; Bekerman et al. 2014)
 _DEEP = float(np.sqrt(EYEBALL_RADIUS**2 - IRIS_RADIUS**2)) / IRIS_RADIUS  # of the iris before the eyeball's centre
 LID_FOLLOWS = 0.7  # of the iris's way up or down, the upper lid goes along (Becker and Fuchs 1988); the lower one less
 _LOWER_FOLLOWS = 0.3

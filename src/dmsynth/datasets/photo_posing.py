@@ -17,14 +17,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RBFInterpolator
-from scipy.ndimage import distance_transform_edt
-from scipy.sparse import coo_matrix
-from scipy.sparse.linalg import spsolve
 
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.datasets.eye_posing import IRISES, Eyes, PosedEyes
-from dmsynth.datasets.matting import guided_filter, person_mask
+from dmsynth.datasets.head_shape import CAMERA_DISTANCE, HeadShape, without_perspective
+from dmsynth.datasets.photo_layers import back_of_head, fill_behind, head_mask, layer_with_matte, refine_matte
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -32,27 +29,13 @@ Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 GEOMETRY_WIDTH = 320  # the shape is smooth: it is computed in an image of this width at any render size
-RIGHT_EAR, LEFT_EAR, CHIN, NOSE_TIP, EYE_CORNERS = 234, 454, 152, 1, [33, 263]  # indices into the face mesh
-FACE_POINTS = 468  # the remaining ten are irises, which do not lie on the skin
-
-# Lengths in centimetres, adult means.
-EAR_TO_EAR = 14.5
-EAR_TO_EYE = 7.0  # from tragus to outer eye corner, along the line of sight of a frontal face
-EYE_TO_NOSE_TIP = 4.2  # likewise
-CAMERA_DISTANCE = 40.0  # of a driver monitoring camera on the steering column
 PIVOT = np.array([0.0, -6.0, -2.0])  # about the middle of the neck's spine, below and behind the ears
-NECK_RADIUS, NECK_AXIS_DEPTH = 6.0, -5.0
-NECK_LENGTH = 7.0  # below the chin, at most; a collar hides the rest
-SKULL_CURVATURE = 4.0 / 9.0  # Laplacian of a sphere of 9 cm radius, half way from its front to its rim
 OVERSAMPLING = 1.5  # samples of the surface per geometry pixel and axis
 BACK_SAMPLING = 1.0  # likewise, of its back, whose texture is soft
 BACK_MATTE = 0.9  # of the matte: where the back meets the front
 FRINGE = 1.5  # centimetres: loose hair and soft outline outside of it, this far at most before the back, give way to it
 BACK_FROM = 15.0  # degrees of turn: below, the outline's slope (STEEPEST) hides the back
-BACK_DEPTH = 11.0  # centimetres: the farthest that the back of the head bulges behind its outline
 SOURCE_JUMP = 8.0  # geometry pixels between sources of neighbouring output pixels: more means an occluding edge
-HAIR_SLOPE = 1.5  # depth lost per width between the face and the hair's outline: more would smear hair and ears
-STEEPEST = 3.0  # the same limit for the whole surface; cheeks in front of the ears are about as steep
 
 
 class PosedPhoto:
@@ -85,19 +68,19 @@ class PosedPhoto:
         size = (round(width * self._ratio), round(colour.shape[0] * self._ratio))
         self._photo_rotation = np.asarray(rotation, np.float64)
         shifted = (np.asarray(landmarks, np.float64) + np.array([0.0, above, 0.0])) * self._ratio
-        shape = _HeadShape(shifted, self._photo_rotation, size)
+        shape = HeadShape(shifted, self._photo_rotation, size)
 
         small = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
-        matte = _refine_matte(_head_mask(small, shape), colour)
+        matte = refine_matte(head_mask(small, shape), colour)
         small_matte = cv2.resize(matte, size, interpolation=cv2.INTER_AREA)
         shape.fit_neck(small_matte > 0.5)
         in_frame = np.zeros(matte.shape, np.bool_)
         in_frame[above : above + height] = True
-        plate = _fill_behind(colour, matte, in_frame, shape)
+        plate = fill_behind(colour, matte, in_frame, shape)
         self._plate = np.ascontiguousarray(plate[above : above + height])
-        layer = _layer_with_matte(colour, matte, plate)
+        layer = layer_with_matte(colour, matte, plate)
         # Front and back lie side by side, in one image and in one grid of points: both are drawn in one pass.
-        back = _back_of_head(colour, matte, shape)
+        back = back_of_head(colour, matte, shape)
         # At the seam the front's soft outline takes the colours of the back.
         share = np.clip(matte / BACK_MATTE, 0.0, 1.0)
         layer[..., :3] = cv2.blendLinear(np.ascontiguousarray(layer[..., :3]), back, share, 1.0 - share)
@@ -114,9 +97,9 @@ class PosedPhoto:
         box = np.s_[top : top + high, left : left + wide]
         self._corner = (left, top)
         self._origin, self._cm, self._size = shape.origin, shape.cm, size
-        front = _without_perspective(shape, depth)
+        front = without_perspective(shape, depth)
         # The back's rays pass the outline: behind it the head gets no wider with distance.
-        rear = _without_perspective(shape, rim)
+        rear = without_perspective(shape, rim)
         rear[..., 2] -= bulge
         self._points = np.stack([part[box].astype(np.float32) for part in (front, rear)])
         self._weight = weight[box][..., None].astype(np.float32)
@@ -316,307 +299,10 @@ def _blur_along(region: Bytes, where: Mask, radius: int) -> None:
     part[rows, columns] = cv2.GaussianBlur(part, (size, size), 0)[rows, columns]
 
 
-class _HeadShape:
-    """The head's surface over the geometry image, from face mesh and anatomy."""
-
-    def __init__(self, landmarks: Double, rotation: Double, size: tuple[int, int]) -> None:
-        """From the mesh in pixels of a geometry image of that (width, height)."""
-        ears = landmarks[[RIGHT_EAR, LEFT_EAR]]
-        self.size = size
-        self.cm = float(np.linalg.norm(ears[1] - ears[0])) / EAR_TO_EAR
-        self.origin = ears.mean(0)
-        self.rotation = rotation
-        mesh = (landmarks[:FACE_POINTS] - self.origin) * [1.0, -1.0, -1.0] / self.cm
-        self.mesh = _with_adult_depth(mesh, rotation)
-        rows, columns = np.mgrid[0 : size[1], 0 : size[0]]
-        self.x = (columns - self.origin[0]) / self.cm
-        self.y = (self.origin[1] - rows) / self.cm
-        # Height along the head's own up direction, at the depth of the ears.
-        tilt = np.hypot(rotation[1, 1], rotation[0, 1])
-        self.up = (rotation[0, 1] * self.x + rotation[1, 1] * self.y) / tilt
-        self.side = (rotation[1, 1] * self.x - rotation[0, 1] * self.y) / tilt
-        self.chin_up = float(rotation[0, 1] * mesh[CHIN, 0] + rotation[1, 1] * mesh[CHIN, 1]) / tilt
-        hull = cv2.convexHull(landmarks[:FACE_POINTS, :2].astype(np.float32))
-        face = np.zeros((size[1], size[0]), np.uint8)
-        cv2.fillConvexPoly(face, np.rint(hull).astype(np.int32), 1)
-        self.face: Mask = face > 0
-
-    def fit_neck(self, head: Mask) -> None:
-        """Find how far below the chin the neck is visible, so that collar and clothes do not move."""
-        column = head & (np.abs(self.side) < 3.0) & (self.up < self.chin_up)
-        lowest = float(np.quantile(self.chin_up - self.up[column], 0.95)) if column.any() else NECK_LENGTH
-        self.neck_length = min(max(lowest - 0.5, 1.5), NECK_LENGTH)
-
-    def head_weight(self) -> Float:
-        """Weight of the head's motion at each pixel: 1 on the head, fading to 0 down the neck."""
-        fade = np.clip(1.0 - (self.chin_up - 0.3 - self.up) / self.neck_length, 0.0, 1.0)
-        fade = fade * fade * (3.0 - 2.0 * fade)
-        return np.asarray(np.maximum(fade, self.face), np.float32)
-
-    def skin_colour(self, image: Bytes) -> Double:
-        """Median colour (3,) of the lower face in a geometry-size image."""
-        return np.asarray(np.median(image[self.face & (self.up < 0.0)], axis=0))
-
-    def neck_column(self) -> tuple[Float, Float]:
-        """Masks of the neck behind the head (soft edge), and of its part below the chin, float32 0..1."""
-        off_axis = np.abs(self.side - self.rotation[0, 2] * NECK_AXIS_DEPTH)
-        half_width = 2.6 + 0.22 * np.clip(-2.0 - self.up, 0.0, 10.0)  # wider towards the shoulders
-        column = np.clip(0.5 + (half_width - off_axis) / 0.8, 0.0, 1.0)
-        below_chin = self.chin_up - self.up
-        shown = (off_axis < 0.6 * NECK_RADIUS) & (below_chin > 1.0) & (below_chin < 3.5) & ~self.face
-        column *= np.clip(1.0 - self.up, 0.0, 1.0)
-        return column.astype(np.float32), shown.astype(np.float32)
-
-    def neck_shade(self) -> Float:
-        """Brightness of the neck, falling off to its sides and upwards into the shadow of jaw and hair."""
-        shadow = np.clip((self.up - self.chin_up + 1.0) / 6.0, 0.0, 1.0)
-        across = np.clip(np.abs(self.side) / NECK_RADIUS, 0.0, 1.0)
-        return np.asarray((1.0 - 0.3 * shadow) * (1.0 - 0.3 * across**2), np.float32)
-
-    def _rim_depth(self) -> Double:
-        """Depth of the hair's outline: behind the ears at the sides, most above them, nearer at the crown."""
-        crown = np.clip((self.up - 4.0) / 8.0, 0.0, 1.0)
-        high = np.clip((self.up - 2.0) / 4.0, 0.0, 1.0)
-        own = -1.5 - 1.0 * high + 3.0 * crown
-        tilted = (own - self.rotation[0, 2] * self.x - self.rotation[1, 2] * self.y) / self.rotation[2, 2]
-        return np.asarray(tilted)
-
-    def depth(self, head: Mask) -> Double:
-        """Depth in centimetres over the geometry image for a head mask of that size."""
-        face = self.face
-        known = np.zeros(face.shape)
-        # Smoothing, because the mesh folds over itself at the cheek's silhouette.
-        surface = RBFInterpolator(self.mesh[:, :2], self.mesh[:, 2], smoothing=0.3)
-        known[face] = surface(np.column_stack([self.x[face], self.y[face]]))
-        gap, nearest = distance_transform_edt(~face, return_indices=True)
-        edge = np.where(face, known, 0.0)[tuple(nearest)]
-        rim = np.maximum(self._rim_depth(), edge - HAIR_SLOPE * gap / self.cm)
-        neck = NECK_AXIS_DEPTH + np.sqrt(np.maximum(NECK_RADIUS**2 - self.side**2, 4.0))
-        below = np.clip((self.chin_up - self.up) / 1.5, 0.0, 1.0)
-        outside = np.minimum(rim + below * (neck - rim), edge)
-        free = head & ~face & (self.up > self.chin_up - 1.5)
-        outside[face] = known[face]
-        solved = self._gentle(_solve_poisson(outside, free, -SKULL_CURVATURE / self.cm**2))
-        soft = cv2.GaussianBlur(solved, (0, 0), 0.35 * self.cm)
-        core = cv2.GaussianBlur(cv2.erode(face.astype(np.float64), np.ones((3, 3))), (0, 0), 0.25 * self.cm)
-        return np.asarray(soft + core * (solved - soft))
-
-    def back(self, depth: Double, head: Mask) -> tuple[Double, Double]:
-        """The back of the head over the geometry image: depth of the outline, continued inwards, and how far the back
-        bulges behind it, in centimetres (>= 0).
-
-        The square root of a Poisson solution is half a sphere over a disc and about half a cylinder over a strip: it
-        gives skull and nape for any outline.
-        """
-        # The neck goes on below the collar: closed there, it would be pinched.
-        neck = (np.abs(self.side) < 0.75 * NECK_RADIUS) & (self.up < self.chin_up)
-        whole = head | neck
-        rim = _solve_poisson(depth, whole, 0.0)
-        thick = _solve_poisson(np.zeros(depth.shape), whole, -4.0 / self.cm**2)
-        bulge = np.sqrt(np.maximum(thick, 0.0))
-        bulge = bulge / (1.0 + (bulge / BACK_DEPTH) ** 4) ** 0.25
-        return rim, np.asarray(np.maximum(rim - self._gentle(rim - bulge), 0.0))
-
-    def _gentle(self, depth: Double) -> Double:
-        """Depth raised where its slope exceeds STEEPEST."""
-        drop = STEEPEST / self.cm
-        cross, corner = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), np.ones((3, 3), np.uint8)
-        for step in range(round(3.0 * self.cm)):  # cross and square in turn make the cone an octagon
-            near = cv2.dilate(depth, cross if step % 2 else corner)
-            depth = np.maximum(depth, near - drop * (1.0 if step % 2 else 1.4))
-        return depth
-
-
-def _without_perspective(shape: _HeadShape, depth: Double) -> Double:
-    """Points (h, w, 3) in centimetres at a depth: the perspective magnification of nearer points is undone."""
-    depth = CAMERA_DISTANCE * (1.0 - np.exp(-depth / CAMERA_DISTANCE))
-    shrink = 1.0 - depth / CAMERA_DISTANCE
-    return np.dstack([shape.x * shrink, shape.y * shrink, depth])
-
-
-def _with_adult_depth(mesh: Double, rotation: Double) -> Double:
-    """Mesh (n, 3) with an adult's depth along the head's own axis.
-
-    The tracker's mesh is too shallow between ears and eyes, and an open smile makes its nose too long.
-    """
-    own = mesh @ rotation
-    eyes, nose = own[EYE_CORNERS, 2].mean(), own[NOSE_TIP, 2]
-    own[:, 2] = np.where(
-        own[:, 2] < eyes,
-        own[:, 2] * EAR_TO_EYE / eyes,
-        EAR_TO_EYE + (own[:, 2] - eyes) * EYE_TO_NOSE_TIP / (nose - eyes),
-    )
-    return np.column_stack([mesh[:, :2], (own @ rotation.T)[:, 2]])
-
-
 def _span(start: int, length: int, ratio: float, offset: int, limit: int) -> tuple[int, int]:
     """First and past-last output pixel of a range of geometry pixels, inside 0..limit, never empty."""
     first = min(max(int(start / ratio) - offset, 0), limit - 1)
     return first, min(max(int((start + length) / ratio) + 1 - offset, first + 1), limit)
-
-
-def _solve_poisson(values: Double, free: Mask, source: float) -> Double:
-    """Values with the free pixels replaced by the solution of Laplacian = source, the others held."""
-    free = free.copy()
-    free[[0, -1]] = False
-    free[:, [0, -1]] = False
-    number = np.full(free.shape, -1)
-    number[free] = np.arange(free.sum())
-    rows, columns = np.nonzero(free)
-    unknown = number[free]
-    right = np.full(len(unknown), -source)
-    entries = [(unknown, unknown, np.full(len(unknown), 4.0))]
-    for row, column in ((rows - 1, columns), (rows + 1, columns), (rows, columns - 1), (rows, columns + 1)):
-        other, inner = number[row, column], free[row, column]
-        entries.append((unknown[inner], other[inner], np.full(int(inner.sum()), -1.0)))
-        right[~inner] += values[row, column][~inner]
-    i, j, v = (np.concatenate(part) for part in zip(*entries, strict=True))
-    result = values.copy()
-    if len(unknown):
-        result[free] = spsolve(coo_matrix((v, (i, j))).tocsc(), right)
-    return result
-
-
-def _head_mask(image: Bytes, shape: _HeadShape) -> Float:
-    """Face, hair, ears and neck of a geometry-size image as (h, w) float32 0 or 1."""
-    gap = distance_transform_edt(~shape.face) / shape.cm
-    labels = np.full(shape.face.shape, cv2.GC_PR_BGD, np.uint8)
-    skull = (shape.side / 9.5) ** 2 + ((shape.up - 2.5) / 12.0) ** 2 < 1.0
-    labels[skull] = cv2.GC_PR_FGD
-    neck = (np.abs(shape.side) < 4.5) & (shape.up < shape.chin_up) & (shape.up > shape.chin_up - 3.0)
-    labels[neck] = cv2.GC_PR_FGD
-    collar = (np.abs(shape.side) < 4.5) & (shape.up < shape.chin_up - 0.5) & ~shape.face
-    is_skin = _is_like(cv2.blur(image, (3, 3)).astype(np.float32), shape.skin_colour(image))
-    labels[collar & ~is_skin] = cv2.GC_BGD
-    labels[(gap > 16.0) | (shape.up < shape.chin_up - NECK_LENGTH)] = cv2.GC_BGD
-    person = person_mask(image)
-    if person is not None:
-        labels[person < 0.2] = cv2.GC_BGD
-        labels[(person > 0.7) & (shape.up > shape.chin_up + 4.0) & (gap < 14.0)] = cv2.GC_FGD
-    scalp = (shape.side / 6.5) ** 2 + ((shape.up - 3.0) / 8.5) ** 2 < 1.0
-    labels[shape.face | (scalp & (shape.up > 3.0))] = cv2.GC_FGD
-    cv2.setRNGSeed(0)
-    cv2.grabCut(image, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
-    mask = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3)))
-    _, parts = cv2.connectedComponents(mask)
-    mask = (parts == np.bincount(parts[shape.face]).argmax()).astype(np.uint8)
-    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5))), np.float32)
-
-
-def _refine_matte(mask: Float, image: Bytes) -> Float:
-    """Soft matte (H, W) float32 0..1 whose edge follows the image's."""
-    large = _enlarge(mask, image)
-    radius = max(2, image.shape[1] // 80)
-    matte = guided_filter(image.astype(np.float32), large, radius, (0.02 * 255) ** 2)
-    return np.asarray(np.clip((matte - 0.1) / 0.8, 0.0, 1.0), np.float32)
-
-
-def _enlarge(small: Float, image: Bytes) -> Float:
-    """A geometry-size map at the size of the image."""
-    return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
-
-
-def _fill_behind(image: Bytes, matte: Float, in_frame: Mask, shape: _HeadShape) -> Bytes:
-    """Image (H, W, 3) uint8 without the head: background and, up to the ears, the neck."""
-    reach = 2 * (image.shape[1] // 100) + 1
-    above_neck = _enlarge((shape.up > shape.chin_up - 0.6 * shape.neck_length).astype(np.float32), image)
-    hole = cv2.dilate(above_neck * matte, np.ones((reach, reach))) * above_neck
-    column, seen = shape.neck_column()
-    over_collar = _enlarge((shape.up > shape.chin_up + 1.0).astype(np.float32), image)
-    neck = _enlarge(column, image) * np.maximum(over_collar, matte)
-    plain = image.astype(np.float32)
-    cheek = shape.skin_colour(cv2.resize(image, shape.size, interpolation=cv2.INTER_AREA))
-    seen_neck = (_enlarge(seen, image) > 0.5) & (matte > 0.95) & _is_like(plain, cheek)
-    if seen_neck.mean() < 3e-4:  # hidden by a collar, a beard or the frame
-        plain_skin = np.broadcast_to(0.8 * cheek, image.shape).astype(np.float32)
-        seen_neck = np.ones_like(seen_neck)
-    else:
-        plain_skin = plain
-    skin = _push_pull(plain_skin, seen_neck.astype(np.float32))
-    skin *= _enlarge(shape.neck_shade(), image)[..., None]
-    behind = _with_grain(plain, (np.maximum(hole, neck * matte) < 0.05) & in_frame)
-    behind = behind + neck[..., None] * (skin - behind)
-    soft = cv2.blur(np.clip(hole * 4.0, 0.0, 1.0), (5, 5))[..., None]
-    return np.asarray(np.clip(np.rint(plain + soft * (behind - plain)), 0, 255), np.uint8)
-
-
-def _is_like(image: Float, colour: Double) -> Mask:
-    """Pixels of a colour's hue that are not much darker or brighter."""
-    brightness = image.sum(2) / colour.sum()
-    hue_gap = np.abs(image / np.maximum(image.sum(2, keepdims=True), 1.0) - colour / colour.sum()).max(2)
-    return np.asarray((brightness > 0.4) & (brightness < 1.4) & (hue_gap < 0.06))
-
-
-def _with_grain(image: Float, valid: Mask, most: float = 6.0) -> Float:
-    """Invalid pixels filled smoothly, plus the fine detail, up to ± most, found mirrored across the hole's edge."""
-    smooth = _push_pull(image, valid.astype(np.float32))
-    detail = np.clip(image - cv2.GaussianBlur(smooth, (0, 0), image.shape[1] / 200), -most, most)
-    detail[~valid] = 0.0
-    rows, columns = np.indices(valid.shape)
-    edge_rows, edge_columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    mirror_x = (2 * edge_columns - columns).astype(np.float32)
-    mirror_y = (2 * edge_rows - rows).astype(np.float32)
-    mirrored = cv2.remap(detail, mirror_x, mirror_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return np.where(valid[..., None], image, smooth + mirrored)
-
-
-def _push_pull(image: Float, valid: Float) -> Float:
-    """Fill where valid is 0: averages of ever coarser neighbourhoods."""
-    if min(valid.shape) <= 2:
-        total = max(float(valid.sum()), 1e-6)
-        return np.where(valid[..., None] > 0, image, (image * valid[..., None]).sum((0, 1)) / total)
-    weighted = cv2.pyrDown(np.dstack([image * valid[..., None], valid]))
-    cover = weighted[..., 3:]
-    known = (cover[..., 0] > 0.01).astype(np.float32)
-    coarse = _push_pull(weighted[..., :3] / np.maximum(cover, 1e-6), known)
-    up = cv2.pyrUp(coarse, dstsize=valid.shape[::-1])
-    return np.asarray(image * valid[..., None] + up * (1.0 - valid[..., None]))
-
-
-def _layer_with_matte(image: Bytes, matte: Float, plate: Bytes) -> Bytes:
-    """Head layer (H, W, 4) uint8: colours without the old background's share at the edge, and the matte."""
-    alpha = matte[..., None]
-    size = (image.shape[1] // 21, image.shape[1] // 21)
-    own = cv2.blur(image * alpha, size) / np.maximum(cv2.blur(matte, size)[..., None], 1e-3)
-    own = own + alpha * (image - alpha * own - (1.0 - alpha) * plate)
-    own = np.where(alpha > 0.98, image, own)
-    return np.asarray(np.clip(np.rint(np.dstack([own, matte * 255.0])), 0, 255), np.uint8)
-
-
-def _back_of_head(image: Bytes, matte: Float, shape: _HeadShape) -> Bytes:
-    """Texture (H, W, 3) uint8 of the back of the head: hair above, skin of the nape below.
-
-    Next to the outline it is what the photo shows there, as if mirrored to the far side; the face is replaced.
-    """
-    plain = image.astype(np.float32)
-    cheek = shape.skin_colour(cv2.resize(image, shape.size, interpolation=cv2.INTER_AREA))
-    grown = cv2.dilate(shape.face.astype(np.float32), np.ones((3, 3)), iterations=max(1, round(0.3 * shape.cm)))
-    reach = 2 * (image.shape[1] // 150) + 1
-    solid = cv2.erode(matte, np.ones((reach, reach))) > 0.95
-    outside = solid & (_enlarge(grown, image) < 0.5)
-    is_skin = _is_like(plain, cheek)
-    up, side = (_enlarge(part.astype(np.float32), image) for part in (shape.up, shape.side))
-    not_skin = cv2.erode((~is_skin).astype(np.uint8), np.ones((reach, reach))) > 0
-    # Well above the ears all is hair, or a bald scalp; below them hair and ears are told apart by colour.
-    hair = outside & ((up > 4.0) | (not_skin & (up > shape.chin_up)))
-    if not hair.any():
-        hair = solid & (up > 2.0)
-    hairs = _with_grain(plain, hair, 40.0)
-    skin = outside & is_skin & (up < shape.chin_up)
-    if skin.mean() < 3e-4:  # hidden by a collar, a beard or the frame
-        skins = np.broadcast_to(0.8 * cheek, image.shape).astype(np.float32)
-    else:
-        skins = _push_pull(plain, skin.astype(np.float32))
-    shadow = np.clip((up - shape.chin_up) / 6.0, 0.0, 1.0)[..., None]  # of jaw and hair
-    skins = skins * (1.0 - 0.3 * shadow)
-    # The hairline runs between what is known to be hair and skin.
-    scalp = ~hair & (up > -1.0)
-    nape = ~hair & (up < shape.chin_up + 2.0) & (np.abs(side) < 5.0)
-    known = (hair | skin | scalp | nape).astype(np.float32)
-    share = _push_pull(np.dstack([(hair | scalp).astype(np.float32)] * 3), known)[..., :1]
-    share = np.clip(0.5 + 3.0 * (share - 0.5), 0.0, 1.0)
-    return np.asarray(np.clip(np.rint(skins + share * (hairs - skins)), 0, 255), np.uint8)
 
 
 def _slope(values: Float, axis: int) -> Float:
