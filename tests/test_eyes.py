@@ -17,8 +17,10 @@ from dmsynth.datasets.dataset import from_rest, open_dataset
 from dmsynth.datasets.eye_posing import Eyes
 from dmsynth.datasets.photo import EYES_RANGE, PoseRange
 from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.evaluation import evaluate
+from dmsynth.learning.training import train
 from dmsynth.motion.driving import from_motions
-from dmsynth.steering import FaceSpec, open_renderer
+from dmsynth.steering import FaceSpec, load_face, open_renderer
 from dmsynth.trackers import Tracker, face_columns
 from dmsynth.video import Image, read_video
 
@@ -131,8 +133,8 @@ def test_motions_of_eyes_begin_at_rest() -> None:
     assert DRIVER.row({"eye_opening": 0.5, "eye_opening_left": 0.5})[5:] == [0.25, 0.5]
 
 
-def test_a_dataset_of_moving_eyes(tracker: Tracker, tmp_path: Path) -> None:
-    made = dmsynth("dataset", "photo", tmp_path / "eyes", "--frames", 24, "--eyes", "--size", "320x240")
+def test_a_dataset_of_moving_eyes_trains_a_face(tracker: Tracker, tmp_path: Path) -> None:
+    made = dmsynth("dataset", "photo", tmp_path / "eyes", "--frames", 64, "--eyes", "--size", "320x240")
     assert made.returncode == 0, made.stderr
     dataset = open_dataset(tmp_path / "eyes")
     space = dataset.about[0]
@@ -142,6 +144,17 @@ def test_a_dataset_of_moving_eyes(tracker: Tracker, tmp_path: Path) -> None:
     assert np.array_equal(values[list(EYES)], exact), "eyes as commanded; only the head is on the tracker's scale"
     still = PoseRange()
     assert still.draw_eyes(0, 3) is None and PoseRange(20, 35, 20, *EYES_RANGE).draw(0, 3) == still.draw(0, 3)
+
+    face = load_face(train(dataset, tmp_path / "run", steps=2, base_channels=4, quiet=True))
+    assert face.trained.space.names == DRIVER.names and face.trained.coverage.joint == 3
+    frames = list(face.frames(np.array([face.trained.space.row(pose) for pose in ({}, {"gaze_yaw": 20.0})])))
+    assert frames[0].shape == (240, 320) and (frames[0] != frames[1]).any()
+    told = np.array([face.trained.space.row(pose) for pose in ({"gaze_yaw": 5.0}, {"gaze_yaw": 45.0})])
+    assert face.outside_coverage(told).tolist() == [1], (
+        "saved and loaded, the eyes are still covered by their own range"
+    )
+    measured = evaluate(face, dataset, tracker, most=2).metrics["mae"]
+    assert set(measured) == set(DRIVER.names)
 
 
 def test_head_and_eyes_are_covered_each_for_itself() -> None:

@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 from dmsynth.controls import ControlSpace
 
 _MOST_POSES = 4096
-_SMALLEST_TOLERANCE = 0.05  # of the range of a control
+SMALLEST_TOLERANCE = 0.05  # of the range of a control; and what a control may leave its own range by
 _UNFAMILIAR = 0.45  # code units (0.2: one standard deviation of a carried control); chosen on docs/swapwarp.md's videos
 
 
@@ -47,16 +47,18 @@ class Coverage:
             codes = codes[np.random.default_rng(0).permutation(len(codes))[:_MOST_POSES]]
         codes, carried = np.split(codes, [codes.shape[1] if controls is None else controls], axis=1)
         if len(codes) < 2:
-            return Coverage(codes, _SMALLEST_TOLERANCE, carried, joint)
+            return Coverage(codes, SMALLEST_TOLERANCE, carried, joint)
         own, _ = KDTree(codes[:, :joint]).query(codes[:, :joint], k=2)
-        tolerance = max(_SMALLEST_TOLERANCE, 1.25 * float(np.quantile(own[:, 1], 0.99)))
+        tolerance = max(SMALLEST_TOLERANCE, 1.25 * float(np.quantile(own[:, 1], 0.99)))
         return Coverage(codes, tolerance, carried, joint)
 
     def distance(self, codes: NDArray[np.float32]) -> NDArray[np.float64]:
         """Distance (m,) of codes (m, k) to the nearest training frame, in code units; or, if larger, that of a control
-        to its own range."""
+        to its own range, in which ``SMALLEST_TOLERANCE`` counts as much as the tolerance: however few heads were seen,
+        a range is known."""
         distance, _ = KDTree(self.codes[:, : self.joint]).query(codes[:, : self.joint])
-        return np.asarray(np.maximum(distance, np.abs(codes - self._in_range(codes)).max(axis=1)))
+        beyond = np.abs(codes - self._in_range(codes)).max(axis=1)
+        return np.asarray(np.maximum(distance, beyond * self.tolerance / SMALLEST_TOLERANCE))
 
     def _in_range(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Codes (m, k) with the controls that are judged each by its own range drawn into it."""

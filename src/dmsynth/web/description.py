@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dmsynth.controls import CONTROL_SPACES
+from dmsynth.controls.coverage import SMALLEST_TOLERANCE
 from dmsynth.motion.eyes import Blink, eye_opening
 from dmsynth.steering import SteerableFace
 from dmsynth.steering.provenance import consent_of
@@ -15,8 +16,8 @@ from dmsynth.steering.provenance import consent_of
 def description(face: SteerableFace, name: str) -> dict[str, Any]:
     """JSON-like, for ``steerer.js``: ``name``, ``size`` (width, height), ``channels``, ``controls`` (name, unit, the
     trained range, the rest value, the ``least`` and ``most`` that can be commanded), ``coverage`` (``name``, ``codes``
-    of training frames, of the controls that are judged together, ``alone``: the range in codes of each other one, and
-    ``tolerance``; see ``controls.coverage``), ``consent``; ``blink`` if it moves its eyes: ``seconds`` and the lids'
+    of training frames, of the controls that are judged together, and their ``tolerance``; ``alone``: the range in codes
+    of each other one, and the ``margin`` around it; see ``controls.coverage``), ``consent``; ``blink`` if it moves its eyes: ``seconds`` and the lids'
     ``openings`` (1 as before), evenly over that time."""
     space, coverage = face.trained.space, face.trained.coverage
     joint, limits = coverage.joint or space.size, CONTROL_SPACES[space.name].controls
@@ -36,6 +37,7 @@ def description(face: SteerableFace, name: str) -> dict[str, Any]:
         "coverage": {
             "name": str(face.trained.about.get("trusted") or "the training coverage"),
             "codes": coverage.codes[:, :joint].astype(float).round(5).tolist(),
+            "margin": SMALLEST_TOLERANCE,
             "alone": np.stack([alone.min(axis=0), alone.max(axis=0)], axis=1).tolist(),
             "tolerance": coverage.tolerance,
         },

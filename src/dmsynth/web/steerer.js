@@ -140,11 +140,11 @@ class Steerer {
 
   rangeOf(i) {
     const { low, high, least, most, unit } = this.face.controls[i];
-    const { codes, alone = [], tolerance } = this.face.coverage;
+    const { codes, alone = [], margin } = this.face.coverage;
     const joint = this.face.controls.length - alone.length;
     const ends = i < joint ? codes.reduce(([a, b], code) => [Math.min(a, code[i]), Math.max(b, code[i])], [0, 1]) : alone[i - joint];
     const [from, to] = ends.map((code) => low + code * (high - low));
-    const more = unit === "of rest" ? 0 : Math.max(0.15 * (to - from), i < joint ? 0 : 1.5 * tolerance * (high - low));
+    const more = unit === "of rest" ? 0 : Math.max(0.15 * (to - from), i < joint ? 0 : 1.5 * margin * (high - low));
     const [first, last] = unit === "of rest" ? [from, to] : [Math.floor(from - more), Math.ceil(to + more)];
     return [Math.max(first, least ?? first), Math.min(last, most ?? last)];
   }
@@ -251,7 +251,7 @@ class Steerer {
       const { low, high } = this.face.controls[i];
       return (value - low) / (high - low);
     });
-    const { codes, alone = [], tolerance } = this.face.coverage;
+    const { codes, alone = [], tolerance, margin } = this.face.coverage;
     const joint = code.length - alone.length;
     let least = Infinity;
     for (const other of codes) {
@@ -262,7 +262,7 @@ class Steerer {
       least = Math.min(least, sum);
     }
     const beyond = alone.map(([low, high], k) => Math.max(low - code[joint + k], code[joint + k] - high, 0));
-    return Math.max(Math.sqrt(least), ...beyond) / tolerance;
+    return Math.max(Math.sqrt(least) / tolerance, ...beyond.map((by) => by / margin));
   }
 
   outside() {
@@ -440,8 +440,8 @@ class Pad {
     const { codes, alone = [] } = this.steerer.face.coverage;
     const joint = this.controls.length - alone.length;
     if (i >= joint && j >= joint) {
-      const { tolerance } = this.steerer.face.coverage;
-      const ends = (k) => alone[k - joint].map((code, end) => value(k, code + (end ? tolerance : -tolerance)));
+      const { margin } = this.steerer.face.coverage;
+      const ends = (k) => alone[k - joint].map((code, end) => value(k, code + (end ? margin : -margin)));
       const [[left, right], [low, high]] = [ends(i).map((end) => this.x(end)), ends(j).map((end) => this.y(end))];
       context.globalAlpha = 0.45;
       context.fillRect(left, Math.min(low, high), right - left, Math.abs(high - low));
