@@ -300,7 +300,10 @@ def edit_command(
     output.print(f"video: {out}\ntable: {out.with_suffix('.parquet')}")
     output.print(f"{len(edited)} of {len(table)} frames edited")
     if outside:
-        output.print(f"{outside} of them command poses outside what the face was trained on", style="yellow")
+        output.print(
+            f"{outside} of them command poses outside what the face was trained on, or eyes that look unnatural",
+            style="yellow",
+        )
 
 
 @app.command("provenance", rich_help_panel=VALIDATION)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES
 from dmsynth.datasets.eye_posing import IRISES, Eyes, PosedEyes
+from dmsynth.datasets.photo import EYES_RANGE
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face, face_columns
@@ -19,13 +20,24 @@ _GAZE, _LIDS = EYES[:2], EYES[2:]
 
 
 def eyes_of(trajectory: Trajectory) -> Trajectory | None:
-    """What a trajectory says of the eyes: those of ``EYES`` that it commands; None if it leaves them alone."""
+    """What a trajectory says of the eyes: those of ``EYES`` that it commands; None if it leaves them alone.
+
+    Raises ``DmsynthError`` for values out of their range.
+    """
     told = {*trajectory.names} & set(EYES)
     if BOTH_EYES in trajectory.names:
         told |= set(_LIDS)
     if not told:
         return None
-    return trajectory.in_space(CONTROL_SPACES["driver"]).only([name for name in EYES if name in told])
+    space = CONTROL_SPACES["driver"]
+    whole = trajectory.in_space(space)
+    space.check(whole.values)
+    return whole.only([name for name in EYES if name in told])
+
+
+def looks_natural(eyes: dict[str, float]) -> bool:
+    """Whether posed eyes look natural with this gaze (``datasets.photo.EYES_RANGE``)."""
+    return all(abs(eyes.get(name, 0.0)) <= most for name, most in zip(_GAZE, EYES_RANGE, strict=True))
 
 
 def paint_eyes(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from dmsynth.controls import HEAD
 from dmsynth.learning.swapwarp import SwapWarp, resized, warp
 from dmsynth.motion.trajectory import Trajectory, minimum_jerk
-from dmsynth.steering.edited_eyes import eyes_of, paint_eyes
+from dmsynth.steering.edited_eyes import eyes_of, looks_natural, paint_eyes
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.provenance import Provenance
 from dmsynth.support.errors import DmsynthError
@@ -187,12 +187,13 @@ def _edited(
     told: dict[str, Any] = {"covered": True}
     if step.eyes:
         planes = [plane.astype(np.float32) for plane in _planes(frame)]
-        told |= paint_eyes(planes, faces[0], step.eyes, step.turn, step.fade, where)
+        eyes = paint_eyes(planes, faces[0], step.eyes, step.turn, step.fade, where)
+        told = {**eyes, "covered": looks_natural(step.eyes) if step.turn else True}
         frame = _from_planes(planes, frame)
     if face is None or not step.pose.size:
         return frame, told
     frame, of_head = _turned(frame, face, step, faces, tracker)
-    return frame, told | of_head
+    return frame, told | of_head | {"covered": told["covered"] and of_head["covered"]}
 
 
 def _turned(

@@ -17,8 +17,8 @@ def description(face: SteerableFace, name: str) -> dict[str, Any]:
     """JSON-like, for ``steerer.js``: ``name``, ``size`` (width, height), ``channels``, ``controls`` (name, unit, the
     trained range, the rest value, the ``least`` and ``most`` that can be commanded), ``coverage`` (``name``, ``codes``
     of training frames, of the controls that are judged together, and their ``tolerance``; ``alone``: the range in codes
-    of each other one, and the ``margin`` around it; see ``controls.coverage``), ``consent``; ``blink`` if it moves its eyes: ``seconds`` and the lids'
-    ``openings`` (1 as before), evenly over that time."""
+    of each other one, and the ``margin`` around it; see ``controls.coverage``), ``consent``; ``blink`` if it moves its
+    eyes: ``seconds`` and the lids' ``openings`` (1 as before), evenly over that time."""
     space, coverage = face.trained.space, face.trained.coverage
     joint, limits = coverage.joint or space.size, CONTROL_SPACES[space.name].controls
     alone = coverage.codes[:, joint:].astype(float).round(5)
