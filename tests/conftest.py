@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from hypothesis import settings
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.datasets.photo import PoseRange, pose_photo, prepare
 from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.learning.face_file import save_face
 from dmsynth.learning.training import train
+from dmsynth.steering import load_face
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, open_tracker
 from dmsynth.video import Image, VideoWriter
@@ -54,6 +57,14 @@ def photo_dataset(tmp_path_factory: pytest.TempPathFactory, tracker: Tracker) ->
     """72 posed frames of 96×80."""
     poses = PoseRange(pitch=10, yaw=20, roll=10)
     return pose_photo(tmp_path_factory.mktemp("photo") / "dataset", None, tracker, 72, (96, 80), poses, seed=3)
+
+
+@pytest.fixture(scope="session")
+def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter face as versions before wrote it: it does not know where its eyes are, and turns its head only."""
+    path = tmp_path_factory.mktemp("head") / "head.safetensors"
+    save_face(path, replace(load_face(Path("starter")).trained, eyes=None))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ def test_a_portrait_from_elsewhere_is_framed_as_the_training_frames_are(tracker:
     """Another crop of the person, twice as large and off to a side: steered from it, the face goes where it is told."""
     face = load_face(Path("starter"))
     shifted = portrait[20:460, 30:490]
-    framed, at = as_source(shifted, "me.png", face, tracker)
+    framed, at, _ = as_source(shifted, "me.png", face, tracker)
     assert framed.shape[:2] == (240, 320)
     (seen,) = tracker(framed)
     reference = tracker(face.trained.source)[0]
@@ -174,5 +174,5 @@ def test_a_portrait_from_elsewhere_is_framed_as_the_training_frames_are(tracker:
         (seen,) = tracker(frame)
         assert np.abs(np.array([seen.pose[n] for n in ("pitch", "yaw", "roll")]) - command).max() < 4
     own = face.trained.sources[5]
-    kept, _ = as_source(own, "own", face, tracker)
+    kept, *_ = as_source(own, "own", face, tracker)
     assert np.array_equal(kept, own), "what lies where it should is left as it is"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from commands import dmsynth, fails
 from dmsynth.controls import CONTROL_SPACES, EYES
 from dmsynth.controls.coverage import Coverage
-from dmsynth.datasets.dataset import from_rest, open_dataset
+from dmsynth.datasets.dataset import open_dataset
 from dmsynth.datasets.eye_posing import Eyes
 from dmsynth.datasets.photo import EYES_RANGE, PoseRange
 from dmsynth.datasets.photo_posing import PosedPhoto
@@ -22,6 +22,7 @@ from dmsynth.learning.training import train
 from dmsynth.motion.driving import from_motions
 from dmsynth.steering import FaceSpec, load_face, open_renderer
 from dmsynth.trackers import Tracker, face_columns
+from dmsynth.trackers.gaze import from_rest
 from dmsynth.video import Image, read_video
 
 DRIVER = CONTROL_SPACES["driver"]
@@ -103,7 +104,7 @@ def test_a_photo_is_steered_without_training(tracker: Tracker, tmp_path: Path) -
     assert face.outside_coverage(outside).tolist() == [1, 2], "eyes and head each by their own range"
 
 
-def test_photos_looks_and_natural_eyes_on_the_command_line(tmp_path: Path) -> None:
+def test_photos_looks_and_natural_eyes_on_the_command_line(head_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     look = "hold 0.2; move look_yaw=20 head_share=0.25 0.4; hold 0.6"
     done = dmsynth("steer", "portrait", "--trajectory", look, "--size", "320x240", "--natural-eyes", 4, "--out", out)
@@ -119,7 +120,7 @@ def test_photos_looks_and_natural_eyes_on_the_command_line(tmp_path: Path) -> No
     copied = pd.read_parquet(tmp_path / "again.parquet")
     assert np.allclose(copied[list(DRIVER.names)], table[list(DRIVER.names)])
 
-    starter = ("steer", "starter", "--out", tmp_path / "x.mp4", "--trajectory")
+    starter = ("steer", head_file, "--out", tmp_path / "x.mp4", "--trajectory")
     assert "natural eyes need a face that moves its eyes" in fails(dmsynth(*starter, "hold 1", "--natural-eyes", 1))
     assert "no control 'gaze_yaw'" in fails(dmsynth(*starter, "move gaze_yaw=10 1"))
     assert "--size goes with a photo" in fails(dmsynth(*starter, "hold 1", "--size", "640x480"))

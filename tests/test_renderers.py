@@ -86,7 +86,8 @@ def test_a_face_is_opened_at_a_source_of_its_own_person(
     at_source = open_renderer(FaceSpec(str(face_file), str(tmp_path / "source.png")))
     own = open_renderer(FaceSpec(str(face_file)))
     assert len(at_source.trained.sources) == 1
-    at = at_source.trained.space.decode(at_source.trained.source_codes[0][:3])
+    head = at_source.head_only.trained
+    at = head.space.decode(head.source_codes[0][:3])
     poses = np.array([[0.0, 5.0, 0.0], [3.0, -8.0, 2.0]])
     given = list(own.frames(poses, at_source.trained.source, at=at))
     assert all((a == b).all() for a, b in zip(at_source.frames(poses), given, strict=True))

@@ -171,7 +171,7 @@ def test_the_report_is_one_page_that_says_what_it_does_not_show(good: Path) -> N
     for said in (
         "does not show",
         PORTRAIT_CONSENT,
-        "lizard",
+        "Eyes and lids move as commanded",
         "Its bias is in every commanded angle",
         "dmsynth validate",
     ):
@@ -204,11 +204,13 @@ def test_openlabel(good: Path) -> None:
         jsonschema.validate(openlabel(scenario, Rendered(Path("x.mp4"), table)), OPENLABEL)
 
 
-def test_a_face_that_cannot_move_its_eyes_does_not_play_them_by_the_head(good: Path, tmp_path: Path) -> None:
+def test_a_face_that_cannot_move_its_eyes_does_not_play_them_by_the_head(
+    good: Path, head_file: Path, tmp_path: Path
+) -> None:
     own = {name: tmp_path / f"{name}.yaml" for name in ("asleep", "quiet")}
     for name, text in (("asleep", ASLEEP), ("quiet", QUIET)):
         own[name].write_text(text)
-    arguments = ["--face", "starter", "--workers", 1, "--videos", good.parent / "videos"]
+    arguments = ["--face", head_file, "--workers", 1, "--videos", good.parent / "videos"]
     done = dmsynth("validate", *own.values(), *arguments, "--out", tmp_path / "out")
     assert done.returncode == 0 and "1 pass, 0 fail, 1 inconclusive" in done.stdout, done.stdout + done.stderr
     found = outcomes(tmp_path / "out")["asleep"]
@@ -225,7 +227,7 @@ def test_a_face_that_cannot_move_its_eyes_does_not_play_them_by_the_head(good: P
     asleep = own["asleep"]
     said = fails(dmsynth("validate", asleep, *arguments, "--out", tmp_path / "none"))
     assert "not tested: the face steers" in said
-    assert "not tested" in fails(dmsynth("scenario", "render", asleep, "--face", "starter", "--out", tmp_path))
+    assert "not tested" in fails(dmsynth("scenario", "render", asleep, "--face", head_file, "--out", tmp_path))
 
 
 def test_closed_eyes_are_drawn_seen_and_judged(tmp_path: Path) -> None:

@@ -25,16 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["DmsynthError", "__version__", "load"]
 
 
-def load(path: str | PathLike[str]) -> SteerableFace:
-    """Load a trained face (``face.safetensors``), ready to be steered.
+def load(path: str | PathLike[str], eyes: bool = False) -> SteerableFace:
+    """Load a trained face (``face.safetensors``), ready to be steered. ``eyes``: gaze and lids are controls, too, if it
+    knows where its eyes are (``steering.painted_eyes``).
 
     Raises ``DmsynthError`` for a file that is missing, damaged, no face, or written by another format version.
     """
     from pathlib import Path
 
-    from dmsynth.steering import load_face
+    from dmsynth.steering import load_face, with_eyes
 
-    return load_face(Path(path))
+    face = load_face(Path(path))
+    return with_eyes(face) if eyes else face
 
 
 _FORMERLY = {

@@ -232,3 +232,28 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         f"{metrics['sharpness']:.2f}, {metrics['steer_fps']:.{0 if metrics['steer_fps'] >= 10 else 1}f} frames/s, "
         f"{trained}tracker: {metrics['tracker']}"
     )
+
+
+def print_eyes(found: dict[str, Any]) -> None:
+    """What ``evaluation.eyes.summarize_eyes`` found."""
+    gaze: list[tuple[str, ...]] = []
+    lids: list[tuple[str, ...]] = []
+    moves: list[tuple[str, ...]] = []
+
+    def figures(about: dict[str, float], *names: str) -> tuple[str, ...]:
+        return tuple(f"{about[name]:.2f}" if name in about else "–" for name in names)
+
+    for name, about in found["sweeps"].items():
+        for part, value in about.items():
+            if part in ("landmarks", "network"):
+                gaze.append((name, part, *figures(value, "gain", "gain_of_truth", "correlation", "error")))
+            elif part in ("left", "right"):
+                lids.append((name, part, *figures(value, "correlation", "closed", "lowest")))
+            elif part in ("head_moves", "gaze_moves"):
+                whose = "head's " if part == "head_moves" else ""
+                moves += [(name, f"{whose}{axis}", *figures(moved, "of", "of_truth")) for axis, moved in value.items()]
+    output.table(("gaze", "judge", "gain", "of the truth's", "correlation", "error, °"), gaze)
+    output.table(("lids", "eye", "correlation", "closed", "lowest"), lids)
+    output.table(("what moves along, °", "", "here", "in the truth"), moves)
+    sharp = f", eyes' sharpness {found['sharpness']:.2f} of the truth's" if "sharpness" in found else ""
+    output.print(f"{found['lost']} of {found['frames']} frames lost{sharp}")

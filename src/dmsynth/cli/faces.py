@@ -27,6 +27,7 @@ from dmsynth.cli.app import (
     given_command,
     one_of,
     output,
+    print_eyes,
     print_json,
     print_metrics,
     size_of,
@@ -240,6 +241,7 @@ def evaluate_command(
     second = open_second_tracker(pool, second_tracker, second_tracker_model)
     targets = open_dataset(data)
     steerable = open_renderer(spec, targets.size)
+    steerable = steerable if targets.moves_eyes else steerable.head_only
     result = evaluate(steerable, targets, pool, most=frames)
     result = with_second_judge(result, steerable.trained.space, targets, second)
     result = with_rival(result, steerable.trained.space, targets, pool) if rival else result
@@ -251,6 +253,51 @@ def evaluate_command(
         return
     print_metrics(result.metrics)
     output.print(f"report: {out / 'report.html'}")
+
+
+@app.command("evaluate-eyes", rich_help_panel=FACES)
+def evaluate_eyes_command(
+    face: Annotated[str, typer.Argument(help="face.safetensors of a training, starter, portrait, or a photo.")],
+    out: Annotated[Path, typer.Option(help="Folder for eyes.json, eyes.parquet and eyes.png.")],
+    truth: Annotated[
+        str | None, typer.Option(help="A face whose eyes are exact, to compare with: portrait, a photo, posed:DATASET.")
+    ] = None,
+    gaze_model: Annotated[
+        Path | None, typer.Option(help="gaze-estimation-adas-0002.xml or its folder; default: where it is at hand.")
+    ] = None,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Move eyes and head through sweeps, and say how well gaze and lids follow."""
+    from dmsynth.evaluation.eyes import eye_strip, gaze_judge, measure_eyes, summarize_eyes
+    from dmsynth.steering import open_renderer
+    from dmsynth.support.files import check_output, write_json
+    from dmsynth.support.table_files import write_table
+    from dmsynth.trackers import open_tracker
+    from dmsynth.video import write_image
+
+    check_output(out / "eyes.json")
+    pool, network = open_tracker(tracker, tracker_model), gaze_judge(gaze_model)
+    steerable, exact = (
+        None
+        if name is None
+        else open_renderer(face_spec("face", Path(name), None, None, tracker, tracker_model, device))
+        for name in (face, truth)
+    )
+    assert steerable is not None
+    table, frames = measure_eyes(steerable, pool, network)
+    known = None if exact is None else measure_eyes(exact, pool, network, steerable.size)[0]
+    found = summarize_eyes(table, known)
+    write_json(out / "eyes.json", found)
+    write_table(out / "eyes.parquet", table)
+    write_image(out / "eyes.png", eye_strip(frames, pool))
+    if as_json:
+        print_json(found)
+        return
+    print_eyes(found)
+    output.print(f"picture: {out / 'eyes.png'}")
 
 
 @app.command("export", rich_help_panel=FACES)

@@ -58,11 +58,11 @@ def scenario_show(
 ) -> None:
     """Draw scenarios: what is commanded, and when a warning is expected."""
     from dmsynth.report.scenario_figures import draw_scenario, scenario_in_text
-    from dmsynth.steering import load_face
+    from dmsynth.steering import FaceSpec, open_renderer
     from dmsynth.validation.rendering import covered_frames
     from dmsynth.validation.scenario_files import find_scenarios
 
-    steerable = load_face(face) if face else None
+    steerable = open_renderer(FaceSpec.of(face)) if face else None
     for scenario in find_scenarios(names):
         output.print(f"{scenario.name}: {scenario.title}", style="bold")
         output.print(f"{scenario.speed:g} km/h. {scenario.source}", style="dim")
@@ -93,12 +93,12 @@ def scenario_render(
     device: Device = "auto",
 ) -> None:
     """Render scenarios as videos of a face."""
-    from dmsynth.steering import load_face
+    from dmsynth.steering import FaceSpec, open_renderer
     from dmsynth.support.progress import progress
     from dmsynth.validation.rendering import render, why_not
     from dmsynth.validation.scenario_files import find_scenarios
 
-    scenarios, steerable = find_scenarios(names), load_face(face, device)
+    scenarios, steerable = find_scenarios(names), open_renderer(FaceSpec.of(face, device))
     made = []
     with progress("rendering scenarios", len(scenarios)) as advance:
         for scenario in scenarios:

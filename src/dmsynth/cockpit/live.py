@@ -212,7 +212,7 @@ class LiveServer:
                 face = self.face(name).face
                 if face.trained.space.turns_head:
                     self._appearances[name, source] = face.appearance(
-                        *as_source(image, "the source", face, self.tracker())
+                        *as_source(image, "the source", face.head_only, self.tracker())
                     )
                 else:
                     self._appearances[name, source] = face.appearance(image)

@@ -146,6 +146,13 @@ class ControlSpace:
             raise DmsynthError(f"no control named {', '.join(sorted(unknown))}; this face has {', '.join(self.names)}")
         return [float(self.factor(c.name, pose) * pose.get(c.name, c.at_rest)) for c in self.controls]
 
+    def whole(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rows (n, size); of a driver's also from rows of the head alone (n, 3): then the eyes are at rest."""
+        if self.moves_eyes and values.shape[1] == len(HEAD):
+            rest = [control.at_rest for control in self.controls[len(HEAD) :]]
+            return np.concatenate([values, np.tile(rest, (len(values), 1))], axis=1)
+        return values
+
     def factor(self, name: str, values: Mapping[str, T]) -> T | float:
         """What the control ``name`` is multiplied by where ``values`` commands both lids."""
         return values[BOTH_EYES] if name.startswith(f"{BOTH_EYES}_") and BOTH_EYES in values else 1.0

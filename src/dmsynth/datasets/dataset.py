@@ -43,6 +43,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import lock, put_in_place, read_json, remove_leftovers, sha256_of, sync, write_json
 from dmsynth.support.progress import console
 from dmsynth.support.records import all_printable
+from dmsynth.trackers.gaze import from_rest
 from dmsynth.video import Image
 
 _LONGEST_LINE = 2**20  # bytes of the journal
@@ -112,7 +113,7 @@ class Dataset:
         Raises ``DmsynthError`` if this dataset has no such labels.
         """
         if labels != "commanded" and space.moves_eyes:
-            return np.concatenate([self.controls(CONTROL_SPACES["rotation"], labels), self._eyes()], axis=1)
+            return np.concatenate([self.controls(CONTROL_SPACES["rotation"], labels), self.eyes], axis=1)
         if labels == "calibrated":
             tracked = np.array(self.controls(space, "tracked"))
             commanded = self.labels.reindex(columns=[f"commanded_{name}" for name in space.names]).to_numpy(dtype=float)
@@ -131,13 +132,27 @@ class Dataset:
             )
         return self.labels[columns].to_numpy(dtype=float)
 
-    def _eyes(self) -> NDArray[np.float64]:
-        """(n, 4): gaze and lids of every frame, in the order of ``EYES``; at rest where they were not measured."""
+    def eye_landmarks(self) -> NDArray[np.float32] | None:
+        """(n, points, 2): x and y of ``trackers.gaze.EYE_POINTS`` in every frame, in pixels; None if they were not
+        measured."""
+        if "eye_landmarks" not in self.labels.columns:
+            return None
+        return np.stack(self.labels["eye_landmarks"].to_list()).reshape(len(self), -1, 2).astype(np.float32)
+
+    @property
+    def moves_eyes(self) -> bool:
+        """Whether its frames were made with known eyes."""
+        return {f"commanded_{name}" for name in EYES} <= set(self.labels.columns)
+
+    @property
+    def eyes(self) -> NDArray[np.float64]:
+        """(n, 4): gaze and lids of every frame, in the order of ``EYES``, from this person's rest; at rest where they
+        were not measured, and where only the head of a photo was posed."""
         column = {name: self.labels.get(f"commanded_{name}") for name in EYES}
         if any(each is not None for each in column.values()):
             return self.controls(CONTROL_SPACES["driver"], "commanded")[:, len(HEAD) :]
         column = {name: self.labels.get(f"tracked_{name}") for name in EYES}
-        if any(each is None for each in column.values()):
+        if self.frames_are == "posed" or any(each is None for each in column.values()):
             return np.tile([0.0, 0.0, 1.0, 1.0], (len(self), 1))
         measured = np.stack([np.asarray(each, dtype=float) for each in column.values()], axis=1)
         return from_rest(measured, np.flatnonzero(~self.posed & (self.labels["split"] == "train").to_numpy()))
@@ -476,16 +491,6 @@ def on_scale(
     basis = np.stack(terms, axis=1)
     weights = np.linalg.lstsq(basis[fitted], measured[fitted], rcond=None)[0]
     return np.asarray(basis @ weights)
-
-
-def from_rest(eyes: NDArray[np.float64], frames: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Measured ``eyes`` (n, 4), in the order of ``EYES``, from a person's rest: the gaze less, the opening over, the
-    medians of those ``frames`` in which the eyes are no less open than half the time."""
-    lids = eyes[frames, 2:].min(axis=1)
-    awake = eyes[frames[lids >= np.median(lids)]]
-    rest = np.median(awake, axis=0)
-    gaze, opening = eyes[:, :2] - rest[:2], eyes[:, 2:] / np.maximum(rest[2:], 1e-3)
-    return np.concatenate([gaze, np.clip(opening, 0, 1.3)], axis=1)
 
 
 def nearest_to_neutral(values: NDArray[np.float64], frames: NDArray[np.int64]) -> int:

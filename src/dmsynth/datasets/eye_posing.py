@@ -7,6 +7,7 @@ skin with its two lids and lashes. An iris that looks down takes the upper lid a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from dmsynth.controls.pose import rotation_matrix
-from dmsynth.trackers.gaze import EYEBALL_RADIUS
+from dmsynth.trackers.gaze import EYE_OUTLINES, EYE_POINTS, EYEBALL_RADIUS, MESH_POINTS
 
 Float = NDArray[np.floating[Any]]
 
@@ -34,24 +35,7 @@ _TEXTURE = 48  # pixels of the iris's texture, either way
 _GLINT = 0.25  # of the range of grey above the iris around it
 _SOFT = 1.6  # pixels: the iris's edge
 _LIMBUS = 1.12  # of the iris's radius: how far its soft edge reaches
-
-IRISES = 468
-"""Face Landmarker's points before those of the irises; a mesh without these has no eyes to pose."""
-# Face Landmarker's points, from the image's left to its right; the person's own right eye is on the left
-_EYES = {
-    "right": {
-        "upper": (33, 246, 161, 160, 159, 158, 157, 173, 133),
-        "lower": (33, 7, 163, 144, 145, 153, 154, 155, 133),
-        "brow": (46, 53, 52, 65, 55),
-        "iris": (468, 469, 470, 471, 472),
-    },
-    "left": {
-        "upper": (362, 398, 384, 385, 386, 387, 388, 466, 263),
-        "lower": (362, 382, 381, 380, 374, 373, 390, 249, 263),
-        "brow": (285, 295, 282, 283, 276),
-        "iris": (473, 474, 475, 476, 477),
-    },
-}
+_FINE = 60  # pixels from corner to corner: smaller eyes are taken apart and drawn enlarged
 
 
 @dataclass(frozen=True)
@@ -73,7 +57,7 @@ class PosedEyes:
     """The two eyes of a photo.
 
     image: (H, W, 3) uint8.
-    landmarks: (478, 2 or 3) Face Landmarker's points in pixels.
+    landmarks: (478, 2 or 3) Face Landmarker's points in pixels, or those of ``EYE_POINTS`` alone.
     rotation: (3, 3) the head's rotation in the photo, frame x right, y up, z towards the camera.
     gaze: pitch and yaw of the eyes in the head, in degrees from this person's look at rest, that the photo shows.
     """
@@ -85,8 +69,10 @@ class PosedEyes:
         rotation: NDArray[np.floating[Any]],
         gaze: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        points = np.asarray(landmarks, np.float64)[:, :2]
-        self._eyes = {side: _Eye(image, points, side, np.asarray(rotation, np.float64), gaze) for side in _EYES}
+        points = np.full((MESH_POINTS, 2), np.nan)
+        where = list(EYE_POINTS) if len(landmarks) == len(EYE_POINTS) else slice(None)
+        points[where] = np.asarray(landmarks)[:, :2]
+        self._eyes = {side: _Eye(image, points, side, np.asarray(rotation, np.float64), gaze) for side in EYE_OUTLINES}
 
     @property
     def boxes(self) -> list[tuple[slice, slice]]:
@@ -103,13 +89,45 @@ class PosedEyes:
 
 
 class _Eye:
-    """One eye. Coordinates: s from 0 at the left to 1 at the right corner, t in pixels down from the line between
-    them."""
+    """One eye, enlarged if it is small. Coordinates: s from 0 at the left to 1 at the right corner, t in pixels down
+    from the line between them."""
 
     def __init__(
         self, image: NDArray[np.uint8], points: Float, side: str, rotation: Float, gaze: tuple[float, float]
     ) -> None:
-        parts = {name: points[list(numbers)] for name, numbers in _EYES[side].items()}
+        parts = {name: points[list(numbers)] for name, numbers in EYE_OUTLINES[side].items()}
+        self._lay_out(parts)
+        self.box = self._region(image.shape)
+        rows, columns = self.box
+        self._photo = image[rows, columns, :3].astype(np.float32)
+        self._scale = max(1, math.ceil(_FINE / self._width))
+        self._lay_out(
+            {name: (each - (columns.start, rows.start) + 0.5) * self._scale - 0.5 for name, each in parts.items()}
+        )
+
+        # the iris and, behind it, the centre about which it turns
+        self._rotation, self._rest = rotation, gaze
+        ring = self._parts["iris"]
+        self._radius = float(np.hypot(*(ring[1:] - ring[0]).T).mean())
+        away = self._facing(*gaze)[:, 2] * np.array([1, -1, 1]) * _DEEP * self._radius
+        self._centre = ring[0] - away[:2]
+
+        height, width = self._photo.shape[:2]
+        size = (self._scale * width, self._scale * height)
+        self._image = cv2.resize(self._photo, size, interpolation=cv2.INTER_CUBIC)
+        self._x, self._y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in size))
+        self._s, self._t = (np.asarray(each, np.float32) for each in self._eye_coordinates(self._x, self._y))
+        between = np.clip(self._s, 0, 1)
+        self._upper_rest, self._lower_rest = (
+            np.nan_to_num(np.asarray(self._lid(self._parts[name])(between), np.float32)) for name in ("upper", "lower")
+        )
+        self._between_corners = ((self._s > 0) & (self._s < 1)).astype(np.float32)
+        self._bulge = (4 * between * (1 - between)) ** np.float32(0.7)  # a lid moves most in its middle
+        self._take_apart()
+
+    def _lay_out(self, parts: dict[str, Float]) -> None:
+        """The eye's own coordinates, from its points in pixels."""
+        self._parts = parts
         self._corner, end = parts["upper"][0], parts["upper"][-1]
         self._width = max(float(np.hypot(*(end - self._corner))), 1.0)
         self._along = (end - self._corner) / self._width
@@ -117,28 +135,6 @@ class _Eye:
         brow = float(np.median((parts["brow"] - self._corner) @ self._down))
         self._brow = float(np.clip(0.9 * brow, -0.8 * self._width, -_BROW * self._width * 0.7))
         self._cheek = self._width * _CHEEK
-
-        # the iris and, behind it, the centre about which it turns
-        self._rotation, self._rest = rotation, gaze
-        ring = parts["iris"]
-        self._radius = float(np.hypot(*(ring[1:] - ring[0]).T).mean())
-        away = self._facing(*gaze)[:, 2] * np.array([1, -1, 1]) * _DEEP * self._radius
-        self._centre = ring[0] - away[:2]
-
-        self.box = self._region(image.shape)
-        rows, columns = self.box
-        self._x, self._y = np.meshgrid(
-            np.arange(columns.start, columns.stop, dtype=np.float32), np.arange(rows.start, rows.stop, dtype=np.float32)
-        )
-        self._s, self._t = (np.asarray(each, np.float32) for each in self._eye_coordinates(self._x, self._y))
-        between = np.clip(self._s, 0, 1)
-        self._upper_rest, self._lower_rest = (
-            np.nan_to_num(np.asarray(self._lid(parts[name])(between), np.float32)) for name in ("upper", "lower")
-        )
-        self._between_corners = ((self._s > 0) & (self._s < 1)).astype(np.float32)
-        self._bulge = (4 * between * (1 - between)) ** np.float32(0.7)  # a lid moves most in its middle
-        self._image = np.ascontiguousarray(image[rows, columns, :3].astype(np.float32))
-        self._take_apart()
 
     def _lid(self, points: Float) -> PchipInterpolator:
         s, t = self._eye_coordinates(*points.T)
@@ -249,7 +245,7 @@ class _Eye:
         return np.asarray(np.clip(shade, *self._range), np.float32)
 
     def draw(self, pitch: float, yaw: float, opening: float) -> Float:
-        """The region of the eye, (h, w, 3) in 0 … 255."""
+        """The region of the eye, (h, w, 3), about 0 … 255."""
         facing, rest = self._facing(pitch, yaw), self._facing(*self._rest)
         moved = (facing[:2, 2] - rest[:2, 2]) * _DEEP * self._radius * np.array([1, -1])
         falls = np.float32(moved @ self._down)  # pixels: the iris's way down along the eye's own axis
@@ -292,7 +288,10 @@ class _Eye:
             share = np.clip((t[at] - upper[at]) / np.maximum(lower[at] - upper[at], 1e-3), 0, 1)
             part = inside[at][..., None]
             drawn[at] = drawn[at] * (1 - part) + self._eyeball(share, pitch, yaw, moved, at) * part
-        return drawn
+        if self._scale == 1:
+            return drawn
+        size = self._photo.shape[1::-1]
+        return np.asarray(self._photo + cv2.resize(drawn - self._image, size, interpolation=cv2.INTER_AREA), np.float32)
 
     def _eyeball(self, share: Float, pitch: float, yaw: float, moved: Float, at: tuple[slice, slice]) -> Float:
         """What is behind the lids in a part of the region: sclera, iris, glint."""

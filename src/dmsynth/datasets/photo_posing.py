@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.controls.pose import rotation_matrix
-from dmsynth.datasets.eye_posing import IRISES, Eyes, PosedEyes
+from dmsynth.datasets.eye_posing import Eyes, PosedEyes
 from dmsynth.datasets.head_shape import CAMERA_DISTANCE, HeadShape, without_perspective
 from dmsynth.datasets.photo_layers import back_of_head, fill_behind, head_mask, layer_with_matte, refine_matte
+from dmsynth.trackers.gaze import MESH_POINTS
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -87,7 +88,8 @@ class PosedPhoto:
         self._layer = np.hstack([layer, np.dstack([back, np.full(matte.shape, 255, np.uint8)])])
         self._above = above
         in_layer = np.asarray(landmarks, np.float64)[:, :2] + np.array([0.0, above])
-        self._eyes = PosedEyes(self._layer, in_layer, self._photo_rotation, gaze) if len(landmarks) > IRISES else None
+        has_eyes = len(landmarks) == MESH_POINTS
+        self._eyes = PosedEyes(self._layer, in_layer, self._photo_rotation, gaze) if has_eyes else None
 
         depth = shape.depth(small_matte > 0.5)
         solid = cv2.morphologyEx((small_matte > BACK_MATTE).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9))) > 0

@@ -211,7 +211,7 @@ def _open(arguments: dict[str, Any]) -> tuple[Renderer, int | None]:
     if spec.driving is not None:
         renderer = open_follower(spec, (width, height))
     else:
-        renderer = face = open_renderer(spec, (width, height))
+        renderer = face = open_renderer(spec, (width, height)).head_only
         if arguments["source"] is not None:
             renderer = face.from_source(read_source(arguments["source"]), np.array(arguments["source_pose"]))
     network: Any = renderer.trained.network

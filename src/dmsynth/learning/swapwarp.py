@@ -223,14 +223,14 @@ class _ModulatedConvolution(nn.Module):
         return F.silu(self.convolution(features) * (1 + scale) + shift)
 
 
-def warp(images: Tensor, flow: Tensor) -> Tensor:
+def warp(images: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     """Images (n, c, h, w) sampled where ``flow`` (n, 2, h, w) points, in units of 0.3 of the image."""
     height, width = images.shape[-2:]
     y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=flow.device)
     x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=flow.device)
     here = torch.stack(torch.meshgrid(x, y, indexing="xy"))
     there = (here + 2 * _REACH * flow.float()).permute(0, 2, 3, 1)
-    return F.grid_sample(images.float(), there, padding_mode="border", align_corners=False).to(images.dtype)
+    return F.grid_sample(images.float(), there, mode, padding_mode="border", align_corners=False).to(images.dtype)
 
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:

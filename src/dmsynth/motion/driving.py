@@ -8,7 +8,7 @@ source's (*relative*), so that a driver who sits askew does not make the face si
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import ControlSpace
+from dmsynth.controls import CONTROL_SPACES, EYES, ControlSpace
 from dmsynth.motion.eyes import with_gaze
 from dmsynth.motion.tables import Columns, read_motion_table
 from dmsynth.motion.trajectory import Trajectory, from_table, is_motions, parse_motions
@@ -26,6 +26,7 @@ from dmsynth.support.files import is_file
 from dmsynth.support.progress import console, progress
 from dmsynth.support.table_files import TABLE_SUFFIXES
 from dmsynth.trackers import Tracker, how_to_crop, track_to_table
+from dmsynth.trackers.gaze import from_rest
 from dmsynth.video import Frame, check_crop, probe_video, read_video
 
 MODES = ("absolute", "relative")
@@ -173,11 +174,25 @@ def drive(
         console.print(f"{where}: {bridged} of {count} frames without a usable face bridged", style="yellow")
     frame_rate = (count - 1) / (even[-1] - even[0]) if count > 1 else 1.0
     values = smoothed(values, driving.smooth * frame_rate)
+    values = _with_eyes_from_rest(values, seen.names)
     if driving.mode == "relative":
         neutral = values[0] if driving.neutral == "first" else np.median(values, axis=0)
         begin = np.array(space.row({})) if source_pose is None else source_pose
-        values = values - neutral + begin[[space.names.index(name) for name in seen.names]]
+        moved = values - neutral + begin[[space.names.index(name) for name in seen.names]]
+        values = np.where([name in EYES for name in seen.names], values, moved)
     return Trajectory(seen.names, even, values)
+
+
+def _with_eyes_from_rest(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
+    """Measured controls (n, k) with gaze and lids from this driver's rest, and within their range."""
+    if not set(EYES) <= set(names):
+        return values
+    columns = [names.index(name) for name in EYES]
+    limits = [CONTROL_SPACES["driver"].only([name]).controls[0] for name in EYES]
+    moved = from_rest(values[:, columns], np.arange(len(values)))
+    result = values.copy()
+    result[:, columns] = np.clip(moved, [each.low for each in limits], [each.high for each in limits])
+    return result
 
 
 def _check_gaps(

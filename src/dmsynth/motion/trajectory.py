@@ -302,7 +302,8 @@ def parse_motions(
     if not path.parts:
         raise DmsynthError(f"trajectory: no motion given; {_HOW}")
     trajectory = path.trajectory()
-    return trajectory.only([name for name in names if name in named]) if sparse and named else trajectory
+    kept = named or names[:1]  # who only holds still commands nothing else, but says for how long
+    return trajectory.only([name for name in names if name in kept]) if sparse else trajectory
 
 
 def _number(text: str, motion: str) -> float:

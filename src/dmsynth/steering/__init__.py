@@ -15,14 +15,16 @@ from dmsynth.motion.eyes import natural_eyes
 from dmsynth.motion.tables import Columns
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.steering.face import SteerableFace, load_face
+from dmsynth.steering.painted_eyes import with_eyes
 from dmsynth.steering.renderer import FACE, FaceSpec, Renderer, VideoFollower, is_portrait
+from dmsynth.steering.source import as_source, read_source
 from dmsynth.steering.writing import Shot, write_video
 from dmsynth.support.errors import DmsynthError
 
 __all__ = [
     "FACE", "KINDS", "Command", "FaceSpec", "Kind", "Renderer", "SteerableFace", "Steered", "VideoFollower",
-    "commanded", "is_portrait", "kind_of", "kinds", "load_face", "open_follower", "open_renderer", "opened", "steer",
-    "steer_to_video",
+    "commanded", "is_portrait", "kind_of", "kinds", "load_face", "open_face", "open_follower", "open_renderer",
+    "opened", "steer", "steer_to_video", "with_eyes",
 ]  # fmt: skip
 
 ENTRY_POINTS = "dmsynth.renderers"
@@ -46,7 +48,7 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "face": Kind("dmsynth.steering.face:open_face", "a trained face"),
+    "face": Kind("dmsynth.steering:open_face", "a trained face"),
     "liveportrait": Kind("dmsynth.steering.liveportrait:open_liveportrait", "LivePortrait", "its official checkout"),
     "liveportrait-driven": Kind(
         "dmsynth.steering.liveportrait_driven:open_driven", "LivePortrait, driven", "its official checkout",
@@ -96,6 +98,17 @@ def open_follower(spec: FaceSpec, size: tuple[int, int] | None = None) -> VideoF
 
 def _opener(spec: FaceSpec) -> Callable[[FaceSpec, tuple[int, int] | None], Any]:
     return EntryPoint(spec.kind, kind_of(spec).place, ENTRY_POINTS).load()
+
+
+def open_face(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
+    """The trained face that a spec names, at its source if it says one; ``size`` is the face's own."""
+    face = load_face(spec.where, spec.device)
+    if spec.source is None:
+        return with_eyes(face.from_one_source() if spec.one_source else face)
+    source = read_source(spec.source)
+    if not face.trained.space.turns_head:
+        return face.from_source(source)
+    return with_eyes(face.from_source(*as_source(source, spec.source, face, spec.open_tracker())))
 
 
 @lru_cache(maxsize=1)

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES
-from dmsynth.datasets.eye_posing import IRISES, Eyes, PosedEyes
+from dmsynth.datasets.eye_posing import Eyes, PosedEyes
 from dmsynth.datasets.photo import EYES_RANGE
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face, face_columns
+from dmsynth.trackers.gaze import MESH_POINTS
 
 _GAZE, _LIDS = EYES[:2], EYES[2:]
 
@@ -58,7 +59,7 @@ def paint_eyes(
     Raises:
         DmsynthError: the tracker gives no irises.
     """
-    if len(face.landmarks) <= IRISES:
+    if len(face.landmarks) != MESH_POINTS:
         raise DmsynthError(f"{where}: the tracker gives no landmarks of the eyes; use --tracker auto")
     own = face_columns(face)
     at_rest = {name: own[name] for name in _GAZE} | dict.fromkeys(_LIDS, 1.0)

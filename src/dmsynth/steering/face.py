@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.coverage import clip
-from dmsynth.learning.face_file import TrainedFace, read_face
+from dmsynth.learning.face_file import SourceEyes, TrainedFace, read_face
 from dmsynth.steering.renderer import FACE, FaceSpec
-from dmsynth.steering.source import as_source, read_source
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.machine import device_of
 from dmsynth.support.parallel import map_ordered
@@ -72,7 +71,8 @@ class SteerableFace:
         moving: bool = True,
         at: NDArray[np.float64] | None = None,
     ) -> Iterator[Image]:
-        """One frame for each row of ``values`` (n, k), in the order and units of the face's control space.
+        """One frame for each row of ``values`` (n, k), in the order and units of the face's control space
+        (``ControlSpace.whole``).
 
         Without a ``source``, each frame is steered from the one of the face's own source frames that suits it best.
 
@@ -81,18 +81,16 @@ class SteerableFace:
             moving: the rows are a motion: change the source seldom, and blend over when it changes.
             at: (k,) the ``source``'s own controls, where they are known; by default the encoder reads them.
         """
+        values = self.trained.space.whole(values)
         CONTROL_SPACES[self.trained.space.name].check(values)
         network, own = self._network, source is None
         with torch.inference_mode():
             if own:
                 sources, source_codes = self.trained.sources, self.trained.source_codes
-                known = [torch.from_numpy(code[None]).to(self.device) for code in source_codes]
             else:
                 sources = np.asarray(source)[None]
             k = self.trained.space.size
-            encoded = lru_cache(maxsize=_KEPT)(
-                lambda s: network.encode(self.to_network(sources[s]), known[s]) if own else self._encoded(source, at)
-            )
+            encoded = lru_cache(maxsize=_KEPT)(lambda s: self.own_appearance(s) if own else self._encoded(source, at))
             codes = self.trained.space.encode(values)
             if self.trained.carried.size:
                 at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].cpu().numpy()
@@ -139,6 +137,11 @@ class SteerableFace:
         finally:
             torch.set_num_threads(threads)  # MKL's are the whole process's
 
+    def own_appearance(self, source: int) -> Any:
+        """The face's own source frame of that number, encoded."""
+        code = torch.from_numpy(np.array(self.trained.source_codes[source : source + 1])).to(self.device)
+        return self._network.encode(self.to_network(self.trained.sources[source]), code)
+
     def _encoded(self, source: Image | None, at: NDArray[np.float64] | None) -> Any:
         """A given source frame, encoded, with its own controls ``at`` in place of those that the encoder reads."""
         assert source is not None
@@ -151,35 +154,42 @@ class SteerableFace:
         return self._network.encode(images, code)
 
     def appearance(
-        self, source: Image | None = None, at: NDArray[np.float64] | None = None
+        self, source: Image | None = None, at: NDArray[np.float64] | None = None, eyes: SourceEyes | None = None
     ) -> tuple[Any, NDArray[np.float32]]:
         """A source frame, encoded, and its carried codes (c,); by default the face's most typical one. ``at`` as in
-        ``frames``."""
+        ``frames``; ``eyes``: of a given one (``steering.source.as_source``)."""
         with torch.inference_mode():
             if source is None:
-                code = self.trained.source_codes[0]
-                known = torch.from_numpy(code[None]).to(self.device)
-                appearance = self._network.encode(self.to_network(self.trained.source), known)
+                code, appearance = self.trained.source_codes[0], self.own_appearance(0)
             else:
                 appearance = self._encoded(source, at)
                 code = self._network.controls(appearance)[0].cpu().numpy()
             return appearance, code[self.trained.space.size :][: self.trained.carried.size]
 
+    @property
+    def head_only(self) -> SteerableFace:
+        """The same face without controls that are no part of its network: drawn eyes (``steering.painted_eyes``)."""
+        return self
+
     def from_one_source(self) -> SteerableFace:
         """The same face with its most typical source frame only."""
         trained = self.trained
-        return replace(
-            self, trained=replace(trained, sources=trained.sources[:1], source_codes=trained.source_codes[:1])
-        )
+        eyes = trained.eyes and trained.eyes.first
+        codes = trained.source_codes[:1]
+        return replace(self, trained=replace(trained, sources=trained.sources[:1], source_codes=codes, eyes=eyes))
 
-    def from_source(self, source: Image, at: NDArray[np.float64] | None = None) -> SteerableFace:
-        """The same face with this one source frame, grey or RGB uint8 of any size. ``at`` as in ``frames``."""
+    def from_source(
+        self, source: Image, at: NDArray[np.float64] | None = None, eyes: SourceEyes | None = None
+    ) -> SteerableFace:
+        """The same face with this one source frame, grey or RGB uint8 of any size. ``at`` as in ``frames``; ``eyes``:
+        of the frame (``steering.source.as_source``)."""
         k = self.trained.space.size
         with torch.inference_mode():
             code = self._network.controls(self._encoded(source, at))[:, : k + self.trained.carried.size].cpu().numpy()
         if at is not None:
             code[0, :k] = self.trained.space.encode(at)
-        return replace(self, trained=replace(self.trained, sources=np.asarray(source)[None], source_codes=code))
+        sources = np.asarray(source)[None]
+        return replace(self, trained=replace(self.trained, sources=sources, source_codes=code, eyes=eyes))
 
     def reconstruct(self, image: Image) -> Image:
         """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""
@@ -285,14 +295,3 @@ def load_face(path: Path, device: str = "cpu") -> SteerableFace:
     face = read_face(path)
     face.network.to(device)
     return SteerableFace(face, path, device)
-
-
-def open_face(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
-    """The trained face that a spec names, at its source if it says one; ``size`` is the face's own."""
-    face = load_face(spec.where, spec.device)
-    if spec.source is None:
-        return face.from_one_source() if spec.one_source else face
-    source = read_source(spec.source)
-    if not face.trained.space.turns_head:
-        return face.from_source(source)
-    return face.from_source(*as_source(source, spec.source, face, spec.open_tracker()))

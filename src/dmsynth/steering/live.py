@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES, EYES
-from dmsynth.datasets.dataset import from_rest
 from dmsynth.steering.face import CHANGE, SteerableFace, choose_sources, to_pixels
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face
-from dmsynth.trackers.gaze import eye_columns
+from dmsynth.trackers.gaze import eye_columns, from_rest
 from dmsynth.video import Image
 
 _KEPT = 48  # encoded source frames
@@ -63,9 +62,9 @@ class LiveFace:
         """
         trained = self.face.trained
         space = trained.space
-        if len(values) != space.size:
+        row = space.whole(np.array([values], dtype=float))
+        if row.shape[1] != space.size:
             raise DmsynthError(f"give {', '.join(space.names)}: {space.size} numbers, not {len(values)}")
-        row = np.array([values], dtype=float)
         CONTROL_SPACES[space.name].check(row)
         if source is not None and not 0 <= source < len(trained.sources):
             raise DmsynthError(f"source frame {source}: this face has 0 to {len(trained.sources) - 1}")
@@ -109,10 +108,8 @@ class LiveFace:
             if source in self._encoded:
                 self._encoded.move_to_end(source)
                 return self._encoded[source]
-        trained = self.face.trained
         with torch.inference_mode():
-            code = torch.from_numpy(np.array(trained.source_codes[source : source + 1]))
-            encoded: Any = trained.network.encode(self.face.to_network(trained.sources[source]), code)
+            encoded: Any = self.face.own_appearance(source)
         with self._lock:
             self._encoded[source] = encoded
             while len(self._encoded) > _KEPT:

@@ -25,7 +25,7 @@ from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.datasets.dataset import Dataset, open_dataset
-from dmsynth.datasets.eye_posing import IRISES, Eyes
+from dmsynth.datasets.eye_posing import Eyes
 from dmsynth.datasets.photo import EYES_RANGE, framed_face, identity
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.datasets.widening import LIMIT
@@ -34,6 +34,7 @@ from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.renderer import PORTRAIT, FaceSpec, is_portrait
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, why_unusable
+from dmsynth.trackers.gaze import MESH_POINTS
 from dmsynth.video import Image
 from dmsynth.video.pictures import read_image
 from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
@@ -162,7 +163,7 @@ def posed_picture(photo: Path | None, tracker: Tracker, size: tuple[int, int]) -
     """A portrait, posed: by default the one that comes with dmsynth. Raises as ``datasets.photo.prepare``."""
     picture, name = (read_image(photo), photo.name) if photo else (default_portrait(), PORTRAIT)
     framed, face = framed_face(picture, tracker, size, str(photo or name))
-    space = WITH_EYES if len(face.landmarks) > IRISES else SPACE
+    space = WITH_EYES if len(face.landmarks) == MESH_POINTS else SPACE
     at = [face.pose[name] for name in HEAD]
     known = space.encode(np.array([[*at, *space.row({})[len(HEAD) :]]]))
     about = {

@@ -34,7 +34,27 @@ IRIS_DIAMETER = 11.7  # mm; varies by 0.5 mm between adults, and so gives the sc
 
 TYPICAL_ASPECT = 0.3  # height over width of an open eye
 
-_POINTS = 478  # the mesh with irises
+MESH_POINTS = 478
+"""Of Face Landmarker's mesh with the irises; a mesh with fewer has no eyes to measure or to pose."""
+# Face Landmarker's points, from the image's left to its right; the person's own right eye is on the left
+EYE_OUTLINES = {
+    "right": {
+        "upper": (33, 246, 161, 160, 159, 158, 157, 173, 133),
+        "lower": (33, 7, 163, 144, 145, 153, 154, 155, 133),
+        "brow": (46, 53, 52, 65, 55),
+        "iris": (468, 469, 470, 471, 472),
+    },
+    "left": {
+        "upper": (362, 398, 384, 385, 386, 387, 388, 466, 263),
+        "lower": (362, 382, 381, 380, 374, 373, 390, 249, 263),
+        "brow": (285, 295, 282, 283, 276),
+        "iris": (473, 474, 475, 476, 477),
+    },
+}
+
+EYE_POINTS = tuple(sorted({number for eye in EYE_OUTLINES.values() for part in eye.values() for number in part}))
+"""The points of Face Landmarker's mesh that are needed to pose eyes."""
+
 _CUT = 1.8  # side of an eye's square in widths of the eye; Open Model Zoo's gaze_estimation_demo
 
 
@@ -189,18 +209,28 @@ def eye_openings(face: Face, resting: NDArray[np.float64]) -> dict[str, float]:
 def eye_columns(face: Face) -> dict[str, float]:
     """Gaze and lids of a face by its landmarks, named as the controls: ``gaze_pitch``, ``gaze_yaw`` in the head, in
     degrees; ``eye_opening_left``, ``eye_opening_right``, 1 for eyes as open as ``TYPICAL_ASPECT``. Neither is from this
-    person's rest: ``datasets.dataset.from_rest`` does that. Empty without the irises' landmarks."""
-    if len(face.landmarks) != _POINTS:
+    person's rest: ``from_rest`` does that. Empty without the irises' landmarks."""
+    if len(face.landmarks) != MESH_POINTS:
         return {}
     gaze = gaze_by_landmarks(face)
     opening = eye_openings(face, np.full(2, TYPICAL_ASPECT))
     return {"gaze_pitch": gaze.gaze_pitch, "gaze_yaw": gaze.gaze_yaw} | opening
 
 
+def from_rest(eyes: NDArray[np.float64], frames: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Measured ``eyes`` (n, 4), in the order of ``EYES``, from a person's rest: the gaze less, the opening over, the
+    medians of those ``frames`` in which the eyes are no less open than half the time."""
+    lids = eyes[frames, 2:].min(axis=1)
+    awake = eyes[frames[lids >= np.median(lids)]]
+    rest = np.median(awake, axis=0)
+    gaze, opening = eyes[:, :2] - rest[:2], eyes[:, 2:] / np.maximum(rest[2:], 1e-3)
+    return np.concatenate([gaze, np.clip(opening, 0, 1.3)], axis=1)
+
+
 def _mesh(face: Face) -> NDArray[np.float64]:
-    if len(face.landmarks) != _POINTS:
+    if len(face.landmarks) != MESH_POINTS:
         raise DmsynthError(
-            f"gaze needs MediaPipe's {_POINTS} landmarks, irises among them; this face has {len(face.landmarks)}; "
+            f"gaze needs MediaPipe's {MESH_POINTS} landmarks, irises among them; this face has {len(face.landmarks)}; "
             "use --tracker auto"
         )
     return face.landmarks.astype(float)

@@ -24,7 +24,7 @@ from dmsynth.support.parallel import map_ordered
 from dmsynth.support.version import __version__
 from dmsynth.trackers import Tracker, open_tracker, why_unusable
 from dmsynth.trackers.face import Face
-from dmsynth.trackers.gaze import eye_aspects, gaze_by_landmarks
+from dmsynth.trackers.gaze import MESH_POINTS, eye_aspects, gaze_by_landmarks
 from dmsynth.validation.protocol import Answer, Dms
 from dmsynth.video import Frame, read_video
 
@@ -275,7 +275,6 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
         yield Answer(now, warning=kind is not None, warning_kind=kind, **values)
 
 
-_IRISES = 478  # landmarks of a mesh that has them
 _DEGREES = 80.0  # of pitch a unit of the blend shapes' "gaze_y": measured on the portrait's eyes from -20° to 20°
 _PITCHED = 0.8  # degrees by which it falls a degree of the head's pitch, measured likewise
 
@@ -286,7 +285,7 @@ def eyes_of(face: Face) -> SeenEyes | None:
     Yaw is from the irises' landmarks. They follow a pitching eye by a fifth only; so pitch is from the blend shapes
     "eyeLookUp" and "eyeLookDown" where the tracker has them.
     """
-    if len(face.landmarks) != _IRISES:
+    if len(face.landmarks) != MESH_POINTS:
         return None
     gaze = gaze_by_landmarks(face)
     pitch = gaze.gaze_pitch

@@ -1,0 +1,159 @@
+"""Eyes of trained faces, drawn into their source frames."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dmsynth as library
+from commands import dmsynth, fails
+from dmsynth.controls import CONTROL_SPACES, EYES
+from dmsynth.evaluation.eyes import eye_commands, summarize_eyes
+from dmsynth.learning.face_file import SourceEyes, read_face, save_face
+from dmsynth.motion.driving import Driving, drive
+from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer
+from dmsynth.steering.source import as_source
+from dmsynth.support.errors import DmsynthError
+from dmsynth.trackers import Tracker, face_columns
+from dmsynth.video import Image, to_rgb
+
+DRIVER = CONTROL_SPACES["driver"]
+
+
+@pytest.fixture(scope="module")
+def starter() -> SteerableFace:
+    return open_renderer(FaceSpec("starter"))
+
+
+def read(tracker: Tracker, image: Image) -> dict[str, float]:
+    (seen,) = tracker(np.kron(to_rgb(image), np.ones((2, 2, 1), np.uint8)))
+    return face_columns(seen)
+
+
+def poses(face: SteerableFace, *told: dict[str, float]) -> np.ndarray[Any, Any]:
+    return np.array([face.trained.space.row(each) for each in told])
+
+
+@pytest.mark.parametrize("yaw", [-18.0, 0.0, 18.0])
+def test_a_trained_head_moves_its_eyes(starter: SteerableFace, tracker: Tracker, yaw: float) -> None:
+    gaze = np.linspace(-24, 24, 7)
+    frames = starter.frames(poses(starter, *({"yaw": yaw, "gaze_yaw": float(each)} for each in gaze)))
+    seen = pd.DataFrame([read(tracker, frame) for frame in frames])
+    slope, _ = np.polyfit(gaze, seen["gaze_yaw"], 1)
+    assert slope > 0.4 and np.corrcoef(gaze, seen["gaze_yaw"])[0, 1] > 0.95
+    assert np.ptp(seen["yaw"]) < 2.5 and abs(seen["yaw"].mean() - yaw) < 4, "the head stays"
+
+
+def test_each_lid_closes_for_itself(starter: SteerableFace, tracker: Tracker) -> None:
+    lids: tuple[dict[str, float], ...] = (
+        {},
+        {"eye_opening": 0.0},
+        {"eye_opening_left": 0.0},
+        {"eye_opening_right": 0.0},
+    )
+    rest, both, left, right = (
+        np.array([read(tracker, frame)[name] for name in EYES[2:]]) for frame in starter.frames(poses(starter, *lids))
+    )
+    assert (both < 0.4 * rest).all()
+    assert left[0] < 0.6 * rest[0] and left[1] > 0.8 * rest[1]
+    assert right[1] < 0.6 * rest[1] and right[0] > 0.8 * rest[0]
+
+
+def test_eyes_at_rest_change_nothing(starter: SteerableFace) -> None:
+    """To the bit; and rows of the head alone are heads with eyes at rest."""
+    heads = np.array([[0.0, 0.0, 0.0], [5.0, -14.0, 3.0], [-8.0, 22.0, -4.0]])
+    plain = list(load_face(Path("starter")).frames(heads, moving=False))
+    for face in (starter, starter.head_only):
+        assert all((a == b).all() for a, b in zip(plain, face.frames(heads, moving=False), strict=True))
+    assert starter.head_only.trained.space.name == "rotation"
+    assert np.array_equal(starter.head_only.trained.source_codes, load_face(Path("starter")).trained.source_codes)
+
+
+def test_eyes_change_the_eyes_only(starter: SteerableFace) -> None:
+    still, moved = starter.frames(poses(starter, {}, {"gaze_yaw": 15.0, "eye_opening": 0.6}), moving=False)
+    changed = np.argwhere(np.abs(still.astype(int) - moved) > 3)
+    assert 0 < len(changed) < 0.06 * still.size
+    assert np.ptp(changed[:, 0]) < 0.25 * still.shape[0], "a band as high as eyes and lids"
+
+
+def test_head_and_eyes_have_coverage_of_their_own(starter: SteerableFace) -> None:
+    told = poses(starter, {"gaze_yaw": 28.0}, {"gaze_yaw": 40.0}, {"gaze_pitch": -19.0}, {"yaw": 60.0}, {})
+    assert starter.outside_coverage(told).tolist() == [1, 3]
+
+
+def test_the_library_loads_them(starter: SteerableFace) -> None:
+    face = library.load("starter", eyes=True)
+    (same,) = starter.frames(poses(starter, {"yaw": 5.0, "gaze_yaw": 10.0}), moving=False)
+    assert (face.steer(yaw=5, gaze_yaw=10) == same).all()
+    with pytest.raises(DmsynthError, match="no control named gaze_yaw"):
+        library.load("starter").steer(gaze_yaw=10)
+
+
+def test_a_brought_picture_moves_its_eyes(starter: SteerableFace, tracker: Tracker, portrait: Image) -> None:
+    framed, at, eyes = as_source(portrait, "portrait", starter.head_only, tracker)
+    assert eyes is not None
+    brought = starter.from_source(framed, at, eyes)
+    (open_,) = brought.frames(poses(brought, {}))
+    (shut,) = brought.frames(poses(brought, {"eye_opening": 0.0}))
+    assert all(read(tracker, shut)[name] < 0.5 * read(tracker, open_)[name] for name in EYES[2:])
+    with pytest.raises(DmsynthError, match="is not known"):
+        next(starter.frames(poses(starter, {"gaze_yaw": 9.0}), framed))
+    (unknown,) = starter.frames(poses(starter, {"yaw": 4.0}), framed)
+    assert unknown.shape == open_.shape
+
+
+def test_a_face_file_keeps_them(head_file: Path, tmp_path: Path) -> None:
+    face = read_face(head_file)
+    assert face.eyes is None
+    eyes = load_face(Path("starter")).trained.eyes
+    assert eyes is not None and len(eyes.landmarks) == len(face.sources)
+    for wrong in (
+        replace(eyes, landmarks=eyes.landmarks[:-1].copy()),
+        replace(eyes, values=eyes.values[:, :3].copy()),
+        replace(eyes, landmarks=np.full_like(eyes.landmarks, np.nan)),
+    ):
+        save_face(tmp_path / "face.safetensors", replace(face, eyes=wrong))
+        with pytest.raises(DmsynthError, match=r"eyes\."):
+            read_face(tmp_path / "face.safetensors")
+    save_face(tmp_path / "face.safetensors", replace(face, eyes=eyes))
+    again = read_face(tmp_path / "face.safetensors").eyes
+    assert isinstance(again, SourceEyes) and np.array_equal(again.landmarks, eyes.landmarks)
+
+
+def test_a_driver_in_a_video_moves_them_from_rest() -> None:
+    """Whatever that driver's eyes are at rest; a blink stays one."""
+    count = 100
+    table = pd.DataFrame({"found": True, "time": np.arange(count) / 25, "pitch": 2.0, "yaw": 5.0, "roll": 0.0})
+    table["gaze_yaw"], table["gaze_pitch"] = np.where(np.arange(count) < 70, 6.0, 18.0), 4.0
+    table["eye_opening_left"] = table["eye_opening_right"] = np.where(np.abs(np.arange(count) - 30) < 6, 0.2, 1.6)
+    for mode in ("absolute", "relative"):
+        command = drive(table, DRIVER, "video", Driving(mode=mode))
+        values = pd.DataFrame(command.values, columns=list(command.names))
+        DRIVER.check(command.in_space(DRIVER).values)
+        assert values["gaze_yaw"].iloc[5] == pytest.approx(0, abs=0.5)
+        assert values["gaze_yaw"].iloc[90] == pytest.approx(12, abs=0.5)
+        assert values["eye_opening_left"].iloc[60] == pytest.approx(1, abs=0.02)
+        assert values["eye_opening_left"].iloc[30] < 0.2
+
+
+def test_how_well_eyes_follow_on_the_command_line(head_file: Path, tracker: Tracker, tmp_path: Path) -> None:
+    done = dmsynth("evaluate-eyes", "starter", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "gaze_yaw at yaw 20°" in done.stdout and "left lid" in done.stdout
+    found = json.loads((tmp_path / "out" / "eyes.json").read_text())
+    assert found["lost"] == 0 and found["frames"] == len(eye_commands())
+    ahead = found["sweeps"]["gaze_yaw at yaw 0°"]["landmarks"]
+    assert ahead["correlation"] > 0.95 and 0.5 < ahead["gain"] < 1.3
+    assert found["sweeps"]["both lids"]["left"]["closed"] < 0.4
+    table = pd.read_parquet(tmp_path / "out" / "eyes.parquet")
+    against_itself = summarize_eyes(table, table)
+    assert against_itself["sharpness"] == 1 and against_itself["sweeps"]["gaze_pitch"]["landmarks"]["error"] == 0
+    assert (tmp_path / "out" / "eyes.png").stat().st_size > 50_000
+    said = fails(dmsynth("evaluate-eyes", head_file, "--out", tmp_path / "none"))
+    assert "its eyes cannot be commanded" in said
