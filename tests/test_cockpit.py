@@ -114,6 +114,12 @@ def test_it_is_there_within_seconds(cockpit: Cockpit) -> None:
     assert cockpit.seconds < 45, "five on a quiet machine (docs/cockpit.md)"
 
 
+def _reading(control: str, column: int) -> str:
+    """JavaScript: what the table beside the picture says of a control, commanded (1) and read by the tracker (2)."""
+    rows = "[...document.querySelectorAll('#cockpit-steer tr')]"
+    return f"{rows}.find((row) => row.cells[0]?.textContent === '{control}')?.cells[{column}].textContent"
+
+
 def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None:
     yaw = page.get_by_label("yaw in degrees", exact=True)
     for wanted in (20, -20):
@@ -121,10 +127,8 @@ def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None
         page.wait_for_function(f"!{STEER}.busy")
         (seen,) = tracker(picture(page))
         assert seen.pose["yaw"] == pytest.approx(wanted, abs=3)
-    page.wait_for_function(
-        "parseFloat(document.querySelectorAll('.cockpit-tracked td')[1]?.textContent) < -15", timeout=30_000
-    )
-    assert page.locator(".cockpit-commanded td").nth(1).inner_text() == "-20.0"
+    page.wait_for_function(f"parseFloat({_reading('yaw', 2)}) < -15", timeout=30_000)
+    assert page.evaluate(_reading("yaw", 1)) == "-20.0"
     pad = page.locator("#cockpit-steer .steerer-pad").first
     pad.focus()
     page.keyboard.press("Home")
