@@ -12,7 +12,7 @@ import pytest
 
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.learning.training import train
-from dmsynth.steering import load_face
+from dmsynth.steering import load_face, with_eyes
 from dmsynth.steering.export import export_onnx
 from dmsynth.support.errors import DmsynthError
 
@@ -29,6 +29,16 @@ def test_onnx_runtime_draws_the_same_pixels(tmp_path: Path, photo_dataset: Datas
         (image,) = session.run(["image"], {"controls": values})
         ours = next(face.from_one_source().frames(values.astype(float)))
         assert np.abs(np.round(image[0, 0] * 255) - ours).max() <= 2
+
+
+def test_eyes_move_in_onnx_runtime(tmp_path: Path) -> None:
+    face = with_eyes(load_face(Path("starter"))).from_one_source()
+    session = onnxruntime.InferenceSession(export_onnx(face, tmp_path / "face.onnx"))
+    for eyes in ({}, {"gaze_yaw": 22.0}, {"gaze_pitch": -13.0, "eye_opening_right": 0.2}, {"eye_opening": 0.0}):
+        row = np.array([face.trained.space.row({"yaw": 8.0, **eyes})])
+        (image,) = session.run(["image"], {"controls": row.astype(np.float32)})
+        off = np.abs(np.round(image[0, 0] * 255) - next(face.frames(row)))
+        assert off.mean() < 0.5 and np.quantile(off, 0.999) < 8, eyes
 
 
 def test_other_names_are_refused(tmp_path: Path, face_file: Path) -> None:

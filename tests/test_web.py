@@ -16,12 +16,13 @@ import pytest
 
 from commands import dmsynth, fails
 from conftest import browser_page
+from dmsynth.controls import EYES
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.learning.training import train
-from dmsynth.steering import load_face
+from dmsynth.steering import load_face, with_eyes
 from dmsynth.steering.export import export_halves
 from dmsynth.support.errors import DmsynthError
-from dmsynth.trackers import Tracker
+from dmsynth.trackers import Tracker, face_columns
 from dmsynth.video.portrait import PORTRAIT_CONSENT
 from dmsynth.web import runtime
 from dmsynth.web.static import export_web
@@ -34,7 +35,7 @@ def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         runtime.runtime_files()
     except DmsynthError as error:
         pytest.skip(str(error))
-    return export_web(load_face(Path("starter")), tmp_path_factory.mktemp("web") / "page", "starter").parent
+    return export_web(with_eyes(load_face(Path("starter"))), tmp_path_factory.mktemp("web") / "page", "starter").parent
 
 
 @pytest.fixture
@@ -84,19 +85,19 @@ def test_a_page_names_nothing_outside(page_folder: Path) -> None:
         assert not re.search(r"https?://|//cdn", (page_folder / name).read_text("utf-8")), name
     page = (page_folder / "index.html").read_text("utf-8")
     assert "Synthetic: no recording" in page and f"Consent: {PORTRAIT_CONSENT}" in page
-    export_web(load_face(Path("starter")), page_folder, "starter")  # an earlier export is replaced
+    export_web(with_eyes(load_face(Path("starter"))), page_folder, "starter")  # an earlier export is replaced
 
 
 def test_the_browser_draws_what_we_draw(page: Any) -> None:
-    face = load_face(Path("starter"))
+    face = with_eyes(load_face(Path("starter")))
     codes = face.trained.source_codes
     for pose in ([0.0, 0.0, 0.0], [8.0, -20.0, 5.0], [-10.0, 25.0, -8.0]):
         drawn = page.evaluate(
             "async (pose) => { face.source = undefined; const d = await face.pixels(pose);"
             " return {source: d.source, pixels: Array.from(d.pixels)}; }",
-            pose,
+            face.trained.space.whole(np.array([pose]))[0].tolist(),
         )
-        values = np.array([pose])
+        values = face.trained.space.whole(np.array([pose]))
         alike = face.trained.space.comparable
         best = np.square(alike(codes) - alike(face.trained.space.encode(values))).sum(axis=1).argmin()
         assert drawn["source"] == best, "the source frame that suits the pose"
@@ -105,9 +106,33 @@ def test_the_browser_draws_what_we_draw(page: Any) -> None:
         assert np.abs(theirs - ours).max() <= 3
 
 
+def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
+    face = with_eyes(load_face(Path("starter"))).from_one_source()
+    lids = []
+    for eyes in ({}, {"gaze_yaw": 17.0, "gaze_pitch": -6.0}, {"eye_opening": 0.0}, {"eye_opening_left": 0.1}):
+        row = face.trained.space.row({"yaw": 6.0, **eyes})
+        drawn = page.evaluate(
+            "async (row) => { const d = await face.pixels(row);"
+            " return {source: d.source, pixels: Array.from(d.pixels)}; }",
+            row,
+        )
+        theirs = np.round(255 * np.array(drawn["pixels"])).reshape(face.size[::-1]).clip(0, 255)
+        if eyes:
+            assert drawn["source"] == 0, "the frame whose eyes the page has"
+            off = np.abs(theirs - next(face.frames(np.array([row]))))
+            assert off.mean() < 0.5 and np.quantile(off, 0.999) < 8, (eyes, "but for what lies between baked pictures")
+        (seen,) = tracker(cv2.resize(theirs.astype(np.uint8), None, fx=2, fy=2))
+        lids.append([face_columns(seen)[name] for name in EYES[2:]])
+    rest, _, both, left = np.array(lids)
+    assert (both < 0.5 * rest).all() and left[0] < 0.6 * rest[0] and left[1] > 0.8 * rest[1]
+    assert page.locator(".steerer-pad").count() == 2 and page.locator(".steerer-blink").is_visible()
+
+
 def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None:
     def values() -> list[float]:
-        return list(page.evaluate("steerer.values"))
+        head, eyes = (page.evaluate(f"steerer.values.slice({part})") for part in ("0, 3", "3"))
+        assert eyes == [0, 0, 1, 1]
+        return list(head)
 
     def tracked_yaw() -> float:
         """What the real tracker reads in the picture on the page."""
@@ -118,7 +143,7 @@ def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None
     def settled() -> None:
         page.wait_for_function("!steerer.busy")
 
-    yaw = page.get_by_label("yaw in degrees")
+    yaw = page.get_by_label("yaw in degrees", exact=True)
     yaw.fill("20")
     settled()
     assert tracked_yaw() == pytest.approx(20, abs=3)
@@ -127,7 +152,7 @@ def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None
     assert tracked_yaw() == pytest.approx(-20, abs=3)
     assert values() == [0, -20, 0]
 
-    pad = page.locator(".steerer-pad")
+    pad = page.locator(".steerer-pad").first
     pad.focus()
     page.keyboard.press("Home")
     for key in ("ArrowRight", "ArrowRight", "ArrowUp", "Shift+ArrowRight"):

@@ -312,7 +312,7 @@ def export_command(
     ] = None,
 ) -> None:
     """Take a face elsewhere: as ONNX, for programs without PyTorch, or as a page that needs no server."""
-    from dmsynth.steering import load_face
+    from dmsynth.steering import load_face, with_eyes
     from dmsynth.steering.export import export_onnx
     from dmsynth.steering.face import face_name
     from dmsynth.steering.source import read_source
@@ -321,9 +321,10 @@ def export_command(
     if (out is None) == (web is None):
         raise DmsynthError("give either --out FILE.onnx or --web DIR")
     if out is not None:
-        output.print(f"model: {export_onnx(load_face(face), out, read_source(source) if source else None)}")
+        eyed = with_eyes(load_face(face))
+        output.print(f"model: {export_onnx(eyed, out, read_source(source) if source else None)}")
         return
     assert web is not None
     if source:
         raise DmsynthError("--source goes with --out; a page has all of the face's own source frames")
-    output.print(f"page: {export_web(load_face(face), web, face_name(face))}")
+    output.print(f"page: {export_web(with_eyes(load_face(face)), web, face_name(face))}")

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dmsynth.steering.baked_eyes import BakedNetwork
 from dmsynth.steering.face import SteerableFace
+from dmsynth.steering.painted_eyes import Seen
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing
 from dmsynth.support.version import __version__
@@ -30,8 +33,7 @@ class _FixedSource(nn.Module):
 
     def __init__(self, face: SteerableFace, source: Image | None) -> None:
         super().__init__()
-        appearance, carried = face.appearance(source)
-        self.network = face.trained.network
+        self.network, appearance, carried = _portable(face, source)
         self._appearance_type = type(appearance)
         self._parts = len(appearance) if isinstance(appearance, tuple) else 0
         for number, part in enumerate(appearance if self._parts else [appearance]):
@@ -48,6 +50,15 @@ class _FixedSource(nn.Module):
         network: Any = self.network
         image: Tensor = network.steer(appearance, code)
         return image
+
+
+def _portable(face: SteerableFace, source: Image | None) -> tuple[Any, Any, NDArray[np.float32]]:
+    """A face's network with an encoded source frame and its carried codes; eyes of the face's own frame are baked."""
+    appearance, carried = face.appearance(source)
+    if isinstance(appearance, Seen):
+        eyed: Any = face.trained.network
+        return BakedNetwork(eyed.network, eyed.space, appearance), appearance.appearance, carried
+    return face.trained.network, appearance, carried
 
 
 class _Encode(nn.Module):
@@ -84,7 +95,7 @@ def export_halves(face: SteerableFace, encode: Path, steer: Path) -> None:
 
     Raises ``DmsynthError`` for packages that are not installed.
     """
-    network: Any = face.trained.network
+    network, _, _ = _portable(face, None)
     image = face.to_network(face.trained.source)
     code = torch.from_numpy(np.array(face.trained.source_codes[:1]))
     with torch.no_grad():
@@ -105,13 +116,14 @@ def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> 
     trained on, stand in the model's metadata under ``dmsynth``.
 
     Args:
-        source: the frame to steer from; by default the face's most typical one.
+        source: the frame to steer from, whose eyes stay as they are; by default the face's most typical one.
 
     Raises:
         DmsynthError: a name that does not end in .onnx; packages that are not installed.
     """
     if out.suffix.lower() != ".onnx":
         raise DmsynthError(f"{out}: give a name that ends in .onnx")
+    face = face if source is None else face.head_only  # of a given frame's eyes nothing is known
     module = _FixedSource(face, source)
     rest = torch.from_numpy(np.array([face.trained.space.row({})], dtype=np.float32))
     controls = [{"name": c.name, "unit": c.unit, "low": c.low, "high": c.high} for c in face.trained.space.controls]

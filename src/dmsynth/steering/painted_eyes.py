@@ -22,13 +22,13 @@ from dmsynth.controls.pose import rotation_matrix
 from dmsynth.datasets.eye_posing import Eyes, PosedEyes
 from dmsynth.datasets.photo import EYES_RANGE
 from dmsynth.learning.face_file import SourceEyes
-from dmsynth.learning.swapwarp import Appearance, SwapWarp, resized, warp
+from dmsynth.learning.swapwarp import Appearance, Drawing, SwapWarp, resized, warp
 from dmsynth.steering.face import SteerableFace, to_pixels
 from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, to_rgb
 
 _MOST_SHUT = 0.4  # of rest: an eye that is closed further cannot be opened, what is behind the lids is not seen
-_WHOLLY_DRAWN = np.array([2.0, 2.0, 0.08, 0.08])  # from here on away from the source's own eyes; nearer, they blend
+WHOLLY_DRAWN = np.array([2.0, 2.0, 0.08, 0.08])  # from here on away from the source's own eyes; nearer, they blend
 _EYE_COLUMNS = np.arange(len(HEAD), len(HEAD) + len(EYES))
 _REST = (0.0, 0.0, 1.0, 1.0)
 _STEEP = 6.0  # of a box's side, its edge takes a sixth
@@ -54,13 +54,17 @@ class Seen:
     own: NDArray[np.float64]
     region: NDArray[np.float32]
 
+    def lids_of(self, wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(2,): the lids of ``wanted`` eyes (4,) as the poser takes them: 1 is as in the frame."""
+        return np.asarray(wanted[2:] / np.maximum(self.own[2:], _MOST_SHUT))
+
     def drawn(self, wanted: NDArray[np.float64]) -> NDArray[np.float32]:
         """(channels + 1, h, w) in [0, 1]: the frame with its eyes as ``wanted`` (4,), and where they count."""
-        lids = wanted[2:] / np.maximum(self.own[2:], _MOST_SHUT)  # the poser's are as in the frame
+        lids = self.lids_of(wanted)
         colour = np.array(to_rgb(self.image))
         self.eyes.paint(colour, Eyes(float(wanted[0]), float(wanted[1]), float(lids[0]), float(lids[1])))
         pixels = colour if self.image.ndim == 3 else colour[..., :1]
-        share = float(np.clip(np.abs(wanted - self.own) / _WHOLLY_DRAWN, 0, 1).max())
+        share = float(np.clip(np.abs(wanted - self.own) / WHOLLY_DRAWN, 0, 1).max())
         return np.concatenate([pixels.transpose(2, 0, 1) / np.float32(255), share * self.region[None]])
 
 
@@ -79,14 +83,12 @@ class EyedNetwork:
         if isinstance(seen, Appearance):
             return self.network.steer(seen, without_eyes(code))
         drawing = self.network.draw(seen.appearance.expand(len(code)), without_eyes(code))
-        image = drawing.image.clamp(0, 1)
         wanted = self.space.decode(code[:, : self.space.size].cpu().numpy())[:, len(HEAD) :]
         distinct, which = np.unique(wanted.round(_ALIKE), axis=0, return_inverse=True)
         if len(distinct) == 1 and np.allclose(distinct[0], seen.own, atol=10**-_ALIKE):
-            return image
-        frames = torch.from_numpy(np.stack([seen.drawn(row) for row in distinct])[which]).to(image.device)
-        moved = warp(frames, resized(drawing.flow, frames.shape[-2:]), "bicubic").clamp(0, 1)  # bilinear: too soft
-        return image + moved[:, -1:] * (moved[:, :-1] - image)
+            return drawing.image.clamp(0, 1)
+        frames = torch.from_numpy(np.stack([seen.drawn(row) for row in distinct])[which]).to(code.device)
+        return with_moved_eyes(drawing, frames)
 
     def decode(self, seen: Seen | Appearance) -> Tensor:
         """The source as it is."""
@@ -214,6 +216,20 @@ def _around(eyes: PosedEyes, size: tuple[int, int]) -> NDArray[np.float32]:
         )
         region[rows, columns] = np.maximum(region[rows, columns], np.outer(down, across))
     return region
+
+
+def with_moved_eyes(drawing: Drawing, frames: Tensor) -> Tensor:
+    """What the network draws (n, channels, h, w), with the eyes out of source frames (n, channels + 1, h, w), the last
+    of which says where they count (``Seen.drawn``)."""
+    image = drawing.image.clamp(0, 1)
+    moved = warp(frames, resized(drawing.flow, frames.shape[-2:]), "bicubic").clamp(0, 1)  # bilinear: too soft
+    return image + moved[:, -1:] * (moved[:, :-1] - image)
+
+
+def eye_codes(space: ControlSpace) -> tuple[Tensor, Tensor]:
+    """Low end and span of the eyes' controls, (1, 4) each."""
+    low, high = (torch.from_numpy(ends[None, _EYE_COLUMNS]).float() for ends in (space.low, space.high))
+    return low, high - low
 
 
 def without_eyes(code: Tensor) -> Tensor:

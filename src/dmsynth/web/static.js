@@ -55,9 +55,13 @@ class Face {
     return [...controls.map(({ low, high }, i) => (values[i] - low) / (high - low)), ...carried];
   }
 
-  // The best source frame for a pose; changed only if another one is clearly better.
-  choose(code) {
-    const { scale, source_codes } = this.about;
+  // The best source frame for a pose; changed only if another one is clearly better. Eyes can be moved in the first.
+  choose(code, values) {
+    const { scale, source_codes, controls, blink } = this.about;
+    if (blink && controls.some(({ name, rest }, i) => /^(gaze|eye)_/.test(name) && values[i] !== rest)) {
+      this.source = 0;
+      return 0;
+    }
     const distances = source_codes.map((other) =>
       other.reduce((sum, value, i) => sum + (scale[i] * (value - code[i])) ** 2, 0),
     );
@@ -84,7 +88,7 @@ class Face {
 
   async pixels(values) {
     const code = this.code(values);
-    const source = this.choose(code);
+    const source = this.choose(code, values);
     const feeds = { ...(await this.appearance(source)), code: new ort.Tensor("float32", Float32Array.from(code), [1, code.length]) };
     const names = this.drawer.inputNames;
     const { image } = await this.drawer.run(Object.fromEntries(names.map((name) => [name, feeds[name]])));
