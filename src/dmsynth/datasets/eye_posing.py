@@ -31,6 +31,8 @@ _LASHES, _RIM = 0.12, 0.03  # of the eye's width: bands that move with the upper
 _BROW, _CHEEK = 0.5, 0.45  # of the eye's width: from here on the skin stays, where the brow does not say
 _EDGE = 0.03  # of the eye's width: from how far beside its line a lid's edge is taken when it closes
 _EVEN = 0.12  # of the eye's width: how widely the lid's skin is evened out along the eye
+_BELOW = 0.75  # of the light that falls below the eye: what a closed lid of a deep-set eye shows
+_SHADOW = 0.85  # of that: darker is no lid's skin
 _TEXTURE = 48  # pixels of the iris's texture, either way
 _GLINT = 0.25  # of the range of grey above the iris around it
 _SOFT = 1.6  # pixels: the iris's edge
@@ -183,6 +185,7 @@ class _Eye:
         amount = cv2.GaussianBlur(share, (0, 0), wide, sigmaY=wide / 3)[..., None]
         self._lid_skin = cv2.GaussianBlur(self._image * share, (0, 0), wide, sigmaY=wide / 3) / amount
         upper, lower = self._upper_rest, self._lower_rest
+        self._lid_skin = self._lit(self._lid_skin, bare)
         depth = np.minimum(self._t - upper, lower - self._t)  # behind the lids
         share = np.clip((self._t - upper) / np.maximum(lower - upper, 1e-3), 0, 1)
         u, v = self._on_iris(*self._rest)
@@ -239,6 +242,23 @@ class _Eye:
         self._iris = (soft * texture + (1 - soft) * cv2.GaussianBlur(filled, (0, 0), 1.0)).astype(np.float32)
         extra = np.where(glint[..., None], np.maximum(texture - filled, 0), 0).astype(np.float32)
         self._reflection = cv2.GaussianBlur(extra, (0, 0), 0.7)
+
+    def _lit(self, skin: Float, bare: NDArray[np.bool_]) -> Float:
+        """The lid's skin; of deep-set eyes that have none to show, what lies between lid and brow is shadow or brow, and
+        the skin below the eye stands in."""
+        below = (self._t > self._lower_rest + 3 * _RIM * self._width) & (self._t < self._lower_rest + self._cheek)
+        between = (self._s > 0.1) & (self._s < 0.9)
+        if not (below & between).any() or not (bare & between).any():
+            return skin
+        share = below.astype(np.float32)[..., None] + np.float32(1e-4)
+        wide = _EVEN * self._width
+        amount = cv2.GaussianBlur(share, (0, 0), wide)[..., None]
+        under = cv2.GaussianBlur(self._image * share, (0, 0), wide) / amount
+        under = _BELOW * self._sampled(under, self._lower_rest + np.float32(0.6 * self._cheek))
+        dark = float(self._image[bare & between].mean() / max(float(under[between & bare].mean()), 1.0))
+        down = (self._t - self._brow) / np.maximum(self._upper_rest - _LASHES * self._width - self._brow, 1)
+        mixed = np.clip((_SHADOW - dark) / 0.25, 0, 1) * np.clip(down, 0, 1) * self._bulge
+        return np.asarray(skin + mixed[..., None] * (under - skin), np.float32)
 
     def _sclera(self, share: Float, at: tuple[slice, slice] = np.s_[:, :]) -> Float:
         shade = _terms(self._s[at], share) @ self._shade
