@@ -136,6 +136,7 @@ def dataset_info(
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
     """What ``dataset info`` says, as data."""
+    from dmsynth.datasets.eye_labels import eye_facts
     from dmsynth.steering.provenance import consent_of
 
     space, labels = dataset.about
@@ -150,6 +151,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "left_out": dataset.manifest["left_out"],
         "consent": consent_of(dataset.manifest),
         "labels": labels,
+        "eyes": eye_facts(dataset),
         "controls": {
             name: {"lowest": float(v.min()), "median": float(v.median()), "highest": float(v.max())}
             for name, v in values.items()
@@ -158,6 +160,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def print_dataset(dataset: Dataset) -> None:
+    from dmsynth.datasets.eye_labels import eye_facts
     from dmsynth.steering.provenance import consent_of
 
     width, height = dataset.size
@@ -179,3 +182,11 @@ def print_dataset(dataset: Dataset) -> None:
         of_interest = values.min(), values.median(), values.max()
         rows.append((f"{control.name} ({control.unit})", *(f"{value:+.1f}" for value in of_interest)))
     output.table((labels, "lowest", "median", "highest"), rows)
+    eyes = eye_facts(dataset)
+    if eyes is not None:
+        known = {name: value for name, value in eyes["noise"].items() if value is not None}
+        noise = ", ".join(f"{name} {value:.2f}" for name, value in known.items()) or "unknown"
+        rate = eyes["blinks_a_minute"]
+        output.print(
+            f"eyes: {len(eyes['blinks'])} blinks" + (f" ({rate:.0f} a minute)" if rate else "") + f"; noise: {noise}"
+        )

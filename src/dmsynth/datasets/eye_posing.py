@@ -244,8 +244,8 @@ class _Eye:
         self._reflection = cv2.GaussianBlur(extra, (0, 0), 0.7)
 
     def _lit(self, skin: Float, bare: NDArray[np.bool_]) -> Float:
-        """The lid's skin; of deep-set eyes that have none to show, what lies between lid and brow is shadow or brow, and
-        the skin below the eye stands in."""
+        """The lid's skin. Deep-set eyes have none to show: between lid and brow there is shadow, and the skin below the
+        eye stands in."""
         below = (self._t > self._lower_rest + 3 * _RIM * self._width) & (self._t < self._lower_rest + self._cheek)
         between = (self._s > 0.1) & (self._s < 0.9)
         if not (below & between).any() or not (bare & between).any():

@@ -213,7 +213,8 @@ class SteerableFace:
 
     def outside_coverage(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Numbers of the rows of ``values`` (n, k) whose pose lies outside the training coverage."""
-        return np.flatnonzero(self.trained.coverage.outside(self.trained.space.encode(values)))
+        codes = self.trained.space.encode(self.trained.space.whole(values))
+        return np.flatnonzero(self.trained.coverage.outside(codes))
 
     def clipped(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """``values`` (n, k) with poses outside the training coverage drawn to its edge."""
