@@ -221,6 +221,24 @@ def test_what_is_not_covered_counts_neither_way() -> None:
     assert doubted.outcome == "inconclusive" and len(doubted.doubtful_alarms) == 1
 
 
+def test_a_face_that_was_lost_out_of_coverage_may_be_found_again() -> None:
+    """For a second; what is missing later, or without such a reason, counts."""
+    table = commanded("pose-yaw")
+    times, away = table["time"].to_numpy(), table["yaw"].abs().to_numpy() > 20
+    outside = table.assign(covered=~away)
+
+    def judged(table: pd.DataFrame, slow: float) -> Verdict:
+        last = np.maximum.accumulate(np.where(away, times, -np.inf))
+        answers = [Answer(float(t), pitch=float(p), yaw=float(y), roll=float(r))
+                   for t, p, y, r, since in zip(times, table["pitch"], table["yaw"], table["roll"], times - last,
+                                                strict=True) if since > slow]  # fmt: skip
+        return judge(SCENARIOS["pose-yaw"], table, DmsRun(answers))
+
+    assert judged(outside, 0.8).availability == 1 and judged(outside, 0.8).outcome == "inconclusive"
+    assert (judged(outside, 1.8).availability or 0) < 0.95
+    assert (judged(table, 0.8).availability or 0) < 0.95, "all of it is covered"
+
+
 def test_a_breakdown_is_a_failure_and_what_was_not_tested_is_not() -> None:
     scenario, table = SCENARIOS["addw-50-down"], commanded("addw-50-down")
     crashed = judge(scenario, table, DmsRun(good(scenario, table), "crashed with exit code 3"))

@@ -32,6 +32,7 @@ OPENINGS = ((0.0, CLOSED), (CLOSED, 0.8), (0.8, 3.0))
 
 _LOOKS_BACK = 30.0  # seconds before a warning that can cause it: Euro NCAP's window for repeated short glances
 _ENOUGH = 0.5  # share of frames that must be trusted for a measurement to be judged at all
+_RECOVERY = 1.0  # seconds after untrusted frames in which a DMS that lost the face there may not have found it again
 _LAGS = np.arange(-0.2, 1.5, 0.01)  # seconds that are tried
 _RAMP = 0.99  # autocorrelation of the motion at half a second; above it no lag can be measured
 _MOVES = 10.0  # degrees that an axis must move for a lag and a gain to be measured on it
@@ -78,7 +79,8 @@ class Verdict:
             ``bands`` with the same by |command|; ``gain`` and ``lag`` (seconds) of the answer, None if the command
             hardly moves; ``available``, share of the frames. Of head pose, line of sight (``gaze_pitch``,
             ``gaze_yaw``, in the camera's frame) and ``eye_opening``; the latter two if the face moves its eyes.
-        availability: share of the trusted frames with an answer (with a head pose, if the DMS ever gives one).
+        availability: share of the trusted frames with an answer (with a head pose, if the DMS ever gives one), but for
+            the second after untrusted frames, in which it may have lost the face.
         lag: seconds by which its head pose follows the command; None if the motion is too small.
         trusted: share of the frames within the face's coverage.
         no_answers, first_no_answer: output lines that are no answers (``DmsRun``). They do not affect the outcome.
@@ -130,7 +132,9 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
     poses = align(table["time"].to_numpy(dtype=float), run.answers)
     wanted = commands(table)
     errors = {axis: error for axis in wanted if (error := _errors(wanted, poses, axis, covered, table)) is not None}
-    availability = float(poses["answered"].to_numpy(dtype=bool)[covered].mean()) if covered.any() else None
+    answerable = covered & ~_just_after(~covered, table["time"].to_numpy(dtype=float))
+    answerable = answerable if answerable.any() else covered
+    availability = float(poses["answered"].to_numpy(dtype=bool)[answerable].mean()) if covered.any() else None
     lag = measure_lag(table, poses, covered)
     warnings: list[WarningResult] = []
     alarms: list[float] = []
@@ -369,6 +373,12 @@ def _lag(
         shifted = np.interp(at - lag, times, command)
         matches.append(abs(np.corrcoef(shifted, said)[0, 1]) if np.ptp(shifted) > 1e-6 else 0.0)
     return round(float(_LAGS[int(np.argmax(matches))]), 3)
+
+
+def _just_after(untrusted: NDArray[np.bool_], times: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,) which frames come at most ``_RECOVERY`` after an untrusted one."""
+    last = np.maximum.accumulate(np.where(untrusted, times, -np.inf))
+    return np.asarray(times - last <= _RECOVERY)
 
 
 def _judge_requirements(
