@@ -17,7 +17,7 @@ from dmsynth.controls import CONTROL_SPACES, EYES
 from dmsynth.evaluation.eyes import eye_commands, summarize_eyes
 from dmsynth.learning.face_file import SourceEyes, read_face, save_face
 from dmsynth.motion.driving import Driving, drive
-from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer
+from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer, with_eyes
 from dmsynth.steering.source import as_source
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, face_columns
@@ -124,6 +124,20 @@ def test_a_face_file_keeps_them(head_file: Path, tmp_path: Path) -> None:
     save_face(tmp_path / "face.safetensors", replace(face, eyes=eyes))
     again = read_face(tmp_path / "face.safetensors").eyes
     assert isinstance(again, SourceEyes) and np.array_equal(again.landmarks, eyes.landmarks)
+
+
+def test_an_eye_out_of_the_picture_stays_as_it_is() -> None:
+    """Landmarks beyond the frame, or all in one place: nothing breaks, the other eye moves."""
+    face = load_face(Path("starter")).from_one_source()
+    eyes = face.trained.eyes
+    assert eyes is not None
+    width = float(np.ptp(eyes.landmarks[0, :, 0]))
+    half = face.size[0] - eyes.landmarks[0, :, 0].max() + 0.4 * width
+    for moved, changes in (((half, 0.0), True), ((5000.0, 0.0), False), (None, False)):
+        landmarks = eyes.landmarks + np.float32(moved) if moved else np.full_like(eyes.landmarks, 100)
+        there = with_eyes(replace(face, trained=replace(face.trained, eyes=SourceEyes(landmarks, eyes.values))))
+        still, shut = there.frames(poses(there, {}, {"eye_opening": 0.0}))
+        assert (still != shut).any() == changes
 
 
 def test_a_driver_in_a_video_moves_them_from_rest() -> None:

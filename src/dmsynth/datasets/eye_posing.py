@@ -37,6 +37,7 @@ _TEXTURE = 48  # pixels of the iris's texture, either way
 _GLINT = 0.25  # of the range of grey above the iris around it
 _SOFT = 1.6  # pixels: the iris's edge
 _LIMBUS = 1.12  # of the iris's radius: how far its soft edge reaches
+_SMALLEST = 3.0  # pixels from corner to corner: of smaller eyes, or of none, nothing can be moved
 _FINE = 60  # pixels from corner to corner: smaller eyes are taken apart and drawn enlarged
 
 
@@ -56,7 +57,7 @@ class Eyes:
 
 
 class PosedEyes:
-    """The two eyes of a photo.
+    """The two eyes of a photo, or the one that is in the picture.
 
     image: (H, W, 3) uint8.
     landmarks: (478, 2 or 3) Face Landmarker's points in pixels, or those of ``EYE_POINTS`` alone.
@@ -74,7 +75,16 @@ class PosedEyes:
         points = np.full((MESH_POINTS, 2), np.nan)
         where = list(EYE_POINTS) if len(landmarks) == len(EYE_POINTS) else slice(None)
         points[where] = np.asarray(landmarks)[:, :2]
-        self._eyes = {side: _Eye(image, points, side, np.asarray(rotation, np.float64), gaze) for side in EYE_OUTLINES}
+        self._eyes = {
+            side: _Eye(image, points, side, np.asarray(rotation, np.float64), gaze)
+            for side in EYE_OUTLINES
+            if _is_seen(points, side, image.shape)
+        }
+
+    @property
+    def sides(self) -> list[str]:
+        """Which of the person's own eyes they are, ``left`` or ``right``, in the order of ``boxes``."""
+        return list(self._eyes)
 
     @property
     def boxes(self) -> list[tuple[slice, slice]]:
@@ -88,6 +98,13 @@ class PosedEyes:
             rows, columns = eye.box
             drawn = eye.draw(eyes.gaze_pitch, eyes.gaze_yaw, opening)
             image[rows, columns, :3] = np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
+
+
+def _is_seen(points: Float, side: str, shape: tuple[int, ...]) -> bool:
+    """Whether an eye is large enough to be taken apart, and within the picture from corner to corner."""
+    corners = points[[EYE_OUTLINES[side]["upper"][0], EYE_OUTLINES[side]["upper"][-1]]]
+    within = (corners >= 0) & (corners < (shape[1], shape[0]))
+    return bool(within.all() and np.hypot(*(corners[1] - corners[0])) >= _SMALLEST)
 
 
 class _Eye:

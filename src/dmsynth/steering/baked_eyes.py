@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dmsynth.controls import ControlSpace
+from dmsynth.controls import EYES, HEAD, ControlSpace
 from dmsynth.datasets.eye_posing import WIDEST, Eyes
 from dmsynth.datasets.photo import EYES_RANGE
 from dmsynth.learning.swapwarp import Appearance, SwapWarp
@@ -42,6 +42,7 @@ class BakedEyes(nn.Module):
         self.register_buffer("own", torch.from_numpy(seen.own).float()[None])
         self.register_buffer("wholly", torch.from_numpy(WHOLLY_DRAWN).float())
         lids = seen.lids_of(np.ones(4))
+        self.sides = seen.eyes.sides
         self.boxes = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in seen.eyes.boxes]
         drawn: list[list[NDArray[np.uint8]]] = [[] for _ in self.boxes]
         for pitch, yaw, opening in product(*(grid.tolist() for grid in grids)):
@@ -58,9 +59,8 @@ class BakedEyes(nn.Module):
         pixels, region = self.source[:, :-1], self.source[:, -1:]
         pitch, yaw = (_shares(wanted[:, [i]], grid) for i, grid in enumerate((self.pitches, self.yaws)))
         gaze = (pitch[:, :, None] * yaw[:, None]).flatten(1)
-        # the first box is of the person's own right eye, whose lid is the last control
         for number, (top, bottom, left, right) in enumerate(self.boxes):
-            lid = _shares(wanted[:, [3 - number]], self.openings)
+            lid = _shares(wanted[:, [EYES.index(f"eye_opening_{self.sides[number]}")]], self.openings)
             shares = (gaze[:, :, None] * lid[:, None]).flatten(1)
             part = shares @ (getattr(self, f"table{number}").float() / 255)
             part = part.unflatten(1, (pixels.shape[1], bottom - top, right - left))
@@ -88,7 +88,7 @@ class BakedNetwork(nn.Module):
 
     def steer(self, appearance: Appearance, code: Tensor) -> Tensor:
         drawing = self.network.draw(appearance.expand(len(code)), without_eyes(code))
-        wanted: Tensor = code[:, 3:7] * self.span + self.low
+        wanted: Tensor = code[:, len(HEAD) : len(HEAD) + len(EYES)] * self.span + self.low
         return with_moved_eyes(drawing, self.eyes(wanted))
 
 

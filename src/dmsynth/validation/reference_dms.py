@@ -129,6 +129,7 @@ class Seen:
 _LIDS_SINK = 60.0  # degrees of pitch for lids that sink by the whole opening: they follow a falling eye …
 _SINK_MOST = 4.0  # … degrees; lids that sink further are narrowed
 _SHUT = 0.22  # a closed eye's aspect over that at rest: landmarks of the lids never meet
+_NARROWED = 0.86  # of the opening at rest: below, the measured pitch is the lids'; looks 19° down leave 0.94
 CLOSED_BELOW = 0.4  # of the opening at rest
 _LEARNED = 1.0  # seconds that must be seen before eyes count
 _REMEMBERS = 60.0  # seconds over which the rest is learned
@@ -243,7 +244,7 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
                 zone, known = next(z for z in ZONES if z.holds(yaw, pitch)), now
                 # the landmarks of narrow eyes sink with the lids
                 if zone is ROAD and look is not None:
-                    zone = sight.zone(now, look[0] if look[2] > 0.7 else 0.0, look[1])
+                    zone = sight.zone(now, look[0] if look[2] > _NARROWED else 0.0, look[1])
         elif now - known > timers.memory:
             zone, opened = ROAD, True  # no face: no warning
         lids.see(now, step, closed, opened)
