@@ -134,7 +134,7 @@ def test_an_eye_out_of_the_picture_stays_as_it_is() -> None:
     width = float(np.ptp(eyes.landmarks[0, :, 0]))
     half = face.size[0] - eyes.landmarks[0, :, 0].max() + 0.4 * width
     for moved, changes in (((half, 0.0), True), ((5000.0, 0.0), False), (None, False)):
-        landmarks = eyes.landmarks + np.float32(moved) if moved else np.full_like(eyes.landmarks, 100)
+        landmarks = eyes.landmarks + np.array(moved, np.float32) if moved else np.full_like(eyes.landmarks, 100)
         there = with_eyes(replace(face, trained=replace(face.trained, eyes=SourceEyes(landmarks, eyes.values))))
         still, shut = there.frames(poses(there, {}, {"eye_opening": 0.0}))
         assert (still != shut).any() == changes
