@@ -74,8 +74,8 @@ cockpit: install  ## steer, train and validate in a page on this machine alone
 stability: install  ## the thesis's optimization against the stable one: a quarter of an hour
 	$(BIN)/dmsynth reproduce stability --out runs/stability
 
-validate: install  ## the reference DMS on every scenario with the starter face: a few minutes
-	$(BIN)/dmsynth validate all --face starter --dms reference --out runs/reference
+validate: install  ## the reference DMS on every scenario with the posed portrait: ten minutes
+	$(BIN)/dmsynth validate all --face posed:portrait --dms reference --out runs/reference
 
 lock: install  ## write requirements.lock anew from pyproject.toml, for every Python and system
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --upgrade --no-header \
