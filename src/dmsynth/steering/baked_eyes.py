@@ -14,6 +14,7 @@ from dmsynth.datasets.eye_posing import WIDEST, Eyes
 from dmsynth.datasets.photo import EYES_RANGE
 from dmsynth.learning.swapwarp import Appearance, SwapWarp
 from dmsynth.steering.painted_eyes import WHOLLY_DRAWN, Seen, eye_codes, with_moved_eyes, without_eyes
+from dmsynth.support.parallel import map_ordered
 from dmsynth.video import to_rgb
 
 _STEP = 5.0  # degrees: half a pixel of an iris's way at 320×240; between two pictures it is nearly linear
@@ -44,15 +45,17 @@ class BakedEyes(nn.Module):
         lids = seen.lids_of(np.ones(4))
         self.sides = seen.eyes.sides
         self.boxes = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in seen.eyes.boxes]
-        drawn: list[list[NDArray[np.uint8]]] = [[] for _ in self.boxes]
-        for pitch, yaw, opening in product(*(grid.tolist() for grid in grids)):
+
+        def draw(told: tuple[float, float, float]) -> list[NDArray[np.uint8]]:
+            pitch, yaw, opening = told
             frame = np.array(to_rgb(seen.image))
             seen.eyes.paint(frame, Eyes(pitch, yaw, *(float(v) for v in opening * lids)))
-            for number, (top, bottom, left, right) in enumerate(self.boxes):
-                part = frame[top:bottom, left:right, : source.shape[0] - 1]
-                drawn[number].append(part.transpose(2, 0, 1).ravel())
-        for number, pictures in enumerate(drawn):
-            self.register_buffer(f"table{number}", torch.from_numpy(np.stack(pictures)))
+            parts = (frame[top:bottom, left:right, : source.shape[0] - 1] for top, bottom, left, right in self.boxes)
+            return [part.transpose(2, 0, 1).ravel() for part in parts]
+
+        drawn = list(map_ordered(draw, product(*(grid.tolist() for grid in grids))))
+        for number in range(len(self.boxes)):
+            self.register_buffer(f"table{number}", torch.from_numpy(np.stack([each[number] for each in drawn])))
 
     def forward(self, wanted: Tensor) -> Tensor:
         """Eyes (1, 4) in the order of ``controls.EYES`` → (1, channels + 1, h, w), as ``Seen.drawn``."""
