@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import dmsynth, fails
-from dmsynth.controls import CONTROL_SPACES, EYES
+from dmsynth.controls import CONTROL_SPACES, EYES, EYES_RANGE
 from dmsynth.controls.coverage import Coverage
 from dmsynth.datasets.dataset import open_dataset
 from dmsynth.datasets.eye_posing import Eyes
-from dmsynth.datasets.photo import EYES_RANGE, PoseRange
+from dmsynth.datasets.photo import PoseRange
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.evaluation import evaluate
 from dmsynth.learning.training import train

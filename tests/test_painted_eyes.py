@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,8 @@ import pytest
 import dmsynth as library
 from commands import dmsynth, fails
 from dmsynth.controls import CONTROL_SPACES, EYES
+from dmsynth.datasets.eye_posing import Eyes
+from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.evaluation.eyes import eye_commands, summarize_eyes
 from dmsynth.learning.face_file import SourceEyes, read_face, save_face
 from dmsynth.motion.driving import Driving, drive
@@ -108,6 +111,49 @@ def test_a_brought_picture_moves_its_eyes(starter: SteerableFace, tracker: Track
     assert unknown.shape == open_.shape
 
 
+def test_a_picture_in_colour_moves_the_eyes_of_a_grey_face(
+    starter: SteerableFace, tracker: Tracker, tmp_path: Path, portrait: Image
+) -> None:
+    assert portrait.ndim == 3
+    cv2.imwrite(str(tmp_path / "driver.png"), portrait[..., ::-1])
+    brought = open_renderer(FaceSpec("starter", source=str(tmp_path / "driver.png")))
+    rest, aside = brought.frames(poses(brought, {}, {"gaze_yaw": 18.0}))
+    assert rest.shape == starter.size[::-1]
+    assert read(tracker, aside)["gaze_yaw"] - read(tracker, rest)["gaze_yaw"] > 5
+    assert np.abs(rest.astype(float) - aside).mean() < 3, "the rest of the picture stays"
+
+
+def test_a_source_that_does_not_fit_its_eyes_is_refused(
+    starter: SteerableFace, tracker: Tracker, portrait: Image
+) -> None:
+    framed, at, eyes = as_source(portrait, "portrait", starter.head_only, tracker)
+    with pytest.raises(DmsynthError, match=r"640×480 with eyes.*320×240"):
+        starter.from_source(np.kron(framed, np.ones((2, 2) + (1,) * (framed.ndim - 2), np.uint8)), at, eyes)
+
+
+@pytest.mark.parametrize("own", [Eyes(gaze_yaw=16), Eyes(opening_left=0.45, opening_right=0.45)])
+def test_eyes_at_rest_are_the_persons_rest(
+    starter: SteerableFace, tracker: Tracker, posed: PosedPhoto, own: Eyes
+) -> None:
+    """Whatever the source frame's eyes do: those that look aside look ahead, lids that hang open."""
+
+    def at_rest(eyes: Eyes) -> tuple[dict[str, float], dict[str, float]]:
+        framed, at, seen = as_source(posed.pose(0, 0, 0, eyes=eyes), "posed", starter.head_only, tracker)
+        assert seen is not None
+        seen = SourceEyes(seen.landmarks, np.array([astuple(eyes)], np.float32))
+        brought = starter.from_source(framed, at, seen)
+        (frame,) = brought.frames(poses(brought, {}))
+        return read(tracker, framed), read(tracker, frame)
+
+    _, usual = at_rest(Eyes())
+    shown, drawn = at_rest(own)
+    for name, near in (("gaze_yaw", 4.0), ("eye_opening_left", 0.12)):
+        told = abs(shown[name] - usual[name])
+        assert abs(drawn[name] - usual[name]) < max(near, told / 2), name
+    moved = abs(shown["gaze_yaw"] - usual["gaze_yaw"]), usual["eye_opening_left"] - shown["eye_opening_left"]
+    assert moved[0] > 8 or moved[1] > 0.15, "the source frame's eyes are off their rest"
+
+
 def test_a_face_file_keeps_them(head_file: Path, tmp_path: Path) -> None:
     face = read_face(head_file)
     assert face.eyes is None
@@ -156,6 +202,15 @@ def test_a_driver_in_a_video_moves_them_from_rest() -> None:
         assert values["eye_opening_left"].iloc[30] < 0.2
 
 
+def test_a_driver_of_whom_some_eye_columns_are_known_moves_those() -> None:
+    table = pd.DataFrame({"found": True, "time": np.arange(60) / 25, "pitch": 0.0, "yaw": 0.0, "roll": 0.0})
+    table["gaze_yaw"] = np.where(np.arange(60) < 40, 5.0, 20.0)
+    command = drive(table, DRIVER, "video", Driving(mode="absolute"))
+    assert set(command.names) == {"pitch", "yaw", "roll", "gaze_yaw"}
+    gaze = command.values[:, command.names.index("gaze_yaw")]
+    assert gaze[3] == pytest.approx(0, abs=0.5) and gaze[55] == pytest.approx(15, abs=0.5)
+
+
 def test_how_well_eyes_follow_on_the_command_line(head_file: Path, tracker: Tracker, tmp_path: Path) -> None:
     done = dmsynth("evaluate-eyes", "starter", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
@@ -170,4 +225,14 @@ def test_how_well_eyes_follow_on_the_command_line(head_file: Path, tracker: Trac
     assert against_itself["sharpness"] == 1 and against_itself["sweeps"]["gaze_pitch"]["landmarks"]["error"] == 0
     assert (tmp_path / "out" / "eyes.png").stat().st_size > 50_000
     said = fails(dmsynth("evaluate-eyes", head_file, "--out", tmp_path / "none"))
-    assert "its eyes cannot be commanded" in said
+    assert "does not know where its eyes are" in said
+
+
+@pytest.mark.slow
+def test_eyes_beside_the_exact_truth_on_the_command_line(tmp_path: Path) -> None:
+    done = dmsynth("evaluate-eyes", "starter", "--truth", "portrait", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "eyes.json").read_text())
+    assert found["sharpness"] > 0.7
+    ahead = found["sweeps"]["gaze_yaw at yaw 0°"]["landmarks"]
+    assert 0.8 < ahead["gain_of_truth"] < 1.15 and ahead["error"] < 4

@@ -241,7 +241,7 @@ def print_eyes(found: dict[str, Any]) -> None:
     moves: list[tuple[str, ...]] = []
 
     def figures(about: dict[str, float], *names: str) -> tuple[str, ...]:
-        return tuple(f"{about[name]:.2f}" if name in about else "–" for name in names)
+        return tuple("–" if about.get(name) is None else f"{about[name]:.2f}" for name in names)
 
     for name, about in found["sweeps"].items():
         for part, value in about.items():

@@ -47,7 +47,8 @@ def dataset_photo(
     tracker_model: TrackerModel = None,
 ) -> None:
     """Pose one portrait photo in 2.5-D: a dataset with known and with tracked head rotations."""
-    from dmsynth.datasets.photo import EYES_RANGE, PoseRange, pose_photo
+    from dmsynth.controls import EYES_RANGE
+    from dmsynth.datasets.photo import PoseRange, pose_photo
     from dmsynth.trackers import open_tracker
 
     shape = size_of(size)

@@ -25,6 +25,9 @@ EYES = ("gaze_pitch", "gaze_yaw", "eye_opening_left", "eye_opening_right")
 """The eyes in the head: gaze in degrees, signs as for the head, 0 at rest; lids, the person's own left and right: 0
 closed, 1 as at rest."""
 
+EYES_RANGE = (20.0, 30.0)
+"""Degrees of gaze pitch and yaw either way within which posed eyes look natural."""
+
 BOTH_EYES = "eye_opening"
 """A factor for both lids."""
 

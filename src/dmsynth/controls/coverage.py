@@ -75,9 +75,11 @@ class Coverage:
     def unfamiliar(self, codes: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which of codes (m, k + c), carried controls included, are far from every training frame: (m,) bool. A known
         rotation with an unseen expression is drawn badly, too."""
-        known = np.concatenate([self.codes, self.carried], axis=1)
+        size = self.codes.shape[1]
+        known = np.concatenate([self.codes[:, : self.joint], self.carried], axis=1)
+        asked = np.concatenate([codes[:, :size][:, : self.joint], codes[:, size:]], axis=1)
         return (
-            np.asarray(KDTree(known).query(codes)[0] > _UNFAMILIAR)
+            np.asarray(KDTree(known).query(asked)[0] > _UNFAMILIAR)
             if self.carried.size
             else self.outside(codes[:, : self.codes.shape[1]])
         )

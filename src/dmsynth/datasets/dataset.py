@@ -353,6 +353,8 @@ class DatasetWriter:
         with (self._partial / "frames.npy").open("r+b") as frames:
             frames.write(npy_header((self.kept, *self.frame_shape)))
         labels = pd.DataFrame([record for record in self.records if "left_out" not in record])
+        if "eye_landmarks" in labels and labels["eye_landmarks"].isna().any():  # begun by a version without them
+            labels = labels.drop(columns="eye_landmarks")
         labels["split"] = splits
         labels.to_parquet(self._partial / "labels.parquet", index=False)
         write_json(

@@ -8,7 +8,7 @@ skin with its two lids and lashes. An iris that looks down takes the upper lid a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -38,6 +38,7 @@ _GLINT = 0.25  # of the range of grey above the iris around it
 _SOFT = 1.6  # pixels: the iris's edge
 _LIMBUS = 1.12  # of the iris's radius: how far its soft edge reaches
 _SMALLEST = 3.0  # pixels from corner to corner: of smaller eyes, or of none, nothing can be moved
+_MOST_SHUT = 0.4  # of rest: an eye that the photo shows closed further cannot be opened wholly
 _FINE = 60  # pixels from corner to corner: smaller eyes are taken apart and drawn enlarged
 
 
@@ -54,6 +55,15 @@ class Eyes:
     gaze_yaw: float = 0.0
     opening_left: float = 1.0
     opening_right: float = 1.0
+
+    def posed_from(self, left: float, right: float) -> Eyes:
+        """These eyes with lids from this person's rest as the poser takes them, for a photo that shows them at ``left``
+        and ``right`` of it."""
+        return replace(
+            self,
+            opening_left=self.opening_left / max(left, _MOST_SHUT),
+            opening_right=self.opening_right / max(right, _MOST_SHUT),
+        )
 
 
 class PosedEyes:

@@ -29,10 +29,6 @@ _WIDE_OPEN = 1.2
 _FACE_LEVEL = 0.52  # of the frame's height, from the top: where the face's centre lies
 
 
-EYES_RANGE = (20.0, 30.0)
-"""Degrees of ``gaze_pitch`` and ``gaze_yaw``, either way, within which posed eyes look natural."""
-
-
 @dataclass(frozen=True)
 class PoseRange:
     """Poses are drawn uniformly from ± these angles in degrees.

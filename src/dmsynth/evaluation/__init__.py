@@ -248,6 +248,8 @@ def flicker(face: SteerableFace, frames: int = 120) -> dict[str, float]:
     space = face.trained.space
     widest = int(np.argmax(space.high - space.low))
     middle = space.decode(np.median(face.trained.coverage.codes, axis=0))
+    alone = slice(face.trained.coverage.joint or space.size, None)
+    middle[alone] = np.array([control.at_rest for control in space.controls])[alone]
     values = np.tile(middle, (frames, 1))
     low, high = np.quantile(face.trained.coverage.codes[:, widest], (0.05, 0.95))
     span = space.high[widest] - space.low[widest]

@@ -36,6 +36,7 @@ _JUDGES = ("landmarks", "network")
 _EYE_CUT = 1.3  # of an eye's width: the region whose sharpness is measured
 _CORNERS = ((33, 133), (362, 263))
 _OUTER = (33, 263)
+_ENOUGH = 0.5  # of the frames, in which a face must be found
 _STRIP = 3  # times as wide as high: a picture of both eyes
 
 
@@ -81,14 +82,16 @@ def measure_eyes(
 
     Returns the table, a row a frame: the commands, ``found``, measured ``head_*`` (degrees), ``landmarks_yaw``,
     ``landmarks_pitch``, ``network_*`` (gaze in the head, degrees), ``opening_left``, ``opening_right`` (1 as open as
-    the first frames of "both lids"), ``sharpness`` (the variance of the eyes' Laplacian); and the frames.
+    where the sweep of both lids has them at rest), ``sharpness`` (the variance of the eyes' Laplacian); and the frames.
 
-    Raises ``DmsynthError`` for a face whose eyes cannot be commanded, and a tracker without landmarks of the eyes.
+    Raises ``DmsynthError`` for a face whose eyes cannot be commanded, one that is not found in half of the frames, and
+    a tracker without landmarks of the eyes.
     """
     commands, space = eye_commands(), face.trained.space
     if not set(EYES) <= set(space.names):
         raise DmsynthError(
-            f"{face.path}: its eyes cannot be commanded; train one: dmsynth dataset photo --eyes, dmsynth train"
+            f"{face.path}: does not know where its eyes are; make its dataset anew and train again, or take starter "
+            "or a photo"
         )
     values = commands[list(space.names)].to_numpy(np.float64)
     frames = [fit(image, *(size or face.size)) for part in _sweeps(commands) for image in face.frames(values[part])]
@@ -116,6 +119,11 @@ def measure_eyes(
     rows = list(map(one, frames) if network is not None else map_ordered(one, frames))
     table = pd.concat([commands, pd.DataFrame(rows)], axis=1)
     open_eyes = table["found"] & (table["sweep"] == "both lids") & (table["eye_opening_left"] == 1)
+    if not open_eyes.any() or table["found"].mean() < _ENOUGH:
+        raise DmsynthError(
+            f"{face.path}: a face is found in only {int(table['found'].sum())} of {len(table)} frames; its eyes "
+            "cannot be judged"
+        )
     for side in ("opening_left", "opening_right"):
         table[side] /= table.loc[open_eyes, side].median()
     return table, frames
@@ -126,13 +134,17 @@ def summarize_eyes(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> di
     with the command; how far a sweep moves what should stay (``head_moves``, ``gaze_moves``: from lowest to highest,
     degrees); for lids, the correlation with the command and the openings when closed. With the ``truth``'s table also
     ``gain_of_truth`` (the gain over the truth's), ``error`` (mean distance from what the judge reads in the truth,
-    degrees) and the eyes' ``sharpness`` over the truth's (median)."""
+    degrees) and the eyes' ``sharpness`` over the truth's (median). A sweep of which too few frames were found has the
+    number of those ``found``; what cannot be computed is None."""
     both = table if truth is None else table.join(truth[_measured(truth)], rsuffix="_truth")
     both = both[both["found"] & (True if truth is None else truth["found"])]
     judges = [judge for judge in _JUDGES if f"{judge}_yaw" in table]
     found: dict[str, Any] = {"frames": len(table), "lost": int((~table["found"]).sum()), "sweeps": {}}
     for name, rows in ((str(name), rows) for name, rows in both.groupby("sweep", sort=False)):
-        about: dict[str, Any] = {}
+        about: dict[str, Any] = {"found": len(rows)}
+        found["sweeps"][name] = about
+        if len(rows) < _ENOUGH * len(table[table["sweep"] == name]):
+            continue
         axis = next((axis for axis in ("yaw", "pitch") if name.startswith(f"gaze_{axis}")), None)
         for judge in judges if axis else []:
             column, command = f"{judge}_{axis}", rows[f"gaze_{axis}"].to_numpy()
@@ -162,12 +174,22 @@ def summarize_eyes(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> di
                 about[side] = (
                     {"lowest": float(read.min())}
                     if still
-                    else {"correlation": _correlation(command, read), "closed": float(read[command == 0].mean())}
+                    else {
+                        "correlation": _correlation(command, read),
+                        "closed": float(read[command == 0].mean()) if (command == 0).any() else np.nan,
+                    }
                 )
-        found["sweeps"][name] = about
     if truth is not None:
         found["sharpness"] = float((both["sharpness"] / both["sharpness_truth"]).median())
-    return found
+    known: dict[str, Any] = _or_none(found)
+    return known
+
+
+def _or_none(value: Any) -> Any:
+    """The same with None for what is no number."""
+    if isinstance(value, dict):
+        return {name: _or_none(each) for name, each in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def eye_strip(frames: list[Image], tracker: Tracker, height: int = 96) -> Image:

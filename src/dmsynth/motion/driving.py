@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import CONTROL_SPACES, EYES, ControlSpace
+from dmsynth.controls import EYES, EYES_RANGE, ControlSpace
 from dmsynth.motion.eyes import with_gaze
 from dmsynth.motion.tables import Columns, read_motion_table
 from dmsynth.motion.trajectory import Trajectory, from_table, is_motions, parse_motions
@@ -184,14 +184,16 @@ def drive(
 
 
 def _with_eyes_from_rest(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
-    """Measured controls (n, k) with gaze and lids from this driver's rest, and within their range."""
-    if not set(EYES) <= set(names):
-        return values
-    columns = [names.index(name) for name in EYES]
-    limits = [CONTROL_SPACES["driver"].only([name]).controls[0] for name in EYES]
-    moved = from_rest(values[:, columns], np.arange(len(values)))
-    result = values.copy()
-    result[:, columns] = np.clip(moved, [each.low for each in limits], [each.high for each in limits])
+    """Measured controls (n, k) with what there is of the eyes from this driver's rest, within the range of posed eyes:
+    a glance further aside is drawn to its edge, and the head does as it did."""
+    whole = np.tile([0.0, 0.0, 1.0, 1.0], (len(values), 1))
+    there = [(i, names.index(name)) for i, name in enumerate(EYES) if name in names]
+    for i, column in there:
+        whole[:, i] = values[:, column]
+    moved, result = from_rest(whole, np.arange(len(values))), values.copy()
+    for i, column in there:
+        lids = i >= len(EYES_RANGE)
+        result[:, column] = moved[:, i] if lids else np.clip(moved[:, i], -EYES_RANGE[i], EYES_RANGE[i])
     return result
 
 

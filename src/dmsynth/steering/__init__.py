@@ -207,7 +207,7 @@ def commanded(face: SteerableFace, spec: FaceSpec, command: Command) -> Trajecto
     if not space.moves_eyes:
         raise DmsynthError(
             f"{spec.face}: steers {', '.join(space.names)} only; natural eyes need a face that moves its "
-            "eyes, such as a photo (steer PHOTO.jpg), or one trained on frames of dataset photo --eyes"
+            "eyes: starter, a photo (steer PHOTO.jpg), or one whose dataset was made and trained anew"
         )
     return natural_eyes(motion.resampled(command.frame_rate), command.natural_eyes)
 

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dmsynth.controls import EYES, HEAD, ControlSpace
+from dmsynth.controls import EYES, EYES_RANGE, HEAD, ControlSpace
 from dmsynth.datasets.eye_posing import WIDEST, Eyes
-from dmsynth.datasets.photo import EYES_RANGE
 from dmsynth.learning.swapwarp import Appearance, SwapWarp
 from dmsynth.steering.painted_eyes import WHOLLY_DRAWN, Seen, eye_codes, with_moved_eyes, without_eyes
 from dmsynth.support.parallel import map_ordered
 from dmsynth.video import to_rgb
 
 _STEP = 5.0  # degrees: half a pixel of an iris's way at 320×240; between two pictures it is nearly linear
+_SAME = 1e-4  # of a code's range: another program's sums may differ
 _OPENINGS = (0.0, 0.06, 0.12, 0.18, 0.25, 0.32, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, WIDEST)
 
 
@@ -42,14 +42,13 @@ class BakedEyes(nn.Module):
         self.register_buffer("source", torch.from_numpy(source.astype(np.float32))[None])
         self.register_buffer("own", torch.from_numpy(seen.own).float()[None])
         self.register_buffer("wholly", torch.from_numpy(WHOLLY_DRAWN).float())
-        lids = seen.lids_of(np.ones(4))
         self.sides = seen.eyes.sides
         self.boxes = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in seen.eyes.boxes]
 
         def draw(told: tuple[float, float, float]) -> list[NDArray[np.uint8]]:
             pitch, yaw, opening = told
             frame = np.array(to_rgb(seen.image))
-            seen.eyes.paint(frame, Eyes(pitch, yaw, *(float(v) for v in opening * lids)))
+            seen.eyes.paint(frame, Eyes(pitch, yaw, opening, opening).posed_from(*map(float, seen.own[2:])))
             parts = (frame[top:bottom, left:right, : source.shape[0] - 1] for top, bottom, left, right in self.boxes)
             return [part.transpose(2, 0, 1).ravel() for part in parts]
 
@@ -74,8 +73,10 @@ class BakedEyes(nn.Module):
 
 
 class BakedNetwork(nn.Module):
-    """An ``EyedNetwork`` whose eyes are baked, of one source frame; of others the eyes stay as they are."""
+    """An ``EyedNetwork`` whose eyes are baked, of one source frame, which is known by its code; of others the eyes stay
+    as they are."""
 
+    code: Tensor
     low: Tensor
     span: Tensor
 
@@ -83,6 +84,7 @@ class BakedNetwork(nn.Module):
         super().__init__()
         self.network, self.eyes = network, BakedEyes(seen)
         low, span = eye_codes(space)
+        self.register_buffer("code", seen.appearance.code.clone())
         self.register_buffer("low", low)
         self.register_buffer("span", span)
 
@@ -92,7 +94,9 @@ class BakedNetwork(nn.Module):
     def steer(self, appearance: Appearance, code: Tensor) -> Tensor:
         drawing = self.network.draw(appearance.expand(len(code)), without_eyes(code))
         wanted: Tensor = code[:, len(HEAD) : len(HEAD) + len(EYES)] * self.span + self.low
-        return with_moved_eyes(drawing, self.eyes(wanted))
+        frames = self.eyes(wanted)
+        is_it = ((appearance.code - self.code).abs().amax(dim=1) < _SAME).float()[:, None, None, None]
+        return with_moved_eyes(drawing, torch.cat([frames[:, :-1], is_it * frames[:, -1:]], dim=1))
 
 
 def _shares(value: Tensor, grid: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES
+from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, EYES_RANGE
 from dmsynth.datasets.eye_posing import Eyes, PosedEyes
-from dmsynth.datasets.photo import EYES_RANGE
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face, face_columns

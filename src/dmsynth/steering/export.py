@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dmsynth.controls import EYES, EYES_RANGE
 from dmsynth.steering.baked_eyes import BakedNetwork
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.painted_eyes import Seen
@@ -113,7 +114,7 @@ def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> 
 
     Its input ``controls`` is (1, k) float32 in the face's own units and order (for a rotation pitch, yaw, roll in
     degrees), its output ``image`` (1, channels, height, width) float32 in [0, 1]. Both, and the range the face was
-    trained on, stand in the model's metadata under ``dmsynth``.
+    trained on, stand in the model's metadata under ``dmsynth``. Beyond its range a gaze stays at the edge.
 
     Args:
         source: the frame to steer from, whose eyes stay as they are; by default the face's most typical one.
@@ -126,7 +127,11 @@ def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> 
     face = face if source is None else face.head_only  # of a given frame's eyes nothing is known
     module = _FixedSource(face, source)
     rest = torch.from_numpy(np.array([face.trained.space.row({})], dtype=np.float32))
-    controls = [{"name": c.name, "unit": c.unit, "low": c.low, "high": c.high} for c in face.trained.space.controls]
+    gaze = dict(zip(EYES, EYES_RANGE, strict=False))  # lids have a range of their own
+    controls = [
+        {"name": c.name, "unit": c.unit, "low": -gaze.get(c.name, -c.low), "high": gaze.get(c.name, c.high)}
+        for c in face.trained.space.controls
+    ]
     about = {"version": __version__, "controls": controls, "size": face.size, "about": face.trained.about}
     return _write(module, (rest,), ["controls"], ["image"], out, about)
 

@@ -182,7 +182,12 @@ class SteerableFace:
         self, source: Image, at: NDArray[np.float64] | None = None, eyes: SourceEyes | None = None
     ) -> SteerableFace:
         """The same face with this one source frame, grey or RGB uint8 of any size. ``at`` as in ``frames``; ``eyes``:
-        of the frame (``steering.source.as_source``)."""
+        of the frame (``steering.source.as_source``), which then has the face's size. Raises ``DmsynthError`` if not."""
+        if eyes is not None and source.shape[1::-1] != self.size:
+            raise DmsynthError(
+                f"a source frame of {source.shape[1]}×{source.shape[0]} with eyes, but {self.path} draws "
+                f"{self.size[0]}×{self.size[1]}; steering.source.as_source makes it so"
+            )
         k = self.trained.space.size
         with torch.inference_mode():
             code = self._network.controls(self._encoded(source, at))[:, : k + self.trained.carried.size].cpu().numpy()

@@ -16,18 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmsynth.controls import CONTROL_SPACES, EYES, HEAD, ControlSpace
+from dmsynth.controls import CONTROL_SPACES, EYES, EYES_RANGE, HEAD, ControlSpace
 from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.datasets.eye_posing import Eyes, PosedEyes
-from dmsynth.datasets.photo import EYES_RANGE
 from dmsynth.learning.face_file import SourceEyes
 from dmsynth.learning.swapwarp import Appearance, Drawing, SwapWarp, resized, warp
 from dmsynth.steering.face import SteerableFace, to_pixels
 from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, to_rgb
 
-_MOST_SHUT = 0.4  # of rest: an eye that is closed further cannot be opened, what is behind the lids is not seen
 WHOLLY_DRAWN = np.array([2.0, 2.0, 0.08, 0.08])  # from here on away from the source's own eyes; nearer, they blend
 _EYE_COLUMNS = np.arange(len(HEAD), len(HEAD) + len(EYES))
 _REST = (0.0, 0.0, 1.0, 1.0)
@@ -54,15 +52,10 @@ class Seen:
     own: NDArray[np.float64]
     region: NDArray[np.float32]
 
-    def lids_of(self, wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(2,): the lids of ``wanted`` eyes (4,) as the poser takes them: 1 is as in the frame."""
-        return np.asarray(wanted[2:] / np.maximum(self.own[2:], _MOST_SHUT))
-
     def drawn(self, wanted: NDArray[np.float64]) -> NDArray[np.float32]:
         """(channels + 1, h, w) in [0, 1]: the frame with its eyes as ``wanted`` (4,), and where they count."""
-        lids = self.lids_of(wanted)
         colour = np.array(to_rgb(self.image))
-        self.eyes.paint(colour, Eyes(float(wanted[0]), float(wanted[1]), float(lids[0]), float(lids[1])))
+        self.eyes.paint(colour, Eyes(*map(float, wanted)).posed_from(*map(float, self.own[2:])))
         pixels = colour if self.image.ndim == 3 else colour[..., :1]
         share = float(np.clip(np.abs(wanted - self.own) / WHOLLY_DRAWN, 0, 1).max())
         return np.concatenate([pixels.transpose(2, 0, 1) / np.float32(255), share * self.region[None]])
@@ -122,6 +115,7 @@ class EyedFace(SteerableFace):
                 "where the eyes of a given source frame are is not known; take "
                 "face.from_source(*steering.source.as_source(image, name, face.head_only, tracker))"
             )
+        at = None if at is None else at[: len(HEAD)]
         return self.head_only.frames(np.delete(values, _EYE_COLUMNS, axis=1), source, carried, moving, at)
 
     def own_appearance(self, source: int) -> Seen:
@@ -129,13 +123,15 @@ class EyedFace(SteerableFace):
         assert eyes is not None
         at = head.trained.space.decode(head.trained.source_codes[source, : len(HEAD)])
         appearance = head.own_appearance(source)
-        return _seen(appearance, self.trained.sources[source], at, eyes.landmarks[source], eyes.values[source])
+        frame = to_pixels(self.to_network(self.trained.sources[source]))[0]  # grey or colour as the face draws
+        return _seen(appearance, frame, at, eyes.landmarks[source], eyes.values[source])
 
     def appearance(
         self, source: Image | None = None, at: NDArray[np.float64] | None = None, eyes: SourceEyes | None = None
     ) -> tuple[Any, NDArray[np.float32]]:
         if source is None:
             return super().appearance()
+        at = None if at is None else at[: len(HEAD)]
         appearance, carried = self.head_only.appearance(source, at)
         if eyes is None or at is None:
             return appearance, carried
@@ -145,7 +141,7 @@ class EyedFace(SteerableFace):
     def from_source(
         self, source: Image, at: NDArray[np.float64] | None = None, eyes: SourceEyes | None = None
     ) -> SteerableFace:
-        return with_eyes(self.head_only.from_source(source, at, eyes))
+        return with_eyes(self.head_only.from_source(source, None if at is None else at[: len(HEAD)], eyes))
 
     @property
     def head_only(self) -> SteerableFace:

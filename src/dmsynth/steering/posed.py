@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmsynth.controls import CONTROL_SPACES, HEAD, ControlSpace
+from dmsynth.controls import CONTROL_SPACES, EYES_RANGE, HEAD, ControlSpace
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.datasets.dataset import Dataset, open_dataset
 from dmsynth.datasets.eye_posing import Eyes
-from dmsynth.datasets.photo import EYES_RANGE, framed_face, identity
+from dmsynth.datasets.photo import framed_face, identity
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.datasets.widening import LIMIT
 from dmsynth.learning.face_file import TrainedFace
@@ -51,7 +51,6 @@ WITH_EYES = replace(
         for each in CONTROL_SPACES["driver"].controls
     ),
 )
-_OPEN = 0.4  # of rest: an eye that is closed further cannot be opened, what is behind the lids is not seen
 _GAZE = dict(zip(("gaze_pitch", "gaze_yaw"), EYES_RANGE, strict=True))
 _PLACE = ("x", "y", "size")  # carried quantities that are no expression
 _PLACE_COUNTS = 0.3  # times an expression when a source frame is chosen
@@ -105,12 +104,8 @@ class Poser:
     def _posed(self, head: Head, pitch: float, yaw: float, roll: float, *eyes: float) -> Image:
         if not eyes:
             return head.photo.pose(pitch, yaw, roll)
-        wanted = Eyes(*eyes)
-        lids = {  # the poser's are as in the photo
-            side: getattr(wanted, side) / max(getattr(head.eyes, side), _OPEN)
-            for side in ("opening_left", "opening_right")
-        }
-        return head.photo.pose(pitch, yaw, roll, eyes=replace(wanted, **lids))
+        wanted = Eyes(*eyes).posed_from(head.eyes.opening_left, head.eyes.opening_right)
+        return head.photo.pose(pitch, yaw, roll, eyes=wanted)
 
     def decode(self, head: Head) -> Tensor:
         """The source at its own pose."""
