@@ -63,7 +63,7 @@ def photo_dataset(tmp_path_factory: pytest.TempPathFactory, tracker: Tracker) ->
 def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter face as versions before wrote it: it does not know where its eyes are, and turns its head only."""
     path = tmp_path_factory.mktemp("head") / "head.safetensors"
-    save_face(path, replace(load_face(Path("starter")).trained, eyes=None))
+    save_face(path, replace(load_face(Path("starter")).trained, features=None))
     return path
 
 

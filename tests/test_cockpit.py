@@ -134,7 +134,7 @@ def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+ArrowUp")
-    assert page.evaluate(f"{STEER}.values") == [0, 1, 1, 0, 0, 1, 1]
+    assert page.evaluate(f"{STEER}.values") == [0, 1, 1, 0, 0, 1, 1, 0]
     box = pad.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
@@ -308,7 +308,7 @@ def test_the_eye_pad_moves_the_gaze_and_the_lids_close(page: Any, tracker: Track
     pad.focus()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
-    assert page.evaluate(f"{STEER}.values") == [0, 0, 0, 0, 1, 1, 1]
+    assert page.evaluate(f"{STEER}.values") == [0, 0, 0, 0, 1, 1, 1, 0]
 
     page.keyboard.press("Home")
     page.get_by_label("eye opening in parts of rest", exact=True).fill("0")
@@ -347,7 +347,7 @@ def test_a_blink_closes_the_eyes_and_opens_them(page: Any, tracker: Tracker) -> 
     closed = eyes_in(in_colour(page, "window.least.canvas"), tracker)
     for side in ("left", "right"):
         assert closed[f"eye_opening_{side}"] < 0.5 * rest[f"eye_opening_{side}"]
-    assert page.evaluate(f"{STEER}.values.slice(5)") == [1, 1], "open as before"
+    assert page.evaluate(f"{STEER}.values.slice(5)") == [1, 1, 0], "open as before"
     times = page.evaluate("window.blinks.map(([when]) => when)")
     assert times[-1] - times[0] > 290, "milliseconds"
 
@@ -418,7 +418,7 @@ def test_a_recorded_pad_keeps_the_eyes_that_moved() -> None:
     taken = np.column_stack([times + 7, np.tile(space.row({}), (len(times), 1))])
     assert from_pad(taken, space).names == HEAD
     taken[:, 5] = 10 * np.sin(times)
-    taken[:, 6:] = np.interp(times, [1, 1.1, 1.3], [1, 0, 1])[:, None]
+    taken[:, 6:8] = np.interp(times, [1, 1.1, 1.3], [1, 0, 1])[:, None]
     motion = from_pad(taken, space)
     assert motion.names == (*HEAD, "gaze_yaw", "eye_opening") and motion.times[0] == 0
     again = parse_motions(in_words(as_sweeps(motion)), space.commands, 100, space.rest)

@@ -12,7 +12,7 @@ import pytest
 
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.learning.training import train
-from dmsynth.steering import load_face, with_eyes
+from dmsynth.steering import load_face, with_features
 from dmsynth.steering.export import export_onnx
 from dmsynth.support.errors import DmsynthError
 
@@ -32,7 +32,7 @@ def test_onnx_runtime_draws_the_same_pixels(tmp_path: Path, photo_dataset: Datas
 
 
 def test_eyes_move_in_onnx_runtime(tmp_path: Path) -> None:
-    face = with_eyes(load_face(Path("starter"))).from_one_source()
+    face = with_features(load_face(Path("starter"))).from_one_source()
     session = onnxruntime.InferenceSession(export_onnx(face, tmp_path / "face.onnx"))
     for eyes in ({}, {"gaze_yaw": 22.0}, {"gaze_pitch": -13.0, "eye_opening_right": 0.2}, {"eye_opening": 0.0}):
         row = np.array([face.trained.space.row({"yaw": 8.0, **eyes})])

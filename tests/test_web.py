@@ -19,7 +19,7 @@ from conftest import browser_page
 from dmsynth.controls import EYES
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.learning.training import train
-from dmsynth.steering import load_face, with_eyes
+from dmsynth.steering import load_face, with_features
 from dmsynth.steering.export import export_halves
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, face_columns
@@ -35,7 +35,9 @@ def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         runtime.runtime_files()
     except DmsynthError as error:
         pytest.skip(str(error))
-    return export_web(with_eyes(load_face(Path("starter"))), tmp_path_factory.mktemp("web") / "page", "starter").parent
+    return export_web(
+        with_features(load_face(Path("starter"))), tmp_path_factory.mktemp("web") / "page", "starter"
+    ).parent
 
 
 @pytest.fixture
@@ -85,11 +87,11 @@ def test_a_page_names_nothing_outside(page_folder: Path) -> None:
         assert not re.search(r"https?://|//cdn", (page_folder / name).read_text("utf-8")), name
     page = (page_folder / "index.html").read_text("utf-8")
     assert "Synthetic: no recording" in page and f"Consent: {PORTRAIT_CONSENT}" in page
-    export_web(with_eyes(load_face(Path("starter"))), page_folder, "starter")  # an earlier export is replaced
+    export_web(with_features(load_face(Path("starter"))), page_folder, "starter")  # an earlier export is replaced
 
 
 def test_the_browser_draws_what_we_draw(page: Any) -> None:
-    face = with_eyes(load_face(Path("starter")))
+    face = with_features(load_face(Path("starter")))
     codes = face.trained.source_codes
     for pose in ([0.0, 0.0, 0.0], [8.0, -20.0, 5.0], [-10.0, 25.0, -8.0]):
         drawn = page.evaluate(
@@ -107,7 +109,7 @@ def test_the_browser_draws_what_we_draw(page: Any) -> None:
 
 
 def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
-    face = with_eyes(load_face(Path("starter"))).from_one_source()
+    face = with_features(load_face(Path("starter"))).from_one_source()
     lids = []
     for eyes in ({}, {"gaze_yaw": 17.0, "gaze_pitch": -6.0}, {"eye_opening": 0.0}, {"eye_opening_left": 0.1}):
         row = face.trained.space.row({"yaw": 6.0, **eyes})
@@ -131,7 +133,7 @@ def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
 def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None:
     def values() -> list[float]:
         head, eyes = (page.evaluate(f"steerer.values.slice({part})") for part in ("0, 3", "3"))
-        assert eyes == [0, 0, 1, 1]
+        assert eyes == [0, 0, 1, 1, 0]
         return list(head)
 
     def tracked_yaw() -> float:

@@ -27,16 +27,16 @@ __all__ = ["DmsynthError", "__version__", "load"]
 
 def load(path: str | PathLike[str], eyes: bool = False) -> SteerableFace:
     """Load a trained face (``face.safetensors``), ready to be steered. ``eyes``: gaze and lids are controls, too, if it
-    knows where its eyes are (``steering.painted_eyes``).
+    knows where its eyes are (``steering.painted``).
 
     Raises ``DmsynthError`` for a file that is missing, damaged, no face, or written by another format version.
     """
     from pathlib import Path
 
-    from dmsynth.steering import load_face, with_eyes
+    from dmsynth.steering import load_face, with_features
 
     face = load_face(Path(path))
-    return with_eyes(face) if eyes else face
+    return with_features(face) if eyes else face
 
 
 _FORMERLY = {

@@ -245,14 +245,14 @@ def print_eyes(found: dict[str, Any]) -> None:
 
     for name, about in found["sweeps"].items():
         for part, value in about.items():
-            if part in ("landmarks", "network"):
+            if part in ("landmarks", "network", "mouth"):
                 gaze.append((name, part, *figures(value, "gain", "gain_of_truth", "correlation", "error")))
             elif part in ("left", "right"):
                 lids.append((name, part, *figures(value, "correlation", "closed", "lowest")))
             elif part in ("head_moves", "gaze_moves"):
                 whose = "head's " if part == "head_moves" else ""
                 moves += [(name, f"{whose}{axis}", *figures(moved, "of", "of_truth")) for axis, moved in value.items()]
-    output.table(("gaze", "judge", "gain", "of the truth's", "correlation", "error, °"), gaze)
+    output.table(("sweep", "judge", "gain", "of the truth's", "correlation", "error, °"), gaze)
     output.table(("lids", "eye", "correlation", "closed", "lowest"), lids)
     output.table(("what moves along, °", "", "here", "in the truth"), moves)
     sharp = f", eyes' sharpness {found['sharpness']:.2f} of the truth's" if "sharpness" in found else ""

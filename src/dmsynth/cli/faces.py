@@ -159,6 +159,9 @@ def steer(
         int | None,
         typer.Option(metavar="SEED", help="Blinks, saccades and counter-rotation, where the trajectory says nothing."),
     ] = None,
+    talking: Annotated[
+        int | None, typer.Option(metavar="SEED", help="A mouth that talks, where the trajectory says nothing of it.")
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT, of a photo that is steered; default: 640x480.")
     ] = None,
@@ -183,7 +186,7 @@ def steer(
     command = steering.Command(
         trajectory, frame_rate, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
         Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
-        parse_effects(effect or []), natural_eyes, size_of(size),
+        parse_effects(effect or []), natural_eyes, talking, size_of(size),
     )  # fmt: skip
     check_not_input(out, [trajectory, source, face])
     check_output(out)
@@ -312,7 +315,7 @@ def export_command(
     ] = None,
 ) -> None:
     """Take a face elsewhere: as ONNX, for programs without PyTorch, or as a page that needs no server."""
-    from dmsynth.steering import load_face, with_eyes
+    from dmsynth.steering import load_face, with_features
     from dmsynth.steering.export import export_onnx
     from dmsynth.steering.face import face_name
     from dmsynth.steering.source import read_source
@@ -321,10 +324,10 @@ def export_command(
     if (out is None) == (web is None):
         raise DmsynthError("give either --out FILE.onnx or --web DIR")
     if out is not None:
-        eyed = with_eyes(load_face(face))
+        eyed = with_features(load_face(face))
         output.print(f"model: {export_onnx(eyed, out, read_source(source) if source else None)}")
         return
     assert web is not None
     if source:
         raise DmsynthError("--source goes with --out; a page has all of the face's own source frames")
-    output.print(f"page: {export_web(with_eyes(load_face(face)), web, face_name(face))}")
+    output.print(f"page: {export_web(with_features(load_face(face)), web, face_name(face))}")

@@ -28,6 +28,14 @@ closed, 1 as at rest."""
 EYES_RANGE = (20.0, 30.0)
 """Degrees of gaze pitch and yaw either way within which posed eyes look natural."""
 
+MOUTH = "mouth_opening"
+"""How far the jaw has dropped: 0 as at rest, 1 as in a yawn (``trackers.mouth.WIDE_OPEN``)."""
+
+FEATURES = (*EYES, MOUTH)
+"""Facial features: what a driver commands beside the head."""
+
+FEATURES_AT_REST = (0.0, 0.0, 1.0, 1.0, 0.0)
+
 BOTH_EYES = "eye_opening"
 """A factor for both lids."""
 
@@ -195,6 +203,7 @@ CONTROL_SPACES: dict[str, ControlSpace] = {
                 Control("gaze_pitch", "°", -40, 40),
                 Control("gaze_yaw", "°", -50, 50),
                 *(Control(name, "of rest", 0, 1.3, rest=1.0) for name in EYES[2:]),
+                Control(MOUTH, "of wide open", 0, 1),
             ),
             labels="commanded",
         ),
@@ -208,5 +217,5 @@ CONTROL_SPACES: dict[str, ControlSpace] = {
 }
 """Every control space by its name. A dataset shows the first of these that it has labels for."""
 
-MEASURED = frozenset((*HEAD, *EYES))
+MEASURED = frozenset((*HEAD, *FEATURES))
 """Controls that a tracker measures."""

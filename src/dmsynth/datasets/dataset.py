@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import CONTROL_SPACES, EYES, HEAD, ControlSpace
+from dmsynth.controls import CONTROL_SPACES, FEATURES, FEATURES_AT_REST, HEAD, ControlSpace
 from dmsynth.datasets.dataset_files import (
     FORMAT,
     NPY_HEADER,
@@ -43,7 +43,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import lock, put_in_place, read_json, remove_leftovers, sha256_of, sync, write_json
 from dmsynth.support.progress import console
 from dmsynth.support.records import all_printable
-from dmsynth.trackers.gaze import from_rest
+from dmsynth.trackers.features import features_from_rest
 from dmsynth.video import Image
 
 _LONGEST_LINE = 2**20  # bytes of the journal
@@ -108,12 +108,12 @@ class Dataset:
         """(n, space.size): the ``labels`` of every frame, in the space's order and units.
 
         ``tracked`` is the tracker's measurement, ``commanded`` the pose that a frame was made with. ``calibrated`` is
-        the commanded rotation on the tracker's scale, without its noise; for filmed frames it equals ``tracked``. Eyes
-        are as commanded; those of filmed frames as measured, from this person's rest.
+        the commanded rotation on the tracker's scale, without its noise; for filmed frames it equals ``tracked``.
+        Features are as commanded; those of filmed frames as measured, from this person's rest.
         Raises ``DmsynthError`` if this dataset has no such labels.
         """
         if labels != "commanded" and space.moves_eyes:
-            return np.concatenate([self.controls(CONTROL_SPACES["rotation"], labels), self.eyes], axis=1)
+            return np.concatenate([self.controls(CONTROL_SPACES["rotation"], labels), self.features], axis=1)
         if labels == "calibrated":
             tracked = np.array(self.controls(space, "tracked"))
             commanded = self.labels.reindex(columns=[f"commanded_{name}" for name in space.names]).to_numpy(dtype=float)
@@ -132,30 +132,29 @@ class Dataset:
             )
         return self.labels[columns].to_numpy(dtype=float)
 
-    def eye_landmarks(self) -> NDArray[np.float32] | None:
-        """(n, points, 2): x and y of ``trackers.gaze.EYE_POINTS`` in every frame, in pixels; None if they were not
-        measured."""
-        if "eye_landmarks" not in self.labels.columns:
+    def feature_landmarks(self) -> NDArray[np.float32] | None:
+        """(n, points, 2): x and y of ``trackers.features.FEATURE_POINTS`` in every frame, in pixels; None if they
+        were not measured."""
+        if "feature_landmarks" not in self.labels.columns:
             return None
-        return np.stack(self.labels["eye_landmarks"].to_list()).reshape(len(self), -1, 2).astype(np.float32)
+        return np.stack(self.labels["feature_landmarks"].to_list()).reshape(len(self), -1, 2).astype(np.float32)
 
     @property
     def moves_eyes(self) -> bool:
         """Whether its frames were made with known eyes."""
-        return {f"commanded_{name}" for name in EYES} <= set(self.labels.columns)
+        return {f"commanded_{name}" for name in FEATURES} <= set(self.labels.columns)
 
     @property
-    def eyes(self) -> NDArray[np.float64]:
-        """(n, 4): gaze and lids of every frame, in the order of ``EYES``, from this person's rest; at rest where they
-        were not measured, and where only the head of a photo was posed."""
-        column = {name: self.labels.get(f"commanded_{name}") for name in EYES}
-        if any(each is not None for each in column.values()):
+    def features(self) -> NDArray[np.float64]:
+        """(n, 5): gaze, lids and mouth of every frame, in the order of ``FEATURES``, from this person's rest; at rest
+        where they were not measured, and where only the head of a photo was posed."""
+        if self.moves_eyes:
             return self.controls(CONTROL_SPACES["driver"], "commanded")[:, len(HEAD) :]
-        column = {name: self.labels.get(f"tracked_{name}") for name in EYES}
-        if self.frames_are == "posed" or any(each is None for each in column.values()):
-            return np.tile([0.0, 0.0, 1.0, 1.0], (len(self), 1))
-        measured = np.stack([np.asarray(each, dtype=float) for each in column.values()], axis=1)
-        return from_rest(measured, np.flatnonzero(~self.posed & (self.labels["split"] == "train").to_numpy()))
+        column = [self.labels.get(f"tracked_{name}") for name in FEATURES]
+        if self.frames_are == "posed" or any(each is None for each in column):
+            return np.tile(FEATURES_AT_REST, (len(self), 1))
+        measured = np.stack([np.asarray(each, dtype=float) for each in column], axis=1)
+        return features_from_rest(measured, np.flatnonzero(~self.posed & (self.labels["split"] == "train").to_numpy()))
 
     @property
     def posed(self) -> NDArray[np.bool_]:
@@ -353,8 +352,10 @@ class DatasetWriter:
         with (self._partial / "frames.npy").open("r+b") as frames:
             frames.write(npy_header((self.kept, *self.frame_shape)))
         labels = pd.DataFrame([record for record in self.records if "left_out" not in record])
-        if "eye_landmarks" in labels and labels["eye_landmarks"].isna().any():  # begun by a version without them
-            labels = labels.drop(columns="eye_landmarks")
+        if (
+            "feature_landmarks" in labels and labels["feature_landmarks"].isna().any()
+        ):  # begun by a version without them
+            labels = labels.drop(columns="feature_landmarks")
         labels["split"] = splits
         labels.to_parquet(self._partial / "labels.parquet", index=False)
         write_json(

@@ -15,7 +15,7 @@ from dmsynth.controls import CONTROL_SPACES, ControlSpace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.support.records import Count, Record, Sha256, Text, checked, content_of
-from dmsynth.trackers.gaze import EYE_POINTS
+from dmsynth.trackers.features import FEATURE_POINTS
 
 FORMAT = 2
 SPLITS = ("train", "validation", "test")
@@ -137,8 +137,8 @@ def _wrong_column(labels: pd.DataFrame) -> str | None:
         lengths = {len(points) if isinstance(points, np.ndarray | list) else -1 for points in labels["landmarks"]}
         if len(lengths) != 1 or min(lengths) < 2 or min(lengths) % 2:
             return "column 'landmarks' holds rows of different lengths"
-    if "eye_landmarks" in labels.columns:
-        for points in labels["eye_landmarks"]:
-            if np.shape(points) != (2 * len(EYE_POINTS),) or not np.isfinite(np.asarray(points, dtype=float)).all():
-                return f"column 'eye_landmarks' holds a row that is not {2 * len(EYE_POINTS)} numbers"
+    if "feature_landmarks" in labels.columns:
+        for points in labels["feature_landmarks"]:
+            if np.shape(points) != (2 * len(FEATURE_POINTS),) or not np.isfinite(np.asarray(points, dtype=float)).all():
+                return f"column 'feature_landmarks' holds a row that is not {2 * len(FEATURE_POINTS)} numbers"
     return None

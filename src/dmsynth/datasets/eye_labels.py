@@ -32,7 +32,7 @@ def eye_facts(dataset: Dataset) -> dict[str, Any] | None:
     if dataset.frames_are != "real" or not set(columns) <= set(dataset.labels.columns):
         return None
     recordings, times = (dataset.labels[name].to_numpy() for name in ("recording_index", "time"))
-    eyes, noise, blinks, seconds = dataset.eyes, [], list[FoundBlink](), 0.0
+    eyes, noise, blinks, seconds = dataset.features[:, :4], [], list[FoundBlink](), 0.0
     for recording in np.unique(recordings):
         filmed = np.flatnonzero((recordings == recording) & ~dataset.posed)
         filmed = filmed[np.argsort(times[filmed], kind="stable")]

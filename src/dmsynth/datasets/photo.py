@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dmsynth.controls import EYES, HEAD
+from dmsynth.controls import FEATURES, HEAD
 from dmsynth.datasets.dataset import Dataset, DatasetWriter, finished_dataset, split_at_random
 from dmsynth.datasets.eye_posing import Eyes
 from dmsynth.datasets.photo_posing import PosedPhoto
@@ -38,7 +38,8 @@ class PoseRange:
 
     Attributes:
         gaze_pitch, gaze_yaw: of the eyes in the head. If both are 0, the eyes stay as they are in the photo; else the
-            lids move, too: both to anywhere from closed to wide open, one of them closed, or, half the time, at rest.
+            lids move, too: both to anywhere from closed to wide open, one of them closed, or, half the time,
+            at rest; likewise the mouth.
     """
 
     pitch: float = 20
@@ -79,6 +80,14 @@ class PoseRange:
         if kind < _AT_REST + _BOTH + _CLOSED:
             return Eyes(pitch, yaw, 0.0, 0.0)
         return Eyes(pitch, yaw, *((both, 1.0) if one else (1.0, both)))
+
+    def draw_mouth(self, seed: int, number: int) -> float:
+        """The mouth's opening of pose ``number`` of a seed; 0 where it stays as it is."""
+        if not self.moves_eyes:
+            return 0.0
+        random = np.random.default_rng((seed, number, 2))
+        opening = round(float(random.uniform(0, 1)), 4)
+        return 0.0 if random.uniform() < _AT_REST else opening
 
 
 def identity(photo: Path | None) -> dict[str, str]:
@@ -131,10 +140,10 @@ def pose_photo(
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
-        pose, eyes = poses.draw(seed, number), poses.draw_eyes(seed, number)
-        image = posed.pose(*pose.values(), eyes=eyes)
+        pose, eyes, mouth = poses.draw(seed, number), poses.draw_eyes(seed, number), poses.draw_mouth(seed, number)
+        image = posed.pose(*pose.values(), eyes=eyes, mouth=mouth)
         if eyes is not None:
-            pose |= dict(zip(EYES, astuple(eyes), strict=True))
+            pose |= dict(zip(FEATURES, (*astuple(eyes), mouth), strict=True))
         faces = [face.scaled(1 / large) for face in tracker(image)]
         return pose, fit(image, *size), faces
 

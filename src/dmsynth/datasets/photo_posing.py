@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.datasets.eye_posing import Eyes, PosedEyes
 from dmsynth.datasets.head_shape import CAMERA_DISTANCE, HeadShape, without_perspective
+from dmsynth.datasets.mouth_posing import PosedMouth
 from dmsynth.datasets.photo_layers import back_of_head, fill_behind, head_mask, layer_with_matte, refine_matte
 from dmsynth.trackers.gaze import MESH_POINTS
+from dmsynth.trackers.mouth import MOUTH_POINTS, eye_distance
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -90,6 +92,9 @@ class PosedPhoto:
         in_layer = np.asarray(landmarks, np.float64)[:, :2] + np.array([0.0, above])
         has_eyes = len(landmarks) == MESH_POINTS
         self._eyes = PosedEyes(self._layer, in_layer, self._photo_rotation, gaze) if has_eyes else None
+        # the mouth is drawn into the posed picture: a jaw that drops in the photo would lie on the neck's surface
+        self._mouth = shifted[list(MOUTH_POINTS), :2].astype(np.float32) if has_eyes else None
+        self._eye_distance = eye_distance(np.asarray(landmarks)) if has_eyes else 0.0
 
         depth = shape.depth(small_matte > 0.5)
         solid = cv2.morphologyEx((small_matte > BACK_MATTE).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9))) > 0
@@ -111,9 +116,9 @@ class PosedPhoto:
         )
         self._sample_source = np.concatenate([grid.source for grid in self._grids])
 
-    def pose(self, pitch: float, yaw: float, roll: float, *, eyes: Eyes | None = None) -> Bytes:
-        """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera), and with ``eyes`` as
-        told; None leaves them as they are.
+    def pose(self, pitch: float, yaw: float, roll: float, *, eyes: Eyes | None = None, mouth: float = 0.0) -> Bytes:
+        """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera), with ``eyes`` as
+        told, None leaving them as they are, and the ``mouth`` opened by that much (1 is wide open).
 
         Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25, whole to |yaw| <= 50.
         Returns (H, W, 3) uint8, or (H, W) if grey.
@@ -137,6 +142,9 @@ class PosedPhoto:
         seam = cv2.remap(_seam(guess[..., 0], self._size[0]), target_x, target_y, cv2.INTER_LINEAR)
         region[:] = self._composite(self._layer_with(eyes), source_x, source_y, cover, seam, region)
         _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio), self._size[0])
+        if mouth > 0 and self._mouth is not None:
+            where = self._in_picture(forward, self._mouth)
+            PosedMouth(posed, where, rotation_matrix(pitch, yaw, roll), self._eye_distance).paint(posed, mouth)
         return cv2.cvtColor(posed, cv2.COLOR_RGB2GRAY) if self._is_grey else posed
 
     def _forward(self, relative: Float) -> tuple[Float, Float]:
@@ -205,6 +213,13 @@ class PosedPhoto:
         x += shift
         y += np.float32(self._corner[1])
         return x, y
+
+    def _in_picture(self, forward: Float, points: Float) -> Float:
+        """Where points (n, 2) of the geometry image go in the posed picture."""
+        front = np.ascontiguousarray(forward[:, : self._points.shape[2], :2])
+        x, y = np.ascontiguousarray((points - np.array(self._corner, np.float32)).T)
+        moved = cv2.remap(front, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, 2)
+        return np.asarray((moved + 0.5) / self._ratio - 0.5 - np.array([0, self._above]))
 
     def _layer_with(self, eyes: Eyes | None) -> Bytes:
         """The head layer (h, w, 4) with the eyes as told."""

@@ -1,5 +1,5 @@
-"""How exactly eyes are commanded: sweeps of gaze, lids and head, measured by landmarks and, where it can be had, by a
-network made for cars.
+"""How exactly eyes and mouth are commanded: sweeps of gaze, lids, mouth and head, measured by landmarks and, where it
+can be had, by a network made for cars.
 
 Judges read gaze on scales of their own (``docs/judges.md``), and read up and down hardly at all. So a face is measured
 beside the ``truth``, the same commands posed (``steering.posed``) where the exact picture is known.
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import EYES, HEAD
+from dmsynth.controls import FEATURES, FEATURES_AT_REST, HEAD, MOUTH
 from dmsynth.controls.pose import angle_difference
 from dmsynth.steering import SteerableFace
 from dmsynth.support.errors import DmsynthError
@@ -24,6 +24,7 @@ from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import console
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.trackers.gaze import Gaze, GazeNetwork, eye_aspects, gaze_by_landmarks
+from dmsynth.trackers.mouth import mouth_columns
 from dmsynth.video import Image, fit, to_grey, to_rgb
 
 GazeJudge = Callable[[Image, Face], Gaze]
@@ -56,7 +57,7 @@ def gaze_judge(model: Path | None = None) -> GazeJudge | None:
 
 def eye_commands() -> pd.DataFrame:
     """The sweeps, a row a frame: ``sweep`` names it, the other columns are controls; what is not named is at rest."""
-    rest = dict.fromkeys(HEAD, 0.0) | dict(zip(EYES, (0.0, 0.0, 1.0, 1.0), strict=True))
+    rest = dict.fromkeys(HEAD, 0.0) | dict(zip(FEATURES, FEATURES_AT_REST, strict=True))
     rows: list[dict[str, Any]] = []
 
     def sweep(name: str, values: NDArray[np.float64], controls: tuple[str, ...], **at: float) -> None:
@@ -72,6 +73,8 @@ def eye_commands() -> pd.DataFrame:
     sweep("both lids", lids, ("eye_opening_left", "eye_opening_right"))
     sweep("left lid", lids, ("eye_opening_left",))
     sweep("right lid", lids, ("eye_opening_right",))
+    for yaw in _HEAD_YAWS:
+        sweep(f"mouth at yaw {yaw:g}°", 1 - lids, (MOUTH,), yaw=yaw)
     return pd.DataFrame(rows)
 
 
@@ -88,7 +91,7 @@ def measure_eyes(
     a tracker without landmarks of the eyes.
     """
     commands, space = eye_commands(), face.trained.space
-    if not set(EYES) <= set(space.names):
+    if not set(FEATURES) <= set(space.names):
         raise DmsynthError(
             f"{face.path}: does not know where its eyes are; make its dataset anew and train again, or take starter "
             "or a photo"
@@ -107,6 +110,7 @@ def measure_eyes(
             raise DmsynthError("the tracker gives no landmarks of the eyes; take face-landmarker")
         left, right = eye_aspects(found)
         row: dict[str, Any] = {"found": True, "opening_left": left, "opening_right": right}
+        row["opening_mouth"] = mouth_columns(found)[MOUTH]
         row |= {f"head_{name}": found.pose[name] for name in HEAD}
         gaze = {"landmarks": gaze_by_landmarks(found)}
         if network is not None:
@@ -124,6 +128,7 @@ def measure_eyes(
             f"{face.path}: a face is found in only {int(table['found'].sum())} of {len(table)} frames; its eyes "
             "cannot be judged"
         )
+    table["opening_mouth"] -= table.loc[open_eyes, "opening_mouth"].median()
     for side in ("opening_left", "opening_right"):
         table[side] /= table.loc[open_eyes, side].median()
     return table, frames
@@ -132,7 +137,8 @@ def measure_eyes(
 def summarize_eyes(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> dict[str, Any]:
     """What ``measure_eyes`` found, as figures: for each sweep of gaze and each judge, ``gain`` and ``correlation``
     with the command; how far a sweep moves what should stay (``head_moves``, ``gaze_moves``: from lowest to highest,
-    degrees); for lids, the correlation with the command and the openings when closed. With the ``truth``'s table also
+    degrees); for lids, the correlation with the command and the openings when closed;
+    for the mouth gain and correlation. With the ``truth``'s table also
     ``gain_of_truth`` (the gain over the truth's), ``error`` (mean distance from what the judge reads in the truth,
     degrees) and the eyes' ``sharpness`` over the truth's (median). A sweep of which too few frames were found has the
     number of those ``found``; what cannot be computed is None."""
@@ -167,6 +173,13 @@ def summarize_eyes(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> di
             if truth is not None:
                 off = angle_difference(rows[f"head_{name}"].to_numpy(), rows[f"head_{name}_truth"].to_numpy())
                 about["error"] = float(np.abs(off).mean())
+        if name.startswith("mouth"):
+            command, read = rows[MOUTH].to_numpy(), rows["opening_mouth"].to_numpy()
+            about["mouth"] = {"gain": _gain(command, read), "correlation": _correlation(command, read)}
+            if truth is not None:
+                real = rows["opening_mouth_truth"].to_numpy()
+                about["mouth"]["gain_of_truth"] = about["mouth"]["gain"] / _gain(command, real)
+            about["head_moves"] = {each: _range(rows, f"head_{each}", truth) for each in HEAD}
         if name.endswith(("lid", "lids")):
             for side in ("left", "right"):
                 command, read = rows[f"eye_opening_{side}"].to_numpy(), rows[f"opening_{side}"].to_numpy()

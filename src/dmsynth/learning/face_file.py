@@ -1,7 +1,8 @@
 """A trained face as one file: ``face.safetensors``.
 
 Tensors: the network's weights (``network.*``), the training coverage (``coverage.codes``), source frames (``sources``:
-one PNG of all of them, one below the other), their control codes (``source_codes``) and their eyes (``eyes.*``).
+one PNG of all of them, one below the other), their control codes (``source_codes``) and their facial
+features (``features.*``).
 Everything else is JSON in the file's metadata under ``dmsynth``. No pickle is ever read.
 """
 
@@ -23,7 +24,7 @@ from pydantic import ConfigDict, Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from dmsynth.controls import CONTROL_SPACES, EYES, ControlSpace
+from dmsynth.controls import CONTROL_SPACES, FEATURES, ControlSpace
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.learning.autoencoder import Autoencoder, channels_last
@@ -32,7 +33,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing
 from dmsynth.support.records import Count, Number, Record, Text, checked, json_of, printable
 from dmsynth.support.version import __version__
-from dmsynth.trackers.gaze import EYE_POINTS
+from dmsynth.trackers.features import FEATURE_POINTS
 from dmsynth.video import Image
 
 FORMAT = 3
@@ -144,21 +145,21 @@ class _Description(Record):
 
 
 @dataclass(frozen=True)
-class SourceEyes:
-    """Where the eyes of source frames are, and what they do.
+class SourceFeatures:
+    """Where the facial features of source frames are, and what they do.
 
     Attributes:
-        landmarks: (s, points, 2) float32, ``trackers.gaze.EYE_POINTS`` in pixels.
-        values: (s, 4) float32, gaze and lids in the order of ``controls.EYES``, from this person's rest.
+        landmarks: (s, points, 2) float32, ``trackers.features.FEATURE_POINTS`` in pixels.
+        values: (s, 5) float32, gaze, lids and mouth in the order of ``controls.FEATURES``, from this person's rest.
     """
 
     landmarks: NDArray[np.float32]
     values: NDArray[np.float32]
 
     @property
-    def first(self) -> SourceEyes:
+    def first(self) -> SourceFeatures:
         """Those of the first source frame."""
-        return SourceEyes(self.landmarks[:1], self.values[:1])
+        return SourceFeatures(self.landmarks[:1], self.values[:1])
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class TrainedFace:
             is the most typical one.
         source_codes: (s, k) float32, their control codes, carried controls included.
         about: how it was made: dataset hash, labels, tracker, settings, seconds, machine.
-        eyes: of the source frames, if the dataset knew them.
+        features: of the source frames, if the dataset knew them.
     """
 
     network: Model
@@ -188,7 +189,7 @@ class TrainedFace:
     sources: NDArray[np.uint8]
     source_codes: NDArray[np.float32]
     about: dict[str, Any]
-    eyes: SourceEyes | None = None
+    features: SourceFeatures | None = None
 
     @property
     def draws(self) -> bool:
@@ -207,9 +208,9 @@ def save_face(path: Path, face: TrainedFace) -> None:
     tensors["coverage.codes"] = torch.from_numpy(np.concatenate([face.coverage.codes, face.coverage.carried], axis=1))
     tensors["sources"] = torch.from_numpy(_packed(face.sources))
     tensors["source_codes"] = torch.from_numpy(face.source_codes)
-    if face.eyes is not None:
-        tensors["eyes.landmarks"] = torch.from_numpy(face.eyes.landmarks)
-        tensors["eyes.values"] = torch.from_numpy(face.eyes.values)
+    if face.features is not None:
+        tensors["features.landmarks"] = torch.from_numpy(face.features.landmarks)
+        tensors["features.values"] = torch.from_numpy(face.features.values)
     content = {
         "format": FORMAT,
         "version": __version__,
@@ -290,7 +291,7 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
             raise ValueError("its network takes other controls than it has")
         if shape.get("latent", length) < length:
             raise ValueError("its network's latent vector is too short for its controls")
-        eyes = _eyes(len(frames), tensors)
+        features = _features(len(frames), tensors)
     except ValueError as error:
         raise DmsynthError(f"{path}: {error}; the file is damaged: {_AGAIN}") from None
     seen, carried_codes = np.split(tensors["coverage.codes"].numpy(), [space.size], axis=1)
@@ -304,7 +305,7 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
         sources=frames,
         source_codes=codes.numpy(),
         about=description.about.model_dump(),
-        eyes=eyes,
+        features=features,
     )
 
 
@@ -336,13 +337,14 @@ def _check(tensor: torch.Tensor | None, name: str, shape: tuple[int | None, ...]
         raise ValueError(f"{name} holds what is no number, or no sensible one")
 
 
-def _eyes(frames: int, tensors: dict[str, torch.Tensor]) -> SourceEyes | None:
-    """The eyes of the source frames; None in files without. ``ValueError`` unless there are as many as frames."""
-    if "eyes.landmarks" not in tensors:
+def _features(frames: int, tensors: dict[str, torch.Tensor]) -> SourceFeatures | None:
+    """The facial features of the source frames; None in files without. ``ValueError`` unless there are as many
+    as frames."""
+    if "features.landmarks" not in tensors:
         return None
-    _check(tensors["eyes.landmarks"], "eyes.landmarks", (frames, len(EYE_POINTS), 2))
-    _check(tensors.get("eyes.values"), "eyes.values", (frames, len(EYES)))
-    return SourceEyes(tensors["eyes.landmarks"].numpy(), tensors["eyes.values"].numpy())
+    _check(tensors["features.landmarks"], "features.landmarks", (frames, len(FEATURE_POINTS), 2))
+    _check(tensors.get("features.values"), "features.values", (frames, len(FEATURES)))
+    return SourceFeatures(tensors["features.landmarks"].numpy(), tensors["features.values"].numpy())
 
 
 def _check_carried(carried: _Carried, controls: int) -> None:

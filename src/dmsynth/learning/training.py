@@ -51,7 +51,7 @@ from dmsynth.learning.callbacks import (
     Preview,
 )
 from dmsynth.learning.data import TrainingData, prepare
-from dmsynth.learning.face_file import SourceEyes, TrainedFace, save_face
+from dmsynth.learning.face_file import SourceFeatures, TrainedFace, save_face
 from dmsynth.learning.models import Model
 from dmsynth.learning.settings import Options, Settings, choose_settings
 from dmsynth.learning.swapping import OBJECTIVES
@@ -376,19 +376,19 @@ def _finish(out: Path, training: Training, data: TrainingData, shape: dict[str, 
             "train_seconds": round(training.seconds, 1),
             "machine": describe_machine(),
         },
-        eyes=_source_eyes(data, settings),
+        features=_source_features(data, settings),
     )
     path = out / "face.safetensors"
     save_face(path, face)
     return path
 
 
-def _source_eyes(data: TrainingData, settings: Settings) -> SourceEyes | None:
-    """Where the eyes of the source frames are, if the head alone was learned and the dataset knows."""
-    landmarks = data.dataset.eye_landmarks()
+def _source_features(data: TrainingData, settings: Settings) -> SourceFeatures | None:
+    """Where the facial features of the source frames are, if the head alone was learned and the dataset knows."""
+    landmarks = data.dataset.feature_landmarks()
     if landmarks is None or data.space.name != "rotation" or not settings.recipe.carries:
         return None
-    return SourceEyes(landmarks[data.sources], data.dataset.eyes[data.sources].astype(np.float32))
+    return SourceFeatures(landmarks[data.sources], data.dataset.features[data.sources].astype(np.float32))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import EYES, EYES_RANGE, ControlSpace
+from dmsynth.controls import EYES_RANGE, FEATURES, FEATURES_AT_REST, ControlSpace
 from dmsynth.motion.eyes import with_gaze
 from dmsynth.motion.tables import Columns, read_motion_table
 from dmsynth.motion.trajectory import Trajectory, from_table, is_motions, parse_motions
@@ -26,7 +26,7 @@ from dmsynth.support.files import is_file
 from dmsynth.support.progress import console, progress
 from dmsynth.support.table_files import TABLE_SUFFIXES
 from dmsynth.trackers import Tracker, how_to_crop, track_to_table
-from dmsynth.trackers.gaze import from_rest
+from dmsynth.trackers.features import features_from_rest
 from dmsynth.video import Frame, check_crop, probe_video, read_video
 
 MODES = ("absolute", "relative")
@@ -174,26 +174,26 @@ def drive(
         console.print(f"{where}: {bridged} of {count} frames without a usable face bridged", style="yellow")
     frame_rate = (count - 1) / (even[-1] - even[0]) if count > 1 else 1.0
     values = smoothed(values, driving.smooth * frame_rate)
-    values = _with_eyes_from_rest(values, seen.names)
+    values = _with_features_from_rest(values, seen.names)
     if driving.mode == "relative":
         neutral = values[0] if driving.neutral == "first" else np.median(values, axis=0)
         begin = np.array(space.row({})) if source_pose is None else source_pose
         moved = values - neutral + begin[[space.names.index(name) for name in seen.names]]
-        values = np.where([name in EYES for name in seen.names], values, moved)
+        values = np.where([name in FEATURES for name in seen.names], values, moved)
     return Trajectory(seen.names, even, values)
 
 
-def _with_eyes_from_rest(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
-    """Measured controls (n, k) with what there is of the eyes from this driver's rest, within the range of posed eyes:
-    a glance further aside is drawn to its edge, and the head does as it did."""
-    whole = np.tile([0.0, 0.0, 1.0, 1.0], (len(values), 1))
-    there = [(i, names.index(name)) for i, name in enumerate(EYES) if name in names]
+def _with_features_from_rest(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
+    """Measured controls (n, k) with what there is of eyes and mouth from this driver's rest, within the range of posed
+    eyes: a glance further aside is drawn to its edge, and the head does as it did."""
+    whole = np.tile(FEATURES_AT_REST, (len(values), 1))
+    there = [(i, names.index(name)) for i, name in enumerate(FEATURES) if name in names]
     for i, column in there:
         whole[:, i] = values[:, column]
-    moved, result = from_rest(whole, np.arange(len(values))), values.copy()
+    moved, result = features_from_rest(whole, np.arange(len(values))), values.copy()
     for i, column in there:
-        lids = i >= len(EYES_RANGE)
-        result[:, column] = moved[:, i] if lids else np.clip(moved[:, i], -EYES_RANGE[i], EYES_RANGE[i])
+        is_gaze = i < len(EYES_RANGE)
+        result[:, column] = np.clip(moved[:, i], -EYES_RANGE[i], EYES_RANGE[i]) if is_gaze else moved[:, i]
     return result
 
 

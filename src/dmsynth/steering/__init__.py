@@ -12,10 +12,11 @@ from typing import Any
 from dmsynth.motion.covered import cover
 from dmsynth.motion.driving import Driving, read_trajectory
 from dmsynth.motion.eyes import natural_eyes
+from dmsynth.motion.mouth import talking
 from dmsynth.motion.tables import Columns
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.steering.face import SteerableFace, load_face
-from dmsynth.steering.painted_eyes import with_eyes
+from dmsynth.steering.painted import with_features
 from dmsynth.steering.renderer import FACE, FaceSpec, Renderer, VideoFollower, is_portrait
 from dmsynth.steering.source import as_source, read_source
 from dmsynth.steering.writing import Shot, write_video
@@ -24,7 +25,7 @@ from dmsynth.support.errors import DmsynthError
 __all__ = [
     "FACE", "KINDS", "Command", "FaceSpec", "Kind", "Renderer", "SteerableFace", "Steered", "VideoFollower",
     "commanded", "is_portrait", "kind_of", "kinds", "load_face", "open_face", "open_follower", "open_renderer",
-    "opened", "steer", "steer_to_video", "with_eyes",
+    "opened", "steer", "steer_to_video", "with_features",
 ]  # fmt: skip
 
 ENTRY_POINTS = "dmsynth.renderers"
@@ -104,11 +105,11 @@ def open_face(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableF
     """The trained face that a spec names, at its source if it says one; ``size`` is the face's own."""
     face = load_face(spec.where, spec.device)
     if spec.source is None:
-        return with_eyes(face.from_one_source() if spec.one_source else face)
+        return with_features(face.from_one_source() if spec.one_source else face)
     source = read_source(spec.source)
     if not face.trained.space.turns_head:
         return face.from_source(source)
-    return with_eyes(face.from_source(*as_source(source, spec.source, face, spec.open_tracker())))
+    return with_features(face.from_source(*as_source(source, spec.source, face, spec.open_tracker())))
 
 
 @lru_cache(maxsize=1)
@@ -130,6 +131,7 @@ class Command:
         columns: the meaning of a table's columns.
         natural_eyes: a seed: add natural blinks, saccades and counter-rotation where the trajectory does not say
             what the eyes do (``motion.eyes.natural_eyes``).
+        talking: a seed: add a mouth that talks where the trajectory does not say what it does (``motion.mouth``).
         size: width, height of the frames, for a renderer that has no size of its own, such as a photo.
         effects: camera effects (``video.effects``): names and strengths, applied in this order.
     """
@@ -142,6 +144,7 @@ class Command:
     columns: Columns = field(default_factory=Columns)
     effects: tuple[tuple[str, float], ...] = ()
     natural_eyes: int | None = None
+    talking: int | None = None
     size: tuple[int, int] | None = None
 
 
@@ -191,10 +194,12 @@ def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
 
 
 def commanded(face: SteerableFace, spec: FaceSpec, command: Command) -> Trajectory:
-    """The motion that a command asks a ``face`` for, opened by ``spec``: read, cut to its seconds, with natural eyes.
+    """The motion that a command asks a ``face`` for, opened by ``spec``: read, cut to its seconds, with natural eyes
+    and talking.
 
     Its columns are named as the face's ``space.commands``, in their units; ``Trajectory.in_space`` gives its controls.
-    Raises ``DmsynthError`` as ``motion.driving.read_trajectory``, and for natural eyes of a face that moves none.
+    Raises ``DmsynthError`` as ``motion.driving.read_trajectory``, and for natural eyes or talking of a face
+    that moves none.
     """
     space = face.trained.space
     begin = space.decode(face.trained.source_codes[0][: space.size])
@@ -202,14 +207,16 @@ def commanded(face: SteerableFace, spec: FaceSpec, command: Command) -> Trajecto
         command.trajectory, space, command.frame_rate, spec.open_tracker, command.driving, begin, command.columns
     )
     motion = motion.first(command.seconds, command.trajectory) if command.seconds else motion
-    if command.natural_eyes is None:
+    if command.natural_eyes is None and command.talking is None:
         return motion
     if not space.moves_eyes:
         raise DmsynthError(
-            f"{spec.face}: steers {', '.join(space.names)} only; natural eyes need a face that moves its "
-            "eyes: starter, a photo (steer PHOTO.jpg), or one whose dataset was made and trained anew"
+            f"{spec.face}: steers {', '.join(space.names)} only; natural eyes and talking need a face that moves its "
+            "eyes and mouth: starter, a photo (steer PHOTO.jpg), or one whose dataset was made and trained anew"
         )
-    return natural_eyes(motion.resampled(command.frame_rate), command.natural_eyes)
+    motion = motion.resampled(command.frame_rate)
+    motion = motion if command.natural_eyes is None else natural_eyes(motion, command.natural_eyes)
+    return motion if command.talking is None else talking(motion, command.talking)
 
 
 def _shot(face: SteerableFace, motion: Trajectory, frame_rate: float, outside: str, name: str) -> Shot:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dmsynth.controls import EYES, EYES_RANGE
-from dmsynth.steering.baked_eyes import BakedNetwork
+from dmsynth.steering.baked import BakedNetwork
 from dmsynth.steering.face import SteerableFace
-from dmsynth.steering.painted_eyes import Seen
+from dmsynth.steering.painted import Seen
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing
 from dmsynth.support.version import __version__

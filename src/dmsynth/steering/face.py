@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.coverage import clip
-from dmsynth.learning.face_file import SourceEyes, TrainedFace, read_face
+from dmsynth.learning.face_file import SourceFeatures, TrainedFace, read_face
 from dmsynth.steering.renderer import FACE, FaceSpec
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.machine import device_of
@@ -154,10 +154,10 @@ class SteerableFace:
         return self._network.encode(images, code)
 
     def appearance(
-        self, source: Image | None = None, at: NDArray[np.float64] | None = None, eyes: SourceEyes | None = None
+        self, source: Image | None = None, at: NDArray[np.float64] | None = None, features: SourceFeatures | None = None
     ) -> tuple[Any, NDArray[np.float32]]:
         """A source frame, encoded, and its carried codes (c,); by default the face's most typical one. ``at`` as in
-        ``frames``; ``eyes``: of a given one (``steering.source.as_source``)."""
+        ``frames``; ``features``: of a given one (``steering.source.as_source``)."""
         with torch.inference_mode():
             if source is None:
                 code, appearance = self.trained.source_codes[0], self.own_appearance(0)
@@ -168,22 +168,25 @@ class SteerableFace:
 
     @property
     def head_only(self) -> SteerableFace:
-        """The same face without controls that are no part of its network: drawn eyes (``steering.painted_eyes``)."""
+        """The same face without controls that are no part of its network: drawn features (``steering.painted``)."""
         return self
 
     def from_one_source(self) -> SteerableFace:
         """The same face with its most typical source frame only."""
         trained = self.trained
-        eyes = trained.eyes and trained.eyes.first
+        features = trained.features and trained.features.first
         codes = trained.source_codes[:1]
-        return replace(self, trained=replace(trained, sources=trained.sources[:1], source_codes=codes, eyes=eyes))
+        return replace(
+            self, trained=replace(trained, sources=trained.sources[:1], source_codes=codes, features=features)
+        )
 
     def from_source(
-        self, source: Image, at: NDArray[np.float64] | None = None, eyes: SourceEyes | None = None
+        self, source: Image, at: NDArray[np.float64] | None = None, features: SourceFeatures | None = None
     ) -> SteerableFace:
-        """The same face with this one source frame, grey or RGB uint8 of any size. ``at`` as in ``frames``; ``eyes``:
-        of the frame (``steering.source.as_source``), which then has the face's size. Raises ``DmsynthError`` if not."""
-        if eyes is not None and source.shape[1::-1] != self.size:
+        """The same face with this one source frame, grey or RGB uint8 of any size. ``at`` as in ``frames``;
+        ``features``: of the frame (``steering.source.as_source``), which then has the face's size. Raises
+        ``DmsynthError`` if not."""
+        if features is not None and source.shape[1::-1] != self.size:
             raise DmsynthError(
                 f"a source frame of {source.shape[1]}×{source.shape[0]} with eyes, but {self.path} draws "
                 f"{self.size[0]}×{self.size[1]}; steering.source.as_source makes it so"
@@ -194,7 +197,7 @@ class SteerableFace:
         if at is not None:
             code[0, :k] = self.trained.space.encode(at)
         sources = np.asarray(source)[None]
-        return replace(self, trained=replace(self.trained, sources=sources, source_codes=code, eyes=eyes))
+        return replace(self, trained=replace(self.trained, sources=sources, source_codes=code, features=features))
 
     def reconstruct(self, image: Image) -> Image:
         """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""

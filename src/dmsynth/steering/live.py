@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmsynth.controls import CONTROL_SPACES, EYES
+from dmsynth.controls import CONTROL_SPACES, FEATURES
 from dmsynth.steering.face import CHANGE, SteerableFace, choose_sources, to_pixels
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face
-from dmsynth.trackers.gaze import eye_columns, from_rest
+from dmsynth.trackers.features import feature_columns, features_from_rest
 from dmsynth.video import Image
 
 _KEPT = 48  # encoded source frames
@@ -84,14 +84,14 @@ class LiveFace:
 
     def measured(self, seen: Face, rest: Face | None) -> dict[str, float]:
         """What a tracker measures of this face's controls, by name, in their units, in the face that it has ``seen`` in
-        a picture. Gaze and lids are from this person's rest, as the command is: from the face at ``rest``
+        a picture. Gaze, lids and mouth are from this person's rest, as the command is: from the face at ``rest``
         (``at_rest``). None, or landmarks without irises: they are left out."""
         measured, names = dict(seen.pose), self.face.trained.space.names
         if self.face.trained.space.moves_eyes and rest is not None:
-            eyes = [eye_columns(face) for face in (rest, seen)]
-            if all(eyes):
-                values = from_rest(np.array([[each[name] for name in EYES] for each in eyes]), np.array([0]))[1]
-                measured |= dict(zip(EYES, values.tolist(), strict=True))
+            both = [feature_columns(face) for face in (rest, seen)]
+            if all(both):
+                rows = np.array([[each[name] for name in FEATURES] for each in both])
+                measured |= dict(zip(FEATURES, features_from_rest(rows, np.array([0]))[1].tolist(), strict=True))
         return {name: value for name, value in measured.items() if name in names}
 
     def _choose(self, code: NDArray[np.float32], last: int | None) -> int:

@@ -8,7 +8,7 @@ source frame takes half a second.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmsynth.controls import CONTROL_SPACES, EYES_RANGE, HEAD, ControlSpace
+from dmsynth.controls import CONTROL_SPACES, EYES_RANGE, FEATURES_AT_REST, HEAD, ControlSpace
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
@@ -44,7 +44,7 @@ SPACE = replace(
     CONTROL_SPACES["rotation"],
     controls=tuple(replace(each, low=-_DEGREES, high=_DEGREES) for each in CONTROL_SPACES["rotation"].controls),
 )
-WITH_EYES = replace(
+WITH_FEATURES = replace(
     CONTROL_SPACES["driver"],
     controls=tuple(
         replace(each, low=-_DEGREES, high=_DEGREES) if each.unit == "°" else each
@@ -60,11 +60,12 @@ _TRACKED_WIDTH = 640  # smaller frames are enlarged before their landmarks are m
 
 @dataclass(frozen=True)
 class Head:
-    """A source frame, ready to be posed, the head's rotation in it (3, 3), and the eyes, from this person's rest."""
+    """A source frame, ready to be posed, the head's rotation in it (3, 3), and what eyes and mouth do in it (5,), in
+    the order of ``controls.FEATURES``, from this person's rest."""
 
     photo: PosedPhoto
     rotation: NDArray[np.float64]
-    eyes: Eyes
+    own: NDArray[np.float64]
 
 
 class Poser:
@@ -87,13 +88,13 @@ class Poser:
         if reason:
             raise DmsynthError(f"{self.name}: {reason} in a source frame; posing needs one whole face")
         face = faces[0].scaled(1 / factor)
-        rotation, eyes = face.rotation, Eyes()
+        rotation, features = face.rotation, np.array(FEATURES_AT_REST)
         if code is not None:
-            own = [float(value) for value in self._values(code)[0]]
-            rotation = rotation_matrix(*own[: len(HEAD)])
-            eyes = Eyes(*own[len(HEAD) :])
-        photo = PosedPhoto(frame, face.landmarks, rotation, self.grey, (eyes.gaze_pitch, eyes.gaze_yaw))
-        return Head(photo, rotation, eyes)
+            own = self._values(code)[0]
+            rotation = rotation_matrix(*map(float, own[: len(HEAD)]))
+            features[: self.space.size - len(HEAD)] = own[len(HEAD) :]
+        gaze = float(features[0]), float(features[1])
+        return Head(PosedPhoto(frame, face.landmarks, rotation, self.grey, gaze), rotation, features)
 
     def steer(self, head: Head, code: Tensor) -> Tensor:
         """Frames (n, channels, h, w) in [0, 1] of that source at control codes (n, k or more)."""
@@ -101,11 +102,12 @@ class Poser:
         pixels = torch.from_numpy(frames).float() / 255
         return pixels[:, None] if self.grey else pixels.permute(0, 3, 1, 2)
 
-    def _posed(self, head: Head, pitch: float, yaw: float, roll: float, *eyes: float) -> Image:
-        if not eyes:
+    def _posed(self, head: Head, pitch: float, yaw: float, roll: float, *features: float) -> Image:
+        if not features:
             return head.photo.pose(pitch, yaw, roll)
-        wanted = Eyes(*eyes).posed_from(head.eyes.opening_left, head.eyes.opening_right)
-        return head.photo.pose(pitch, yaw, roll, eyes=wanted)
+        *eyes, mouth = features
+        _, _, left, right, own = map(float, head.own)
+        return head.photo.pose(pitch, yaw, roll, eyes=Eyes(*eyes).posed_from(left, right), mouth=mouth - own)
 
     def decode(self, head: Head) -> Tensor:
         """The source at its own pose."""
@@ -113,7 +115,7 @@ class Poser:
 
     def controls(self, head: Head) -> Tensor:
         """(1, k): the control code of the source."""
-        values = [*map(float, angles_from_matrix(head.rotation)), *astuple(head.eyes)]
+        values = [*map(float, angles_from_matrix(head.rotation)), *head.own]
         return torch.from_numpy(self.space.encode(np.array([values[: self.space.size]])))
 
     def _values(self, code: Tensor) -> NDArray[np.float64]:
@@ -150,7 +152,7 @@ def open_posed(spec: FaceSpec, size: tuple[int, int] | None = None) -> Steerable
     """
     if is_portrait(spec.where):
         return posed_picture(spec.where if spec.where.is_file() else None, spec.open_tracker(), size or _PHOTO_SIZE)
-    face = posed_frames(open_dataset(spec.where), spec.open_tracker(), with_eyes=True)
+    face = posed_frames(open_dataset(spec.where), spec.open_tracker(), with_features=True)
     return face.from_one_source() if spec.one_source else face
 
 
@@ -158,7 +160,7 @@ def posed_picture(photo: Path | None, tracker: Tracker, size: tuple[int, int]) -
     """A portrait, posed: by default the one that comes with dmsynth. Raises as ``datasets.photo.prepare``."""
     picture, name = (read_image(photo), photo.name) if photo else (default_portrait(), PORTRAIT)
     framed, face = framed_face(picture, tracker, size, str(photo or name))
-    space = WITH_EYES if len(face.landmarks) == MESH_POINTS else SPACE
+    space = WITH_FEATURES if len(face.landmarks) == MESH_POINTS else SPACE
     at = [face.pose[name] for name in HEAD]
     known = space.encode(np.array([[*at, *space.row({})[len(HEAD) :]]]))
     about = {
@@ -172,14 +174,14 @@ def posed_picture(photo: Path | None, tracker: Tracker, size: tuple[int, int]) -
     return _posed(space, framed[None], known, Carried(), about, poser, photo, limit=limit)
 
 
-def posed_frames(dataset: Dataset, tracker: Tracker, with_eyes: bool = False) -> SteerableFace:
+def posed_frames(dataset: Dataset, tracker: Tracker, with_features: bool = False) -> SteerableFace:
     """The filmed training frames of a dataset, posed. The source frame is the one with the nearest expression; the
-    rotation counts little, because it is computed. ``with_eyes``: gaze and lids can be commanded, too.
+    rotation counts little, because it is computed. ``with_features``: gaze and lids can be commanded, too.
 
     Raises ``DmsynthError`` for a dataset whose frames show no turning head.
     """
     grey, labels = dataset.frames.ndim == 3, dataset.most_exact_labels
-    space = WITH_EYES if with_eyes else SPACE
+    space = WITH_FEATURES if with_features else SPACE
     values = dataset.controls(space, labels)
     frames = dataset.split("train")
     filmed = frames[~dataset.posed[frames]]

@@ -8,15 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.controls import ControlSpace
+from dmsynth.controls import FEATURES_AT_REST, ControlSpace
 from dmsynth.controls.coverage import Coverage
 from dmsynth.datasets.dataset import open_dataset
-from dmsynth.learning.face_file import SourceEyes
+from dmsynth.learning.face_file import SourceFeatures
 from dmsynth.steering.renderer import Renderer
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import is_file, is_folder
 from dmsynth.trackers import Face, Tracker, face_columns
-from dmsynth.trackers.gaze import EYE_POINTS, MESH_POINTS
+from dmsynth.trackers.features import FEATURE_POINTS
+from dmsynth.trackers.gaze import MESH_POINTS
 from dmsynth.video import Image, fit, read_video
 from dmsynth.video.pictures import is_picture, read_image
 
@@ -67,7 +68,7 @@ def source_consent(text: str) -> str | None:
 
 def as_source(
     image: Image, where: str, face: Renderer, tracker: Tracker
-) -> tuple[Image, NDArray[np.float64], SourceEyes | None]:
+) -> tuple[Image, NDArray[np.float64], SourceFeatures | None]:
     """A frame from elsewhere, made a source of a face that turns its head: of the face's size, moved and scaled so that
     the head lies where the training frame of the most similar pose has it (left where it is if that is within a tenth);
     its pose (k,), to be given to ``SteerableFace.frames`` as ``at``; and where its eyes are, if the tracker knows: the
@@ -80,14 +81,14 @@ def as_source(
     for _ in range(2):  # where the head lies changes what the tracker reads, and that, which frame is the most similar
         framed = _aligned_to(image, where, face, at, tracker)
         at = source_pose(framed, where, space, coverage, tracker)
-    return framed, at, _eyes(*_one_face(framed, where, tracker))
+    return framed, at, _features(*_one_face(framed, where, tracker))
 
 
-def _eyes(face: Face, enlarged: float) -> SourceEyes | None:
+def _features(face: Face, enlarged: float) -> SourceFeatures | None:
     if len(face.landmarks) != MESH_POINTS:
         return None
-    points = face.landmarks[list(EYE_POINTS), :2] / enlarged
-    return SourceEyes(points[None].astype(np.float32), np.array([[0, 0, 1, 1]], np.float32))
+    points = face.landmarks[list(FEATURE_POINTS), :2] / enlarged
+    return SourceFeatures(points[None].astype(np.float32), np.array([FEATURES_AT_REST], np.float32))
 
 
 def _aligned_to(image: Image, where: str, face: Renderer, at: NDArray[np.float64], tracker: Tracker) -> Image:

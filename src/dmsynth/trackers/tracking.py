@@ -9,7 +9,8 @@ import pandas as pd
 from dmsynth.controls import MEASURED
 from dmsynth.support.parallel import map_ordered
 from dmsynth.trackers.face import Face, Tracker, why_unusable
-from dmsynth.trackers.gaze import EYE_POINTS, MESH_POINTS, eye_columns
+from dmsynth.trackers.features import FEATURE_POINTS, feature_columns
+from dmsynth.trackers.gaze import MESH_POINTS
 from dmsynth.video import Frame
 
 _LANDMARKS = 150  # at least so many of a tracker's landmarks are kept as labels
@@ -33,25 +34,27 @@ def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, objec
 
 
 def face_columns(face: Face) -> dict[str, float]:
-    """A face as columns of a table: pose, centre, box; gaze and lids if the landmarks show the irises; and the parts of
-    its expression that are controls."""
+    """A face as columns of a table: pose, centre, box; gaze, lids and mouth if the landmarks show the irises; and the
+    parts of its expression that are controls."""
     left, top, right, bottom = face.box
     x, y = face.centre
     place = {"x": x, "y": y, "left": left, "top": top, "right": right, "bottom": bottom}
     measured = {name: value for name, value in face.expression.items() if name in MEASURED}
-    return face.pose | place | eye_columns(face) | measured
+    return face.pose | place | feature_columns(face) | measured
 
 
 def face_labels(face: Face) -> dict[str, float | list[float]]:
     """A face as a dataset's labels: ``tracked_pitch`` … and, if the tracker has any, ``landmarks``: x and y in pixels
-    of about 160 points spread over the face, in one flat list; and ``eye_landmarks``, likewise, those of
-    ``gaze.EYE_POINTS``, if the landmarks show the irises."""
+    of about 160 points spread over the face, in one flat list; and ``feature_landmarks``, likewise, those of
+    ``features.FEATURE_POINTS``, if the landmarks show the irises."""
     labels: dict[str, float | list[float]] = {f"tracked_{name}": value for name, value in face_columns(face).items()}
     if len(face.landmarks):
         some = face.landmarks[:: max(1, len(face.landmarks) // _LANDMARKS), :2]
         labels["landmarks"] = [round(float(value), 2) for value in some.ravel()]
     if len(face.landmarks) == MESH_POINTS:
-        labels["eye_landmarks"] = [round(float(value), 2) for value in face.landmarks[list(EYE_POINTS), :2].ravel()]
+        labels["feature_landmarks"] = [
+            round(float(value), 2) for value in face.landmarks[list(FEATURE_POINTS), :2].ravel()
+        ]
     return labels
 
 

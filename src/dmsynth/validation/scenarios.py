@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, HEAD, LOOK
+from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, FEATURES, HEAD, LOOK
 from dmsynth.motion.eyes import (
     eye_opening,
     natural_blinks,
@@ -25,6 +25,7 @@ from dmsynth.motion.eyes import (
     small_saccades,
     with_gaze,
 )
+from dmsynth.motion.mouth import talking
 from dmsynth.motion.trajectory import Motion, MotionPath, Trajectory
 from dmsynth.support.errors import DmsynthError
 
@@ -34,7 +35,7 @@ _PEAK_OVER_MEAN = 1.875  # of a minimum-jerk move's speed (Flash and Hogan 1985)
 _SWAY_WAVES = 12
 _SWAY_BAND = (0.05, 0.6)  # Hz: from slow shifts of the trunk to breathing
 
-_EYES = (*EYES, BOTH_EYES, *LOOK)  # what a pose may say of the eyes
+_FEATURES = (*FEATURES, BOTH_EYES, *LOOK)  # what a pose may say beside the head
 
 Angle = Annotated[float, Field(ge=-90, le=90)]
 Opening = Annotated[float, Field(ge=0, le=1.3)]
@@ -59,7 +60,7 @@ class _Strict(BaseModel):
 
 
 class Pose(_Strict):
-    """Head and eyes; what is not given keeps its value."""
+    """Head, eyes and mouth; what is not given keeps its value."""
 
     pitch: Angle | None = Field(default=None, description="Of the head, degrees.")
     yaw: Angle | None = None
@@ -71,6 +72,9 @@ class Pose(_Strict):
     eye_opening: Opening | None = Field(default=None, description="Both lids: 0 closed, 1 as at rest.")
     eye_opening_left: Opening | None = None
     eye_opening_right: Opening | None = None
+    mouth_opening: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="0 as at rest, 1 as in a yawn."
+    )
     look_pitch: Angle | None = Field(default=None, description="Line of sight in the camera's frame, degrees.")
     look_yaw: Angle | None = None
     head_share: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -190,6 +194,13 @@ class NaturalEyes(_Strict):
         return eye_opening(times, blinks)
 
 
+class Talking(_Strict):
+    """A mouth that talks, with pauses, from the beginning to the end, where no move says what it does; reproducible
+    by the seed. Sources and figures: ``motion.mouth``."""
+
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+
 class Window(_Strict):
     """An expected warning. Times are seconds after the mark ``since``."""
 
@@ -251,6 +262,9 @@ class Scenario(_Strict):
         ]
         | None
     ) = Field(default=None, description="Natural eyes, added to the moves. Default: eyes at rest in the head.")
+    talking: Talking | None = Field(
+        default=None, description="A mouth that talks, added to the moves. Default: at rest."
+    )
     moves: Annotated[list[Step], Field(min_length=1)]
     warnings: Annotated[
         Annotated[Literal["ignore"], Tag("(word)")] | Annotated[list[Window], Tag("(windows)")],
@@ -326,8 +340,8 @@ class Scenario(_Strict):
 
     @property
     def moves_eyes(self) -> bool:
-        """Whether it needs a face that moves its eyes."""
-        return self.eyes is not None or any(name in _EYES for name in self._named)
+        """Whether it needs a face that moves its eyes and mouth."""
+        return self.eyes is not None or self.talking is not None or any(name in _FEATURES for name in self._named)
 
     def trajectory(self) -> Trajectory:
         """The command for each frame, sway included: ``pitch``, ``yaw``, ``roll`` in degrees, and if it moves the eyes
@@ -372,6 +386,7 @@ class Scenario(_Strict):
         whole = with_gaze(Trajectory(tuple(columns), motion.times, np.stack(list(columns.values()), axis=1)))
         if self.eyes is not None and not aside:
             whole = natural_eyes(whole, eyes.seed, spread=eyes.saccades)
+        whole = whole if self.talking is None else talking(whole, self.talking.seed)
         return whole.in_space(CONTROL_SPACES["driver"])
 
     def _swaying(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -382,7 +397,7 @@ class Scenario(_Strict):
     @cached_property
     def _path(self) -> tuple[MotionPath, dict[str, float]]:
         space = CONTROL_SPACES["driver"]
-        own = tuple(name for name in _EYES if name in self._named)
+        own = tuple(name for name in _FEATURES if name in self._named)
         turns = not set(own) & set(LOOK) or any(name in self._named for name in HEAD[:2])
         names = (*(HEAD if turns else HEAD[2:]), *own)
         path = MotionPath(names, self.frame_rate, space.rest | self._first_share | self.start.named)

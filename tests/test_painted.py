@@ -18,9 +18,9 @@ from dmsynth.controls import CONTROL_SPACES, EYES
 from dmsynth.datasets.eye_posing import Eyes
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.evaluation.eyes import eye_commands, summarize_eyes
-from dmsynth.learning.face_file import SourceEyes, read_face, save_face
+from dmsynth.learning.face_file import SourceFeatures, read_face, save_face
 from dmsynth.motion.driving import Driving, drive
-from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer, with_eyes
+from dmsynth.steering import FaceSpec, SteerableFace, load_face, open_renderer, with_features
 from dmsynth.steering.source import as_source
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, face_columns
@@ -140,7 +140,7 @@ def test_eyes_at_rest_are_the_persons_rest(
     def at_rest(eyes: Eyes) -> tuple[dict[str, float], dict[str, float]]:
         framed, at, seen = as_source(posed.pose(0, 0, 0, eyes=eyes), "posed", starter.head_only, tracker)
         assert seen is not None
-        seen = SourceEyes(seen.landmarks, np.array([astuple(eyes)], np.float32))
+        seen = SourceFeatures(seen.landmarks, np.array([[*astuple(eyes), 0.0]], np.float32))
         brought = starter.from_source(framed, at, seen)
         (frame,) = brought.frames(poses(brought, {}))
         return read(tracker, framed), read(tracker, frame)
@@ -156,32 +156,34 @@ def test_eyes_at_rest_are_the_persons_rest(
 
 def test_a_face_file_keeps_them(head_file: Path, tmp_path: Path) -> None:
     face = read_face(head_file)
-    assert face.eyes is None
-    eyes = load_face(Path("starter")).trained.eyes
+    assert face.features is None
+    eyes = load_face(Path("starter")).trained.features
     assert eyes is not None and len(eyes.landmarks) == len(face.sources)
     for wrong in (
         replace(eyes, landmarks=eyes.landmarks[:-1].copy()),
         replace(eyes, values=eyes.values[:, :3].copy()),
         replace(eyes, landmarks=np.full_like(eyes.landmarks, np.nan)),
     ):
-        save_face(tmp_path / "face.safetensors", replace(face, eyes=wrong))
-        with pytest.raises(DmsynthError, match=r"eyes\."):
+        save_face(tmp_path / "face.safetensors", replace(face, features=wrong))
+        with pytest.raises(DmsynthError, match=r"features\."):
             read_face(tmp_path / "face.safetensors")
-    save_face(tmp_path / "face.safetensors", replace(face, eyes=eyes))
-    again = read_face(tmp_path / "face.safetensors").eyes
-    assert isinstance(again, SourceEyes) and np.array_equal(again.landmarks, eyes.landmarks)
+    save_face(tmp_path / "face.safetensors", replace(face, features=eyes))
+    again = read_face(tmp_path / "face.safetensors").features
+    assert isinstance(again, SourceFeatures) and np.array_equal(again.landmarks, eyes.landmarks)
 
 
 def test_an_eye_out_of_the_picture_stays_as_it_is() -> None:
     """Landmarks beyond the frame, or all in one place: nothing breaks, the other eye moves."""
     face = load_face(Path("starter")).from_one_source()
-    eyes = face.trained.eyes
+    eyes = face.trained.features
     assert eyes is not None
     width = float(np.ptp(eyes.landmarks[0, :, 0]))
     half = face.size[0] - eyes.landmarks[0, :, 0].max() + 0.4 * width
     for moved, changes in (((half, 0.0), True), ((5000.0, 0.0), False), (None, False)):
         landmarks = eyes.landmarks + np.array(moved, np.float32) if moved else np.full_like(eyes.landmarks, 100)
-        there = with_eyes(replace(face, trained=replace(face.trained, eyes=SourceEyes(landmarks, eyes.values))))
+        there = with_features(
+            replace(face, trained=replace(face.trained, features=SourceFeatures(landmarks, eyes.values)))
+        )
         still, shut = there.frames(poses(there, {}, {"eye_opening": 0.0}))
         assert (still != shut).any() == changes
 
