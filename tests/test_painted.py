@@ -238,3 +238,35 @@ def test_eyes_beside_the_exact_truth_on_the_command_line(tmp_path: Path) -> None
     assert found["sharpness"] > 0.7
     ahead = found["sweeps"]["gaze_yaw at yaw 0°"]["landmarks"]
     assert 0.8 < ahead["gain_of_truth"] < 1.15 and ahead["error"] < 4
+
+
+@pytest.mark.parametrize("yaw", [-18.0, 0.0, 18.0])
+def test_a_trained_head_opens_its_mouth(starter: SteerableFace, tracker: Tracker, yaw: float) -> None:
+    told = np.linspace(0, 0.9, 7)
+    frames = list(starter.frames(poses(starter, *({"yaw": yaw, "mouth_opening": float(each)} for each in told))))
+    seen = pd.DataFrame([read(tracker, frame) for frame in frames])
+    slope, _ = np.polyfit(told, seen["mouth_opening"], 1)
+    assert 0.5 < slope < 1.3 and np.corrcoef(told, seen["mouth_opening"])[0, 1] > 0.96
+    assert np.ptp(seen["yaw"]) < 4 and seen["eye_opening_left"].std() < 0.1, "head and eyes stay"
+    above = int(0.4 * starter.size[1])  # of the frame: the mouth is lower
+    assert all((frame[:above] == frames[0][:above]).all() for frame in frames)
+
+
+def test_eyes_and_mouth_of_a_steered_video(tmp_path: Path) -> None:
+    """Talking, and the expression that a command leaves alone."""
+    course = "move yaw=8 mouth_opening=0.5 gaze_yaw=10 0.2; hold 0.4"
+
+    def steered(name: str, trajectory: str, *options: Any) -> pd.DataFrame:
+        done = dmsynth("steer", "starter", "--trajectory", trajectory, "--out", tmp_path / f"{name}.mp4", *options)
+        assert done.returncode == 0, done.stderr
+        return pd.read_parquet(tmp_path / f"{name}.parquet")
+
+    talks = steered("talk", "hold 2", "--talking", 5)["mouth_opening"]
+    assert talks.max() > 0.05 and talks.equals(steered("again", "hold 2", "--talking", 5)["mouth_opening"])
+    assert steered("driving", course)["mouth_opening"].iloc[-1] == pytest.approx(0.5)
+    neutral = steered("neutral", course, "--expression", "neutral")
+    assert (neutral["mouth_opening"] == 0).all() and (neutral["gaze_yaw"] == 0).all() and neutral["yaw"].iloc[-1] == 8
+    assert "mouth_opening" not in steered("source", course, "--expression", "source")
+    refused = ("steer", "starter", "--trajectory", "hold 1", "--out", tmp_path / "no.mp4", "--expression")
+    assert "choose driving, neutral, source" in fails(dmsynth(*refused, "sad"))
+    assert "leave out --natural-eyes and --talking" in fails(dmsynth(*refused, "neutral", "--talking", 1))

@@ -162,6 +162,10 @@ def steer(
     talking: Annotated[
         int | None, typer.Option(metavar="SEED", help="A mouth that talks, where the trajectory says nothing of it.")
     ] = None,
+    expression: Annotated[
+        str,
+        typer.Option(help="Eyes and mouth: as the trajectory says (driving), at rest (neutral), or of the source."),
+    ] = "driving",
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT, of a photo that is steered; default: 640x480.")
     ] = None,
@@ -186,7 +190,7 @@ def steer(
     command = steering.Command(
         trajectory, frame_rate, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
         Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
-        parse_effects(effect or []), natural_eyes, talking, size_of(size),
+        parse_effects(effect or []), natural_eyes, talking, expression, size_of(size),
     )  # fmt: skip
     check_not_input(out, [trajectory, source, face])
     check_output(out)

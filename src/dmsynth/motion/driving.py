@@ -32,6 +32,7 @@ from dmsynth.video import Frame, check_crop, probe_video, read_video
 MODES = ("absolute", "relative")
 NEUTRALS = ("first", "typical")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # of a file's name, and of no motion
+_QUICK = 0.12  # seconds: a blink takes 0.3, a syllable 0.2
 _FIRST_SHARE = re.compile(r"head_share=(\d*\.?\d+)\b")
 _ORDER = 2  # of the polynomials that smooth
 
@@ -46,7 +47,7 @@ class Driving:
         neutral: the driver's own pose that counts as no movement: in the ``first`` frame, or the ``typical`` one (the
             median of all).
         smooth: seconds over which each moment is smoothed (Savitzky and Golay 1964: a parabola through the frames
-            around it, as many after as before, hence without delay); 0: not at all.
+            around it, as many after as before, hence without delay), eyes and mouth over at most 0.12; 0: not at all.
         longest_gap: seconds without a usable face that are bridged in a straight line, or held at either end.
         crop: left, top, width, height in pixels: look at this part of a driving video only.
     """
@@ -173,7 +174,9 @@ def drive(
     if bridged:
         console.print(f"{where}: {bridged} of {count} frames without a usable face bridged", style="yellow")
     frame_rate = (count - 1) / (even[-1] - even[0]) if count > 1 else 1.0
-    values = smoothed(values, driving.smooth * frame_rate)
+    quick = np.array([name in FEATURES for name in seen.names])
+    for which, seconds in ((~quick, driving.smooth), (quick, min(driving.smooth, _QUICK))):
+        values[:, which] = smoothed(values[:, which], seconds * frame_rate)
     values = _with_features_from_rest(values, seen.names)
     if driving.mode == "relative":
         neutral = values[0] if driving.neutral == "first" else np.median(values, axis=0)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import BOTH_EYES, EYES, HEAD, ControlSpace
+from dmsynth.controls import BOTH_EYES, EYES, HEAD, MOUTH, ControlSpace
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import Evaluation
 from dmsynth.support.files import replacing
@@ -35,7 +35,7 @@ STYLE = {
     "figure.dpi": 150,
 }
 _OTHERS = ("#d1495b", "#1f77b4", "#2a9d5c")
-_LIDS = ("#4a5261", "#c98500")
+_OPENINGS = ("#4a5261", "#c98500", "#a0409b")
 _COLOURS = dict(zip(HEAD, _OTHERS, strict=True))
 _DRAWING = threading.Lock()
 
@@ -245,7 +245,8 @@ def motion_curves(
     One panel for each unit, so that degrees and openings do not share a scale. Gaze is dashed, in the colour of the
     head's angle in the same direction; lids that move alike are one line.
     """
-    units = list(dict.fromkeys(control.unit for control in space.controls))
+    unit_of = {c.name: "opening" if c.name in (*EYES[2:], MOUTH) else c.unit for c in space.controls}
+    units = list(dict.fromkeys(unit_of.values()))
     shares = [2.6 if unit == units[0] else 1.0 for unit in units]
     with _alone():
         figure, axes = plt.subplots(
@@ -257,13 +258,13 @@ def motion_curves(
                 times, 0, 1, where=~covered, transform=axis.get_xaxis_transform(), color="#e3e6ea", linewidth=0,
                 step="mid",
             )  # fmt: skip
-            lines = {c.name: values[:, column] for column, c in enumerate(space.controls) if c.unit == unit}
+            lines = {c.name: values[:, column] for column, c in enumerate(space.controls) if unit_of[c.name] == unit}
             left, right = (lines.get(name) for name in EYES[2:])
             if left is not None and right is not None and np.array_equal(left, right):
-                lines = {BOTH_EYES: left}
+                lines = {BOTH_EYES: left} | {name: line for name, line in lines.items() if name == MOUTH}
                 axis.set_ylim(-0.05, max(1.25, float(left.max()) + 0.05))
             for column, (name, line) in enumerate(lines.items()):
-                others = _LIDS if name.startswith(BOTH_EYES) else _OTHERS
+                others = _OPENINGS if unit == "opening" else _OTHERS
                 colour = _COLOURS.get(name.removeprefix("gaze_"), others[column % len(others)])
                 style = "--" if name.startswith("gaze_") else "-"
                 axis.plot(times, line, style, color=colour, linewidth=1.8, label=name.replace("_", " "))

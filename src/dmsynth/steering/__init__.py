@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from dmsynth.controls import BOTH_EYES, FEATURES
 from dmsynth.motion.covered import cover
 from dmsynth.motion.driving import Driving, read_trajectory
 from dmsynth.motion.eyes import natural_eyes
@@ -118,6 +119,9 @@ def opened(spec: FaceSpec) -> SteerableFace:
     return open_renderer(spec)
 
 
+EXPRESSIONS = ("driving", "neutral", "source")
+
+
 @dataclass(frozen=True)
 class Command:
     """A trajectory as the user gives it, and how to render it.
@@ -132,6 +136,8 @@ class Command:
         natural_eyes: a seed: add natural blinks, saccades and counter-rotation where the trajectory does not say
             what the eyes do (``motion.eyes.natural_eyes``).
         talking: a seed: add a mouth that talks where the trajectory does not say what it does (``motion.mouth``).
+        expression: of eyes and mouth: what the trajectory says (``driving``), ``neutral``: at rest, or as in the
+            ``source`` frame.
         size: width, height of the frames, for a renderer that has no size of its own, such as a photo.
         effects: camera effects (``video.effects``): names and strengths, applied in this order.
     """
@@ -145,7 +151,16 @@ class Command:
     effects: tuple[tuple[str, float], ...] = ()
     natural_eyes: int | None = None
     talking: int | None = None
+    expression: str = "driving"
     size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.expression not in EXPRESSIONS:
+            raise DmsynthError(f"--expression {self.expression}: choose {', '.join(EXPRESSIONS)}")
+        if self.expression != "driving" and (self.natural_eyes, self.talking) != (None, None):
+            raise DmsynthError(
+                f"--expression {self.expression} leaves eyes and mouth alone; leave out --natural-eyes and --talking"
+            )
 
 
 @dataclass(frozen=True)
@@ -190,7 +205,9 @@ def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
     face = open_renderer(spec, command.size)
     if command.size not in (None, face.size):
         raise DmsynthError(f"{spec.face}: draws {face.size[0]}x{face.size[1]}; --size goes with a photo")
-    return _shot(face, commanded(face, spec, command), command.frame_rate, command.outside, name)
+    motion = commanded(face, spec, command)
+    face = face.head_only if command.expression == "source" else face
+    return _shot(face, motion, command.frame_rate, command.outside, name)
 
 
 def commanded(face: SteerableFace, spec: FaceSpec, command: Command) -> Trajectory:
@@ -207,6 +224,8 @@ def commanded(face: SteerableFace, spec: FaceSpec, command: Command) -> Trajecto
         command.trajectory, space, command.frame_rate, spec.open_tracker, command.driving, begin, command.columns
     )
     motion = motion.first(command.seconds, command.trajectory) if command.seconds else motion
+    if command.expression != "driving":
+        motion = motion.only([name for name in motion.names if name not in (*FEATURES, BOTH_EYES)])
     if command.natural_eyes is None and command.talking is None:
         return motion
     if not space.moves_eyes:
@@ -230,8 +249,8 @@ def _followed(spec: FaceSpec, command: Command) -> Shot:
     """The shot of a renderer that follows a driving video."""
     if replace(command, trajectory="", seconds=None, effects=()) != Command(""):
         raise DmsynthError(
-            "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth and --longest-gap go with commanded "
-            f"poses; --renderer {spec.kind} follows its video"
+            "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth, --longest-gap, --natural-eyes, "
+            f"--talking and --expression go with commanded poses; --renderer {spec.kind} follows its video"
         )
     follower = open_follower(replace(spec, driving=command.trajectory))
     rows = follower.rows(command.seconds)

@@ -138,6 +138,19 @@ class PosedFrames(SteerableFace):
             return self.from_one_source().frames(values, moving=moving)
         return super().frames(values, source, carried, moving, at)
 
+    @property
+    def head_only(self) -> SteerableFace:
+        trained, poser = self.trained, self._network
+        if not trained.space.moves_eyes:
+            return self
+        coverage = replace(trained.coverage, codes=trained.coverage.codes[:, : len(HEAD)], joint=SPACE.joint)
+        codes = np.delete(trained.source_codes, np.arange(len(HEAD), trained.space.size), axis=1)
+        carried, network = trained.carried, Poser(poser.tracker, poser.name, poser.grey, SPACE)
+        if carried.explained is not None:
+            carried = replace(carried, explained=carried.explained[: 1 + 2 * SPACE.size])
+        parts: dict[str, Any] = {"network": network, "space": SPACE, "coverage": coverage, "carried": carried}
+        return replace(self, trained=replace(trained, source_codes=codes, **parts))
+
 
 _PHOTO_SIZE = (640, 480)
 _PHOTO_YAW = 46.0  # degrees: a photo's head has a back; a tracker may lose it from 40° on, as it loses real ones
