@@ -91,7 +91,7 @@ def test_head_and_eyes_have_coverage_of_their_own(starter: SteerableFace) -> Non
 
 
 def test_the_library_loads_them(starter: SteerableFace) -> None:
-    face = library.load("starter", eyes=True)
+    face = library.load("starter", features=True)
     (same,) = starter.frames(poses(starter, {"yaw": 5.0, "gaze_yaw": 10.0}), moving=False)
     assert (face.steer(yaw=5, gaze_yaw=10) == same).all()
     with pytest.raises(DmsynthError, match="no control named gaze_yaw"):

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["DmsynthError", "__version__", "load"]
 
 
-def load(path: str | PathLike[str], eyes: bool = False) -> SteerableFace:
-    """Load a trained face (``face.safetensors``), ready to be steered. ``eyes``: gaze and lids are controls, too, if it
-    knows where its eyes are (``steering.painted``).
+def load(path: str | PathLike[str], features: bool = False) -> SteerableFace:
+    """Load a trained face (``face.safetensors``), ready to be steered. ``features``: gaze, lids and mouth are controls,
+    too, if it knows where they are (``steering.painted``).
 
     Raises ``DmsynthError`` for a file that is missing, damaged, no face, or written by another format version.
     """
@@ -36,7 +36,7 @@ def load(path: str | PathLike[str], eyes: bool = False) -> SteerableFace:
     from dmsynth.steering import load_face, with_features
 
     face = load_face(Path(path))
-    return with_features(face) if eyes else face
+    return with_features(face) if features else face
 
 
 _FORMERLY = {

@@ -39,7 +39,9 @@ def dataset_photo(
     yaw: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 35,
     pitch: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
     roll: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
-    eyes: Annotated[bool, typer.Option(help="Gaze and lids vary, too: controls of the face that is trained.")] = False,
+    eyes: Annotated[
+        bool, typer.Option(help="Gaze, lids and mouth vary, too: controls of the face that is trained.")
+    ] = False,
     seed: Seed = 0,
     colour: Colour = False,
     consent: Consent = None,

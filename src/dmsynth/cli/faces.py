@@ -277,7 +277,7 @@ def evaluate_eyes_command(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Move eyes and head through sweeps, and say how well gaze and lids follow."""
+    """Move head, eyes and mouth through sweeps, and say how well they follow."""
     from dmsynth.evaluation.eyes import eye_strip, gaze_judge, measure_eyes, summarize_eyes
     from dmsynth.steering import open_renderer
     from dmsynth.support.files import check_output, write_json
