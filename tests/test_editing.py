@@ -175,7 +175,7 @@ def test_eyes_are_closed_without_a_face_and_nothing_else_changes(edit: Edit, tra
 
     out.unlink()
     turning = ("edit", edit.drive, "--trajectory", "move yaw=20 0.5", "--from", BEGIN, "--to", END, "--out", out)
-    assert "without --face only the eyes can be moved" in fails(dmsynth(*turning))
+    assert "without --face only eyes and mouth can be moved" in fails(dmsynth(*turning))
     wild = ("edit", edit.drive, "--trajectory", "move gaze_yaw=200 0.5", "--from", BEGIN, "--to", END, "--out", out)
     assert "it must lie between -50 and 50" in fails(dmsynth(*wild)) and not out.exists()
     assert "give --scenario or --trajectory" in fails(dmsynth(*turning[:2], *turning[4:]))
@@ -214,3 +214,15 @@ def test_a_damaged_drive_is_not_edited(edit: Edit, tracker: Tracker, tmp_path: P
                 tmp_path / f"{name}.mp4", load_face(Path("starter")), hold, 0.0, 1.6, tmp_path / "out.mp4", tracker
             )
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_mouth_opens_without_a_face(edit: Edit, tracker: Tracker, tmp_path: Path) -> None:
+    out = tmp_path / "says.mp4"
+    says = ("--trajectory", "move mouth_opening=0.4 0.2; hold 1", "--from", BEGIN, "--to", END)
+    done = dmsynth("edit", edit.drive, *says, "--out", out)
+    assert done.returncode == 0, done.stderr
+    before, after = edit.before[50], frames(out)[50]
+    was, now = (tracker(frame.to_ndarray(format="rgb24"))[0] for frame in (before, after))
+    assert face_columns(now)["mouth_opening"] - face_columns(was)["mouth_opening"] > 0.2
+    eyes = slice(0, int(was.landmarks[[33, 263], 1].max()) + 3)
+    assert (luma(before)[eyes] == luma(after)[eyes]).all(), "the eyes stay, pixel by pixel"

@@ -23,16 +23,25 @@ class PosedFeatures:
     image: (H, W, 3) uint8.
     landmarks: (478, 2 or 3) Face Landmarker's points in pixels, or those of ``FEATURE_POINTS`` alone.
     rotation: (3, 3) the head's rotation in the picture, frame x right, y up, z towards the camera.
+    colours: of the image, ``rgb`` or ``yuv``.
     own: (5,) what they do in it, in the order of ``controls.FEATURES``, from this person's rest.
     """
 
-    def __init__(self, image: NDArray[np.uint8], landmarks: Float, rotation: Float, own: Float | None = None) -> None:
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        landmarks: Float,
+        rotation: Float,
+        own: Float | None = None,
+        colours: str = "rgb",
+    ) -> None:
         points = np.full((MESH_POINTS, 2), np.nan)
         points[list(FEATURE_POINTS) if len(landmarks) == len(FEATURE_POINTS) else slice(None)] = landmarks[:, :2]
         self.own = np.array(FEATURES_AT_REST if own is None else own, np.float64)
         pitch, yaw, *_ = map(float, self.own)
         self.eyes = PosedEyes(image, points, rotation, (pitch, yaw))
-        self.mouth = PosedMouth(image, points[list(MOUTH_POINTS)], rotation, seen_eye_distance(points, rotation))
+        apart = seen_eye_distance(points, rotation)
+        self.mouth = PosedMouth(image, points[list(MOUTH_POINTS)], rotation, apart, colours)
 
     def paint(self, image: NDArray[np.uint8], wanted: Float) -> None:
         """Draw the features as ``wanted`` (5,), in the order of ``controls.FEATURES``, into the picture ``image``

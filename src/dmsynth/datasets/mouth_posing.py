@@ -42,9 +42,17 @@ class PosedMouth:
     landmarks: (n, 2 or 3) those of ``MOUTH_POINTS`` in pixels.
     rotation: (3, 3) the head's rotation in the picture, frame x right, y up, z towards the camera.
     eye_distance: between the outer corners of the eyes, in pixels, as seen from ahead.
+    colours: of the image, ``rgb`` or ``yuv``.
     """
 
-    def __init__(self, image: NDArray[np.uint8], landmarks: Float, rotation: Float, eye_distance: float) -> None:
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        landmarks: Float,
+        rotation: Float,
+        eye_distance: float,
+        colours: str = "rgb",
+    ) -> None:
         points = dict(zip(MOUTH_POINTS, np.asarray(landmarks, np.float64)[:, :2], strict=True))
         down = np.array([-rotation[0, 1], rotation[1, 1]])  # the head's, in the image
         self._lay_out(points, down, eye_distance)
@@ -66,8 +74,15 @@ class PosedMouth:
         rim = self._lower_rim(0.5)
         skin = self._image[(middle < 0.4) & (self._t > rim) & (self._t < self._jaw(0.5))]
         lips = self._image[(middle < 0.3) & (self._t > self._lower(0.5)) & (self._t < rim)]
-        self._skin = np.median(skin, axis=0) if len(skin) else np.median(self._image, axis=(0, 1))
-        self._lips = np.median(lips, axis=0) if len(lips) else 0.8 * self._skin
+        tone = np.median(skin, axis=0) if len(skin) else np.median(self._image, axis=(0, 1))
+        red = np.median(lips, axis=0) if len(lips) else tone
+        if colours == "yuv":
+            tone, red = (_converted(each, cv2.COLOR_YUV2RGB) for each in (tone, red))
+        inside = (_DARK * tone, _TONGUE * red, min(float(tone.mean()), 235.0) * _TEETH)
+        self._dark, self._tongue, self._teeth = (
+            _converted(each, cv2.COLOR_RGB2YUV) if colours == "yuv" else each for each in inside
+        )
+        self._black = np.array([0, 128, 128] if colours == "yuv" else [0, 0, 0], np.float32)
 
     def _lay_out(self, points: dict[int, Float], down: Float, eye_distance: float) -> None:
         """The mouth's own coordinates: s from 0 at its left to 1 at its right corner, t in pixels down the head."""
@@ -172,11 +187,11 @@ class PosedMouth:
         photo shows already."""
         across = np.clip(1 - (2 * (s - 0.5)) ** 2 / 0.55, 0, 1)
         share = np.clip((depth / np.maximum(gap, 1) - 0.45) / 0.5, 0, 1) * across
-        colour = _DARK * self._skin + share[..., None] * (_TONGUE * self._lips - _DARK * self._skin)
+        colour = self._dark + share[..., None] * (self._tongue - self._dark)
         high = np.minimum(_TOOTH * self._width, 0.3 * gap) * np.sqrt(across)
         teeth = np.clip((high - depth) / (0.8 * self._scale) + 0.5, 0, 1)
         teeth = teeth * np.clip(1 - seen / (0.06 * self._width), 0, 1)
-        white = min(float(self._skin.mean()), 235.0) * _TEETH * (0.6 + 0.25 * across)[..., None]
+        white = self._black + (0.6 + 0.25 * across)[..., None] * (self._teeth - self._black)
         return np.asarray(colour + teeth[..., None] * (white - colour), np.float32)
 
     def _sampled(self, s: Float, t: Float) -> Float:
@@ -184,6 +199,12 @@ class PosedMouth:
         x, y = (self._corner[i] + s * self._width * self._axes[i, 0] + t * self._axes[i, 1] for i in range(2))
         at = (x.astype(np.float32), y.astype(np.float32))
         return np.asarray(cv2.remap(self._image, *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _converted(colour: Float, how: int) -> Float:
+    """One colour (3,), 0 to 255, in another space."""
+    pixel = np.clip(np.rint(colour), 0, 255).astype(np.uint8).reshape(1, 1, 3)
+    return cv2.cvtColor(pixel, how)[0, 0].astype(np.float32)
 
 
 def _mapped(t: Float, low: Any, high: Any, from_low: Any, from_high: Any) -> Float:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from dmsynth.controls import HEAD
 from dmsynth.learning.swapwarp import SwapWarp, resized, warp
 from dmsynth.motion.trajectory import Trajectory, minimum_jerk
-from dmsynth.steering.edited_eyes import eyes_of, looks_natural, paint_eyes
+from dmsynth.steering.edited_features import features_of, looks_natural, paint_features
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.provenance import Provenance
 from dmsynth.support.errors import DmsynthError
@@ -65,7 +65,8 @@ def edit_video(
     tracker: Tracker,
 ) -> pd.DataFrame:
     """Write ``drive`` to ``out`` with the driver following ``trajectory`` from ``begin`` to ``end`` seconds. Without a
-    ``face`` only the eyes can move: ``gaze_*`` in the head and lids as factors of the recorded opening.
+    ``face`` only eyes and mouth can move: ``gaze_*`` in the head, lids as factors of the recorded opening, the mouth on
+    top of the recorded one.
 
     The trajectory starts when the driver's own pose has given way (``_FADE + _TURN`` after ``begin``) and stays at its
     end until it gives way again. Beside ``out``: ``OUT.parquet`` with a row a frame (``edited``, the commanded
@@ -76,11 +77,11 @@ def edit_video(
         DmsynthError: a face or a video that cannot be edited; a window that the drive or the trajectory does not fill;
             a frame inside it without exactly one face.
     """
-    eyes = eyes_of(trajectory)
+    eyes = features_of(trajectory)
     if face is None and (eyes is None or set(trajectory.names) & set(HEAD)):
         raise DmsynthError(
-            "without --face only the eyes can be moved: command gaze_yaw, gaze_pitch or eye_opening, or give a "
-            "face that was trained on this driver"
+            "without --face only eyes and mouth can be moved: command gaze_yaw, gaze_pitch, eye_opening or "
+            "mouth_opening, or give a face that was trained on this driver"
         )
     if face and not (isinstance(face.trained.network, SwapWarp) and face.trained.space.turns_head):
         raise DmsynthError(f"{face.path}: editing needs a SwapWarp face that turns its head; train one without --model")
@@ -187,7 +188,7 @@ def _edited(
     told: dict[str, Any] = {"covered": True}
     if step.eyes:
         planes = [plane.astype(np.float32) for plane in _planes(frame)]
-        eyes = paint_eyes(planes, faces[0], step.eyes, step.turn, step.fade, where)
+        eyes = paint_features(planes, faces[0], step.eyes, step.turn, step.fade, where)
         told = {**eyes, "covered": looks_natural(step.eyes) if step.turn else True}
         frame = _from_planes(planes, frame)
     if face is None or not step.pose.size:

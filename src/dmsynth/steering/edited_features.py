@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, EYES_RANGE
-from dmsynth.datasets.eye_posing import Eyes, PosedEyes
+from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, EYES_RANGE, FEATURES, MOUTH
+from dmsynth.datasets.feature_posing import PosedFeatures
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face, face_columns
@@ -19,12 +19,12 @@ from dmsynth.trackers.gaze import MESH_POINTS
 _GAZE, _LIDS = EYES[:2], EYES[2:]
 
 
-def eyes_of(trajectory: Trajectory) -> Trajectory | None:
-    """What a trajectory says of the eyes: those of ``EYES`` that it commands; None if it leaves them alone.
+def features_of(trajectory: Trajectory) -> Trajectory | None:
+    """What a trajectory says of eyes and mouth: those of ``FEATURES`` that it commands; None if it leaves them alone.
 
     Raises ``DmsynthError`` for values out of their range.
     """
-    told = {*trajectory.names} & set(EYES)
+    told = {*trajectory.names} & set(FEATURES)
     if BOTH_EYES in trajectory.names:
         told |= set(_LIDS)
     if not told:
@@ -32,28 +32,28 @@ def eyes_of(trajectory: Trajectory) -> Trajectory | None:
     space = CONTROL_SPACES["driver"]
     whole = trajectory.in_space(space)
     space.check(whole.values)
-    return whole.only([name for name in EYES if name in told])
+    return whole.only([name for name in FEATURES if name in told])
 
 
 def looks_natural(eyes: dict[str, float]) -> bool:
-    """Whether posed eyes look natural with this gaze (``datasets.photo.EYES_RANGE``)."""
+    """Whether posed eyes look natural with this gaze (``controls.EYES_RANGE``)."""
     return all(abs(eyes.get(name, 0.0)) <= most for name, most in zip(_GAZE, EYES_RANGE, strict=True))
 
 
-def paint_eyes(
+def paint_features(
     planes: Sequence[NDArray[np.float32]], face: Face, told: dict[str, float], turn: float, fade: float, where: str
 ) -> dict[str, float]:
-    """Move the eyes in a frame's luma and its two chromas of half the size, in place.
+    """Move eyes and mouth in a frame's luma and its two chromas of half the size, in place.
 
     Args:
         face: in pixels of the luma.
         told: ``gaze_pitch``, ``gaze_yaw`` in the head, in degrees as the tracker measures them; lids as factors of the
-            recorded opening. What is not told stays as recorded.
+            recorded opening; ``mouth_opening`` on top of the recorded one. What is not told stays as recorded.
         turn: how much of the way from the recorded eyes to these, 0 to 1.
         fade: how much of the picture is the new one's, 0 to 1.
 
     Returns:
-        What the eyes do now: gaze in degrees, lids as factors.
+        What they do now: gaze in degrees, lids as factors, the mouth on top of the recorded opening.
 
     Raises:
         DmsynthError: the tracker gives no irises.
@@ -61,14 +61,16 @@ def paint_eyes(
     if len(face.landmarks) != MESH_POINTS:
         raise DmsynthError(f"{where}: the tracker gives no landmarks of the eyes; use --tracker auto")
     own = face_columns(face)
-    at_rest = {name: own[name] for name in _GAZE} | dict.fromkeys(_LIDS, 1.0)
+    at_rest = {name: own[name] for name in _GAZE} | dict.fromkeys(_LIDS, 1.0) | {MOUTH: 0.0}
     now = {name: rest + turn * (told.get(name, rest) - rest) for name, rest in at_rest.items()}
     height, width = planes[0].shape
     whole = np.dstack([planes[0], *(cv2.resize(plane, (width, height)) for plane in planes[1:])])
     pixels = np.clip(np.rint(whole), 0, 255).astype(np.uint8)
-    posed = PosedEyes(pixels, face.landmarks, face.rotation, (own["gaze_pitch"], own["gaze_yaw"]))
-    posed.paint(pixels, Eyes(*(now[name] for name in EYES)))
-    for rows, columns in posed.boxes:
+    recorded = np.array([own["gaze_pitch"], own["gaze_yaw"], 1.0, 1.0, 0.0])
+    posed = PosedFeatures(pixels, face.landmarks, face.rotation, recorded, "yuv")
+    posed.paint(pixels, np.array([now[name] for name in FEATURES]))
+    mouth = [posed.mouth.box] if now[MOUTH] > 0 else []
+    for rows, columns in [*posed.eyes.boxes, *mouth] if {*told} - {MOUTH} else mouth:
         # chroma has half the size, so a box begins and ends at even pixels
         box = _even(rows, height), _even(columns, width)
         small = tuple(slice(part.start // 2, part.stop // 2) for part in box)
