@@ -97,9 +97,10 @@ class PosedMouth:
         self._upper, self._lower, self._lower_rim, self._jaw = (
             self._line(np.array([points[number] for number in part])) for part in (UPPER_LIP, LOWER_LIP, LOWER_RIM, JAW)
         )
-        self._nose, chin = (float(self._coordinates(*points[number])[1]) for number in (NOSE, CHIN))
+        self._nose, self._chin = (float(self._coordinates(*points[number])[1]) for number in (NOSE, CHIN))
         self._most = WIDE_OPEN * eye_distance * self._shortened
-        self._end = chin + _NECK * self._most
+        self._chin = max(self._chin, self._nose + 1)
+        self._end = self._chin + _NECK * self._most
 
     def _coordinates(self, x: Any, y: Any) -> tuple[Any, Any]:
         x, y = x - self._corner[0], y - self._corner[1]
@@ -143,13 +144,14 @@ class PosedMouth:
         bulge = np.sqrt(np.clip(1 - (2 * away) ** 2, 0, 1))  # lips open as an ellipse
         corners = _CORNERS * np.exp(-((np.maximum(away - 0.5, 0) / 0.4) ** 2)) * (1 - bulge)
         upper_moves, lower_moves = jaw * (corners - _RAISES * bulge), jaw * (corners + (1 - _RAISES) * bulge)
-        chin_moves = jaw * (1 - _RAISES) * np.clip(1 - (away / _SIDE) ** 4, 0, 1) ** 2
 
         # the lines that move, from above: upper lip, lower lip, its rim, jaw
         upper = self._upper(s)
         lower = np.maximum(self._lower(s), upper)
         rim = np.maximum(self._lower_rim(s), lower)
         jawline = np.maximum(self._jaw(s), rim + 1)
+        turns = np.clip((self._jaw(s) - self._nose) / (self._chin - self._nose), 0, 1)  # about a hinge by the ears
+        chin_moves = jaw * (1 - _RAISES) * np.clip(1 - (away / _SIDE) ** 4, 0, 1) ** 2 * turns
         top, end = np.minimum(self._nose, upper - 1), np.maximum(self._end, jawline + 1)
         above = np.where(t < upper + upper_moves, _mapped(t, top, upper + upper_moves, top, upper), t - upper_moves)
         down = np.where(

@@ -30,7 +30,8 @@ from dmsynth.video import Image, to_rgb
 # how far from the source's own features they are wholly drawn; nearer, they blend
 WHOLLY_DRAWN = np.array([2.0, 2.0, 0.08, 0.08, 0.03])
 _COLUMNS = np.arange(len(HEAD), len(HEAD) + len(FEATURES))
-_STEEP = 6.0  # of a box's side, its edge takes a sixth
+_STEEP = 6.0  # of the box of an eye, its edge takes a sixth
+_STEEP_MOUTH = 20.0  # … of the mouth: a cheek that moves must not shine through where it was
 _ALIKE = 3  # decimals: features that are drawn once for several frames
 
 
@@ -202,17 +203,17 @@ def _seen(
     rotation = rotation_matrix(*(float(angle) for angle in at[: len(HEAD)]))
     features = PosedFeatures(to_rgb(frame), landmarks, rotation, own)
     size = frame.shape[:2]
-    regions = np.stack([_around(features.eyes.boxes, size), _around([features.mouth.box], size)])
+    regions = np.stack([_around(features.eyes.boxes, size, _STEEP), _around([features.mouth.box], size, _STEEP_MOUTH)])
     return Seen(appearance, frame, features, regions)
 
 
-def _around(boxes: Sequence[tuple[slice, slice]], size: tuple[int, int]) -> NDArray[np.float32]:
+def _around(boxes: Sequence[tuple[slice, slice]], size: tuple[int, int], steep: float) -> NDArray[np.float32]:
     """(height, width): 1 in the boxes, falling to 0 at their edges."""
     region = np.zeros(size, np.float32)
     for rows, columns in boxes:
         sides = (max(part.stop - part.start, 0) for part in (rows, columns))
         inner = [(np.arange(side) + 0.5) / max(side, 1) for side in sides]
-        down, across = (np.clip(_STEEP * np.minimum(each, 1 - each), 0, 1) for each in inner)
+        down, across = (np.clip(steep * np.minimum(each, 1 - each), 0, 1) for each in inner)
         region[rows, columns] = np.maximum(region[rows, columns], np.outer(down, across))
     return region
 
