@@ -26,8 +26,9 @@ demo: install  ## one portrait → a steered, tracked video and its report, in r
 starter: install  ## the face that dmsynth comes with, trained anew from its portrait: five minutes
 	$(BIN)/dmsynth starter --out src/dmsynth/data/starter.safetensors --folder runs/starter
 
-# A file of tests at a time on each core, and one thread in each: tests in parallel beat operators in parallel.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# A file of tests at a time on each core, the longest first (tests/conftest.py), and one thread in each: tests in
+# parallel beat operators in parallel.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: install  ## the fast tests
 	$(PYTEST)

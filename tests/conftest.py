@@ -83,6 +83,14 @@ def face_video(tmp_path_factory: pytest.TempPathFactory, posed: PosedPhoto) -> P
     return path
 
 
+_LONGEST = ("test_cockpit", "test_validate", "test_jobs", "test_cli", "test_web", "test_rival", "test_editing")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no core is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     global _marked_shared
     _marked_shared = item.get_closest_marker("shared") is not None

@@ -147,6 +147,7 @@ def test_a_native_library_that_dies_after_the_work_changes_nothing(arguments: li
     assert (__version__ in result.stdout) if status == 0 else ("--trajectory" in result.stderr)
 
 
+@pytest.mark.slow
 def test_a_killed_import_goes_on(tmp_path: Path, face_video: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert dmsynth("dataset", "recording", whole, face_video, face_video).returncode == 0

@@ -132,6 +132,7 @@ def test_those_who_look_at_once_do_not_see_each_other(tmp_path: Path) -> None:
         assert not any(pool.map(lambda _: job.is_alive(), range(2000)))
 
 
+@pytest.mark.slow
 def test_of_two_who_start_it_at_once_one_does(tmp_path: Path, photo_dataset: Dataset) -> None:
     job = training(tmp_path, photo_dataset, 2)
 

@@ -131,7 +131,7 @@ def test_a_source_that_does_not_fit_its_eyes_is_refused(
         starter.from_source(np.kron(framed, np.ones((2, 2) + (1,) * (framed.ndim - 2), np.uint8)), at, eyes)
 
 
-@pytest.mark.parametrize("own", [Eyes(gaze_yaw=16), Eyes(opening_left=0.45, opening_right=0.45)])
+@pytest.mark.parametrize("own", [Eyes(gaze_yaw=16), Eyes(opening_left=0.4, opening_right=0.4)])
 def test_eyes_at_rest_are_the_persons_rest(
     starter: SteerableFace, tracker: Tracker, posed: PosedPhoto, own: Eyes
 ) -> None:
@@ -147,7 +147,7 @@ def test_eyes_at_rest_are_the_persons_rest(
 
     _, usual = at_rest(Eyes())
     shown, drawn = at_rest(own)
-    for name, near in (("gaze_yaw", 4.0), ("eye_opening_left", 0.12)):
+    for name, near in (("gaze_yaw", 4.0), ("eye_opening_left", 0.16)):
         told = abs(shown[name] - usual[name])
         assert abs(drawn[name] - usual[name]) < max(near, told / 2), name
     moved = abs(shown["gaze_yaw"] - usual["gaze_yaw"]), usual["eye_opening_left"] - shown["eye_opening_left"]
@@ -213,6 +213,7 @@ def test_a_driver_of_whom_some_eye_columns_are_known_moves_those() -> None:
     assert gaze[3] == pytest.approx(0, abs=0.5) and gaze[55] == pytest.approx(15, abs=0.5)
 
 
+@pytest.mark.slow
 def test_how_well_eyes_follow_on_the_command_line(head_file: Path, tracker: Tracker, tmp_path: Path) -> None:
     done = dmsynth("evaluate-eyes", "starter", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr

@@ -269,6 +269,7 @@ def test_a_second_version_reuses_the_videos_and_is_compared(good: Path, scenario
     assert (good / outcomes(good)["quiet"]["answers"]).stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_killed_validation_goes_on(good: Path, scenarios: Path, tmp_path: Path) -> None:
     program = tmp_path / "dms.py"
     program.write_text("import time; print('{\"time\": 0}', flush=True); time.sleep(1.5)")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dmsynth.controls import EYES
 from dmsynth.datasets.dataset import Dataset
 
+_OPEN_AGAIN = 0.7  # of rest: less is still the same blink, whose noise went over _SHUT
 _SHUT = 0.6  # of rest: landmarks of closed lids never meet, and of half-closed ones are nearly as open as at rest
 _LONGEST = 0.8  # seconds: longer, eyes are closed, or look down
 _STEADY = 0.12  # seconds: frames further apart say nothing of noise, and between them nobody knows
@@ -48,9 +49,16 @@ def eye_facts(dataset: Dataset) -> dict[str, Any] | None:
     }
 
 
+def _closed(opening: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,): from where the eyes shut to where they are open again."""
+    states = np.select([opening < _SHUT, opening > _OPEN_AGAIN], [1, 0], -1)
+    known = np.maximum.accumulate(np.where(states >= 0, np.arange(len(states)), -1))
+    return np.where(known >= 0, states[known], 0) == 1
+
+
 def find_blinks(times: NDArray[np.float64], opening: NDArray[np.float64]) -> list[tuple[float, float]]:
     """Start and length in seconds of the blinks in a course of the ``opening`` (n,) of the eyes, from rest."""
-    shut = np.concatenate([[False], opening < _SHUT, [False]])
+    shut = np.concatenate([[False], _closed(opening), [False]])
     begins, ends = (np.flatnonzero(shut[1:] & ~shut[:-1]), np.flatnonzero(~shut[1:] & shut[:-1]))
     found = []
     for begin, end in zip(begins, ends, strict=True):
