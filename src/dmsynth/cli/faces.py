@@ -295,7 +295,8 @@ def evaluate_eyes_command(
     )
     assert steerable is not None
     table, frames = measure_eyes(steerable, pool, network)
-    known = None if exact is None else measure_eyes(exact, pool, network, steerable.size)[0]
+    grey = steerable.trained.shape["channels"] == 1
+    known = None if exact is None else measure_eyes(exact, pool, network, steerable.size, grey)[0]
     found = summarize_eyes(table, known)
     write_json(out / "eyes.json", found)
     write_table(out / "eyes.parquet", table)

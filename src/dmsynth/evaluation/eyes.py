@@ -79,9 +79,14 @@ def eye_commands() -> pd.DataFrame:
 
 
 def measure_eyes(
-    face: SteerableFace, tracker: Tracker, network: GazeJudge | None = None, size: tuple[int, int] | None = None
+    face: SteerableFace,
+    tracker: Tracker,
+    network: GazeJudge | None = None,
+    size: tuple[int, int] | None = None,
+    grey: bool = False,
 ) -> tuple[pd.DataFrame, list[Image]]:
-    """Steer through ``eye_commands`` and measure, in frames of the face's size or scaled to ``size`` (width, height).
+    """Steer through ``eye_commands`` and measure, in frames of the face's size or scaled to ``size`` (width, height),
+    and in grey if ``grey``: a truth is judged as the face is that is held against it.
 
     Returns the table, a row a frame: the commands, ``found``, measured ``head_*`` (degrees), ``landmarks_yaw``,
     ``landmarks_pitch``, ``network_*`` (gaze in the head, degrees), ``opening_left``, ``opening_right`` (1 as open as
@@ -97,7 +102,8 @@ def measure_eyes(
             "or a photo"
         )
     values = commands[list(space.names)].to_numpy(np.float64)
-    frames = [fit(image, *(size or face.size)) for part in _sweeps(commands) for image in face.frames(values[part])]
+    drawn = (image for part in _sweeps(commands) for image in face.frames(values[part]))
+    frames = [fit(to_grey(image) if grey else image, *(size or face.size)) for image in drawn]
 
     def one(image: Image) -> dict[str, Any]:
         factor = max(1.0, _JUDGED_WIDTH / image.shape[1])
@@ -193,7 +199,8 @@ def summarize_eyes(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> di
                     }
                 )
     if truth is not None:
-        found["sharpness"] = float((both["sharpness"] / both["sharpness_truth"]).median())
+        eyes = both[~both["sweep"].str.startswith("mouth")]
+        found["sharpness"] = float((eyes["sharpness"] / eyes["sharpness_truth"]).median())
     known: dict[str, Any] = _or_none(found)
     return known
 
