@@ -115,7 +115,13 @@ def test_the_browser_draws_what_we_draw(page: Any) -> None:
 def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
     face = with_features(load_face(Path("starter"))).from_one_source()
     lids = []
-    for eyes in ({}, {"gaze_yaw": 17.0, "gaze_pitch": -6.0}, {"eye_opening": 0.0}, {"eye_opening_left": 0.1}):
+    for eyes in (
+        {},
+        {"gaze_yaw": 17.0, "gaze_pitch": -6.0},
+        {"eye_opening": 0.0},
+        {"eye_opening_left": 0.1},
+        {"mouth_opening": 0.5},
+    ):
         row = face.trained.space.row({"yaw": 6.0, **eyes})
         drawn = page.evaluate(
             "async (row) => { const d = await face.pixels(row);"
@@ -129,7 +135,8 @@ def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
             assert off.mean() < 0.5 and np.quantile(off, 0.999) < 8, (eyes, "but for what lies between baked pictures")
         (seen,) = tracker(cv2.resize(theirs.astype(np.uint8), None, fx=2, fy=2))
         lids.append([face_columns(seen)[name] for name in EYES[2:]])
-    rest, _, both, left = np.array(lids)
+    rest, _, both, left, talks = np.array(lids)
+    assert np.abs(talks - rest).max() < 0.25, "the eyes stay open"
     assert (both < 0.5 * rest).all() and left[0] < 0.6 * rest[0] and left[1] > 0.8 * rest[1]
     assert page.locator(".steerer-pad").count() == 2 and page.locator(".steerer-blink").is_visible()
 

@@ -308,7 +308,7 @@ class SteerTab {
   }
 
   written(i, value) {
-    const digits = this.about.controls[i].unit === "of rest" ? 2 : 1;
+    const digits = this.about.controls[i].unit.startsWith("of ") ? 2 : 1;
     return (Number(value.toFixed(digits)) + 0).toFixed(digits); // −0 is 0
   }
 

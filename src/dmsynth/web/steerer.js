@@ -13,10 +13,16 @@ const KINDS = {
   "°": { step: 0.1, words: "degrees", written: (value) => `${signed(value)}°` },
   px: { step: 0.1, words: "pixels", written: (value) => `${signed(value)} px` },
   "of rest": { step: 0.01, words: "parts of rest", written: (value) => value.toFixed(2) },
+  "of wide open": { step: 0.01, words: "parts of wide open", written: (value) => value.toFixed(2) },
 };
 
 function signed(value) {
   return `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)}`;
+}
+
+/** Whether a control is a share, not an angle or a place: its range is what it is. */
+function isShare(unit) {
+  return unit.startsWith("of ");
 }
 
 function kindOf(control) {
@@ -144,8 +150,8 @@ class Steerer {
     const joint = this.face.controls.length - alone.length;
     const ends = i < joint ? codes.reduce(([a, b], code) => [Math.min(a, code[i]), Math.max(b, code[i])], [0, 1]) : alone[i - joint];
     const [from, to] = ends.map((code) => low + code * (high - low));
-    const more = unit === "of rest" ? 0 : Math.max(0.15 * (to - from), i < joint ? 0 : 1.5 * margin * (high - low));
-    const [first, last] = unit === "of rest" ? [from, to] : [Math.floor(from - more), Math.ceil(to + more)];
+    const more = isShare(unit) ? 0 : Math.max(0.15 * (to - from), i < joint ? 0 : 1.5 * margin * (high - low));
+    const [first, last] = isShare(unit) ? [from, to] : [Math.floor(from - more), Math.ceil(to + more)];
     return [Math.max(first, least ?? first), Math.min(last, most ?? last)];
   }
 
