@@ -143,9 +143,9 @@ class _Motions:
         if name not in scenarios:
             raise DmsynthError(f"{name}: no such scenario")
         scenario = read_scenario(scenarios[name])
-        if scenario.moves_eyes:
-            raise DmsynthError(f"{name}: moves the eyes, which this table does not show; play it under Validate")
-        return rows_of(scenario.motions()), f"**{plain(scenario.title)}** — {plain(scenario.source)}"
+        added = scenario.eyes is not None or scenario.talking is not None
+        without = ". Here without its natural eyes and talking, which Validate plays" if added else ""
+        return rows_of(scenario.motions()), f"**{plain(scenario.title)}** — {plain(scenario.source)}{without}"
 
     @sentences
     def brought(self, path: str | None) -> tuple[Any, Any, Any]:

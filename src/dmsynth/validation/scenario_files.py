@@ -9,7 +9,6 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from dmsynth.controls import CONTROL_SPACES, HEAD
 from dmsynth.motion.trajectory import Motion
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import write_text
@@ -125,14 +124,8 @@ def read_scenario(path: Path) -> Scenario:
 def write_scenario(path: Path, title: str, motions: Sequence[Motion], frame_rate: float, speed: float = 80.0) -> Path:
     """Write motions as a scenario that ignores warnings (``docs/scenarios.md`` explains how to add expected ones).
 
-    The file's name is the scenario's. Raises ``DmsynthError`` for a name or motions that are no valid scenario, eyes
-    among them: a scenario moves the head.
+    The file's name is the scenario's. Raises ``DmsynthError`` for a name or motions that are no valid scenario.
     """
-    eyes = {name for motion in motions for name in motion.pose if name in CONTROL_SPACES["driver"].commands} - {*HEAD}
-    if eyes:
-        raise DmsynthError(
-            f"{path.name}: a scenario moves the head only; leave out {', '.join(sorted(eyes))}, or render it as a video"
-        )
     moves = [
         {"hold": motion.seconds} if motion.kind == "hold" else {motion.kind: motion.pose, "seconds": motion.seconds}
         for motion in motions
