@@ -176,3 +176,15 @@ def test_a_portrait_from_elsewhere_is_framed_as_the_training_frames_are(tracker:
     own = face.trained.sources[5]
     kept, *_ = as_source(own, "own", face, tracker)
     assert np.array_equal(kept, own), "what lies where it should is left as it is"
+
+
+@pytest.mark.parametrize("rate", [25, 60])
+def test_a_fast_video_drives_heads_with_and_without_features(rate: int) -> None:
+    times = np.arange(2 * rate) / rate
+    table = pd.DataFrame({"found": True, "time": times, "pitch": 0.0, "yaw": 10 * np.sin(times), "roll": 0.0})
+    for mode in ("absolute", "relative"):
+        head = drive(table, CONTROL_SPACES["rotation"], "video", Driving(mode=mode))
+        assert np.abs(head["yaw"] - table["yaw"]).max() < 0.2
+        talks = table.assign(mouth_opening=0.05 + 0.2 * (np.sin(25 * times) > 0.9))
+        whole = drive(talks, CONTROL_SPACES["driver"], "video", Driving(mode=mode))
+        assert 0.15 < whole["mouth_opening"].max() < 0.25 and whole["mouth_opening"].min() < 0.02

@@ -61,3 +61,8 @@ def test_a_recordings_eyes(tmp_path: Path, photo_dataset: Dataset) -> None:
     assert told["eyes"]["blinks"] == facts["blinks"]
     assert "eyes: 2 blinks" in dmsynth("dataset", "info", data).stdout
     assert eye_facts(photo_dataset) is None, "a photo does not blink"
+
+
+def test_noise_in_a_blink_does_not_split_it() -> None:
+    opening = np.array([1.0, 1.0, 0.55, 0.3, 0.62, 0.3, 0.66, 1.0, 1.0, 0.5, 0.9, 1.0])
+    assert [round(start, 2) for start, _ in find_blinks(np.arange(12) / 25, opening)] == [0.08, 0.36]

@@ -263,6 +263,8 @@ def test_eyes_and_mouth_of_a_steered_video(tmp_path: Path) -> None:
         return pd.read_parquet(tmp_path / f"{name}.parquet")
 
     talks = steered("talk", "hold 2", "--talking", 5)["mouth_opening"]
+    yawning = steered("yawn", "hold 2; move mouth_opening=0.8 0.4; hold 0.6", "--talking", 5)["mouth_opening"]
+    assert yawning.max() > 0.75 and yawning[:50].max() > 0.05, "the wider opening counts"
     assert talks.max() > 0.05 and talks.equals(steered("again", "hold 2", "--talking", 5)["mouth_opening"])
     assert steered("driving", course)["mouth_opening"].iloc[-1] == pytest.approx(0.5)
     neutral = steered("neutral", course, "--expression", "neutral")
@@ -271,3 +273,41 @@ def test_eyes_and_mouth_of_a_steered_video(tmp_path: Path) -> None:
     refused = ("steer", "starter", "--trajectory", "hold 1", "--out", tmp_path / "no.mp4", "--expression")
     assert "choose driving, neutral, source" in fails(dmsynth(*refused, "sad"))
     assert "leave out --natural-eyes and --talking" in fails(dmsynth(*refused, "neutral", "--talking", 1))
+
+
+def test_a_mouth_leaves_the_eyes_of_a_rolled_head_as_they_were_drawn(starter: SteerableFace) -> None:
+    """There the mouth's box reaches into an eye."""
+    rolls = starter.trained.space.decode(starter.trained.source_codes[:, : len(DRIVER.names)])[:, 2]
+    features = starter.own_appearance(int(np.abs(rolls).argmax())).features
+    shut, both = np.zeros((2, starter.size[1], starter.size[0], 3), np.uint8)
+    for image, mouth in ((shut, 0.0), (both, 0.9)):
+        image[...] = to_rgb(starter.trained.sources[int(np.abs(rolls).argmax())])
+        features.paint(image, np.array([0, 0, 0, 0, mouth]))
+    for rows, columns in features.eyes.boxes:
+        middle = slice(rows.start, rows.start + 2 * (rows.stop - rows.start) // 3)
+        assert np.abs(shut[middle, columns].astype(int) - both[middle, columns]).max() < 12
+    assert (shut != both).any()
+
+
+def test_a_mouth_that_is_not_in_the_picture_stays() -> None:
+    face = load_face(Path("starter")).from_one_source()
+    known = face.trained.features
+    assert known is not None
+    for shift in ((0.0, 170.0), (5000.0, 0.0), (0.0, 60.0)):
+        moved = SourceFeatures(known.landmarks + np.array(shift, np.float32), known.values)
+        there = with_features(replace(face, trained=replace(face.trained, features=moved)))
+        still, open_ = there.frames(poses(there, {}, {"mouth_opening": 0.8}))
+        assert (still != open_).any() == (shift == (0.0, 60.0))
+
+
+def test_what_a_command_leaves_alone(tmp_path: Path) -> None:
+    """An expression that stays, where the trajectory says nothing else; and of a photo's own eyes."""
+    out = tmp_path / "still.mp4"
+    for name in ("starter", "portrait"):
+        for kept in ("neutral", "source"):
+            size = ("--size", "320x240") if name == "portrait" else ()
+            course = ("--trajectory", "move gaze_yaw=20 0.2", "--expression", kept, *size)
+            done = dmsynth("steer", name, *course, "--out", out)
+            assert done.returncode == 0, done.stderr
+            table = pd.read_parquet(out.with_suffix(".parquet"))
+            assert (table["yaw"] == 0).all() and ("gaze_yaw" in table) == (kept == "neutral")

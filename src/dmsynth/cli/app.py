@@ -255,5 +255,5 @@ def print_eyes(found: dict[str, Any]) -> None:
     output.table(("sweep", "judge", "gain", "of the truth's", "correlation", "error, °"), gaze)
     output.table(("lids", "eye", "correlation", "closed", "lowest"), lids)
     output.table(("what moves along, °", "", "here", "in the truth"), moves)
-    sharp = f", eyes' sharpness {found['sharpness']:.2f} of the truth's" if "sharpness" in found else ""
+    sharp = f", eyes' sharpness {figures(found, 'sharpness')[0]} of the truth's" if "sharpness" in found else ""
     output.print(f"{found['lost']} of {found['frames']} frames lost{sharp}")

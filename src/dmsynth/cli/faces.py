@@ -160,7 +160,8 @@ def steer(
         typer.Option(metavar="SEED", help="Blinks, saccades and counter-rotation, where the trajectory says nothing."),
     ] = None,
     talking: Annotated[
-        int | None, typer.Option(metavar="SEED", help="A mouth that talks, where the trajectory says nothing of it.")
+        int | None,
+        typer.Option(metavar="SEED", help="A mouth that talks; where the trajectory opens it wider, that counts."),
     ] = None,
     expression: Annotated[
         str,

@@ -263,7 +263,9 @@ def edit_command(
     begin: Annotated[float, typer.Option("--from", min=0, help="Seconds at which the edit begins …")],
     end: Annotated[float, typer.Option("--to", min=0, help="… and ends.")],
     out: Annotated[Path, typer.Option(help="Video to write, .mp4; its table goes beside it.")],
-    face: Annotated[Path | None, typer.Option(help="A face trained on this driver; without, only eyes move.")] = None,
+    face: Annotated[
+        Path | None, typer.Option(help="A face trained on this driver; without, only eyes and mouth move.")
+    ] = None,
     scenario: Annotated[str | None, typer.Option(help="What the driver does instead: a name or a .yaml file.")] = None,
     trajectory: Annotated[
         str | None, typer.Option(help="The same in motions or as a table: 'move eye_opening=0 0.3; hold 2'.")

@@ -219,7 +219,7 @@ class SteerTab {
     this.hint = document.createElement("p");
     this.hint.className = "cockpit-note";
     sources.after(this.hint);
-    // Seven controls are too wide for the column of the sliders, and there is room below a photo.
+    // Eight controls are too wide for the column of the sliders, and there is room below a photo.
     root.querySelector(eyes ? ".steerer-picture" : ".steerer-controls").append(table, this.note);
     this.gallery(sources, name);
     this.steerer.listeners.push((values) => this.changed(values));

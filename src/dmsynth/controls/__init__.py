@@ -89,7 +89,7 @@ class ControlSpace:
 
     @property
     def moves_eyes(self) -> bool:
-        """Whether gaze and lids are among the controls."""
+        """Whether gaze and lids, and with them the mouth, are among the controls."""
         return set(EYES) <= set(self.names)
 
     @property

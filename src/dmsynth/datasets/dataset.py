@@ -150,10 +150,12 @@ class Dataset:
         where they were not measured, and where only the head of a photo was posed."""
         if self.moves_eyes:
             return self.controls(CONTROL_SPACES["driver"], "commanded")[:, len(HEAD) :]
-        column = [self.labels.get(f"tracked_{name}") for name in FEATURES]
-        if self.frames_are == "posed" or any(each is None for each in column):
-            return np.tile(FEATURES_AT_REST, (len(self), 1))
-        measured = np.stack([np.asarray(each, dtype=float) for each in column], axis=1)
+        measured = np.tile(FEATURES_AT_REST, (len(self), 1))
+        there = [name for name in FEATURES if f"tracked_{name}" in self.labels]
+        if self.frames_are == "posed" or not there:
+            return measured
+        for name in there:
+            measured[:, FEATURES.index(name)] = self.labels[f"tracked_{name}"]
         return features_from_rest(measured, np.flatnonzero(~self.posed & (self.labels["split"] == "train").to_numpy()))
 
     @property
@@ -352,10 +354,9 @@ class DatasetWriter:
         with (self._partial / "frames.npy").open("r+b") as frames:
             frames.write(npy_header((self.kept, *self.frame_shape)))
         labels = pd.DataFrame([record for record in self.records if "left_out" not in record])
-        if (
-            "feature_landmarks" in labels and labels["feature_landmarks"].isna().any()
-        ):  # begun by a version without them
-            labels = labels.drop(columns="feature_landmarks")
+        of_features = ["feature_landmarks", *(f"tracked_{name}" for name in FEATURES)]
+        of_features = [column for column in of_features if column in labels and labels[column].isna().any()]
+        labels = labels.drop(columns=of_features)  # begun by a version without them
         labels["split"] = splits
         labels.to_parquet(self._partial / "labels.parquet", index=False)
         write_json(

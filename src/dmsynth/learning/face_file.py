@@ -278,6 +278,10 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
     of_shape: type[_Shape] = _AutoencoderShape if recipe.network is Autoencoder else _WarpShape
     shape: dict[str, int] = checked(description.shape, of_shape, f"{where}: shape", _AGAIN).model_dump()
     space = ControlSpace.from_dict(description.control_space.model_dump())
+    if space.moves_eyes and space.names != CONTROL_SPACES["driver"].names:
+        raise DmsynthError(
+            f"{path}: an earlier version trained its eyes without a mouth; make its dataset and train it anew"
+        )
     carried = Carried.from_dict(description.carried.model_dump())
     try:
         frames, codes = _sources(content["format"], shape, space, tensors)

@@ -47,7 +47,8 @@ class Driving:
         neutral: the driver's own pose that counts as no movement: in the ``first`` frame, or the ``typical`` one (the
             median of all).
         smooth: seconds over which each moment is smoothed (Savitzky and Golay 1964: a parabola through the frames
-            around it, as many after as before, hence without delay), eyes and mouth over at most 0.12; 0: not at all.
+            around it, as many after as before, hence without delay); 0: not at all. Eyes and mouth over at most 0.12 s,
+            which below 38 frames a second is not at all.
         longest_gap: seconds without a usable face that are bridged in a straight line, or held at either end.
         crop: left, top, width, height in pixels: look at this part of a driving video only.
     """
@@ -176,7 +177,8 @@ def drive(
     frame_rate = (count - 1) / (even[-1] - even[0]) if count > 1 else 1.0
     quick = np.array([name in FEATURES for name in seen.names])
     for which, seconds in ((~quick, driving.smooth), (quick, min(driving.smooth, _QUICK))):
-        values[:, which] = smoothed(values[:, which], seconds * frame_rate)
+        if which.any():
+            values[:, which] = smoothed(values[:, which], seconds * frame_rate)
     values = _with_features_from_rest(values, seen.names)
     if driving.mode == "relative":
         neutral = values[0] if driving.neutral == "first" else np.median(values, axis=0)

@@ -59,11 +59,13 @@ def mouth_opening(times: Array, syllables: Iterable[Syllable]) -> Array:
 
 
 def talking(trajectory: Trajectory, seed: int) -> Trajectory:
-    """Add a mouth that talks to a head's course; one that the trajectory has stays as it is. The same seed gives the
-    same syllables, at any frame rate."""
-    if MOUTH in trajectory.names:
-        return trajectory
+    """Add a mouth that talks to a head's course; where that has a mouth, the wider opening
+    counts. The same seed gives the same syllables, at any frame rate."""
     times = trajectory.times
     syllables = talk(float(times[0]), float(times[-1]), np.random.default_rng((seed, 1)))
-    columns = np.column_stack([trajectory.values, mouth_opening(times, syllables)])
-    return Trajectory((*trajectory.names, MOUTH), times, columns)
+    opening = mouth_opening(times, syllables)
+    if MOUTH in trajectory.names:
+        opening = np.maximum(opening, trajectory[MOUTH])
+    others = [name for name in trajectory.names if name != MOUTH]
+    columns = [*(trajectory[name] for name in others), opening]
+    return Trajectory((*others, MOUTH), times, np.stack(columns, axis=1))

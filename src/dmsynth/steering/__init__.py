@@ -9,6 +9,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dmsynth.controls import BOTH_EYES, FEATURES
 from dmsynth.motion.covered import cover
 from dmsynth.motion.driving import Driving, read_trajectory
@@ -207,6 +209,10 @@ def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
         raise DmsynthError(f"{spec.face}: draws {face.size[0]}x{face.size[1]}; --size goes with a photo")
     motion = commanded(face, spec, command)
     face = face.head_only if command.expression == "source" else face
+    if command.expression == "source" and face.trained.space.moves_eyes:
+        raise DmsynthError(
+            f"{spec.face}: has learned its eyes and mouth, which have no source; use --expression neutral"
+        )
     return _shot(face, motion, command.frame_rate, command.outside, name)
 
 
@@ -225,7 +231,9 @@ def commanded(face: SteerableFace, spec: FaceSpec, command: Command) -> Trajecto
     )
     motion = motion.first(command.seconds, command.trajectory) if command.seconds else motion
     if command.expression != "driving":
-        motion = motion.only([name for name in motion.names if name not in (*FEATURES, BOTH_EYES)])
+        of_head = [name for name in motion.names if name not in (*FEATURES, BOTH_EYES)]
+        still = Trajectory(space.names[:1], motion.times, np.full((len(motion), 1), space.controls[0].at_rest))
+        motion = motion.only(of_head) if of_head else still
     if command.natural_eyes is None and command.talking is None:
         return motion
     if not space.moves_eyes:

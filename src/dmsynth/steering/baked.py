@@ -44,7 +44,7 @@ class BakedFeatures(nn.Module):
         self.register_buffer("own", torch.from_numpy(features.own).float()[None])
         self.register_buffer("wholly", torch.from_numpy(WHOLLY_DRAWN).float())
         self.sides = features.eyes.sides
-        boxes = [*features.eyes.boxes, features.mouth.box]
+        boxes = [*features.eyes.boxes, *features.mouth.boxes]
         self.boxes = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in boxes]
 
         def draw(wanted: tuple[float, ...]) -> list[NDArray[np.uint8]]:
@@ -69,15 +69,25 @@ class BakedFeatures(nn.Module):
             lid = _shares(wanted[:, [EYES.index(f"eye_opening_{self.sides[number]}")]], self.get_buffer("openings"))
             pixels = self._pasted(pixels, number, box, (gaze[:, :, None] * lid[:, None]).flatten(1))
         jaw = _shares(wanted[:, -1:], self.get_buffer("jaws"))
-        pixels = self._pasted(pixels, len(self.sides), self.boxes[-1], jaw)
+        if len(self.boxes) > len(self.sides):
+            pixels = self._pasted(pixels, len(self.sides), self.boxes[-1], jaw, only_changes=True)
         share = ((wanted - self.own).abs() / self.wholly).clamp(0, 1)
         eyes, mouth = share[:, :-1].amax(dim=1)[:, None, None, None], share[:, -1][:, None, None, None]
         return torch.cat([pixels, torch.maximum(eyes * self.regions[:, :1], mouth * self.regions[:, 1:])], dim=1)
 
-    def _pasted(self, pixels: Tensor, number: int, box: tuple[int, int, int, int], shares: Tensor) -> Tensor:
+    def _pasted(
+        self,
+        pixels: Tensor,
+        number: int,
+        box: tuple[int, int, int, int],
+        shares: Tensor,
+        only_changes: bool = False,
+    ) -> Tensor:
         top, bottom, left, right = box
         part = shares @ (self.get_buffer(f"table{number}").float() / 255)
         part = part.unflatten(1, (self.channels, bottom - top, right - left))
+        if only_changes:  # an eye that reaches into the box stays as it was drawn
+            part = part - self.source[:, :, top:bottom, left:right] + pixels[:, :, top:bottom, left:right]
         above = torch.cat([pixels[:, :, top:bottom, :left], part, pixels[:, :, top:bottom, right:]], dim=3)
         return torch.cat([pixels[:, :, :top], above, pixels[:, :, bottom:]], dim=2)
 

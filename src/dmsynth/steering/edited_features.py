@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -69,17 +68,16 @@ def paint_features(
     recorded = np.array([own["gaze_pitch"], own["gaze_yaw"], 1.0, 1.0, 0.0])
     posed = PosedFeatures(pixels, face.landmarks, face.rotation, recorded, "yuv")
     posed.paint(pixels, np.array([now[name] for name in FEATURES]))
-    mouth = [posed.mouth.box] if now[MOUTH] > 0 else []
+    mouth = posed.mouth.boxes if now[MOUTH] > 0 else []
+    within = np.zeros((height, width), bool)
     for rows, columns in [*posed.eyes.boxes, *mouth] if {*told} - {MOUTH} else mouth:
         # chroma has half the size, so a box begins and ends at even pixels
-        box = _even(rows, height), _even(columns, width)
-        small = tuple(slice(part.start // 2, part.stop // 2) for part in box)
-        for number, plane in enumerate(planes):
-            new = pixels[box][..., number].astype(np.float32)
-            at: Any = box
-            if number:
-                at, new = small, cv2.resize(new, (new.shape[1] // 2, new.shape[0] // 2), interpolation=cv2.INTER_AREA)
-            plane[at] += fade * (new - plane[at])
+        within[_even(rows, height), _even(columns, width)] = True
+    for number, plane in enumerate(planes):
+        new, at = pixels[..., number].astype(np.float32), within
+        if number:
+            new, at = cv2.resize(new, (width // 2, height // 2), interpolation=cv2.INTER_AREA), within[::2, ::2]
+        plane[at] += fade * (new[at] - plane[at])
     return now
 
 

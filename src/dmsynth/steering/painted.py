@@ -203,17 +203,20 @@ def _seen(
     rotation = rotation_matrix(*(float(angle) for angle in at[: len(HEAD)]))
     features = PosedFeatures(to_rgb(frame), landmarks, rotation, own)
     size = frame.shape[:2]
-    regions = np.stack([_around(features.eyes.boxes, size, _STEEP), _around([features.mouth.box], size, _STEEP_MOUTH)])
+    regions = np.stack([_around(features.eyes.boxes, size, _STEEP), _around(features.mouth.boxes, size, _STEEP_MOUTH)])
     return Seen(appearance, frame, features, regions)
 
 
 def _around(boxes: Sequence[tuple[slice, slice]], size: tuple[int, int], steep: float) -> NDArray[np.float32]:
-    """(height, width): 1 in the boxes, falling to 0 at their edges."""
+    """(height, width): 1 in the boxes, falling to 0 at their edges but for those of the picture."""
     region = np.zeros(size, np.float32)
     for rows, columns in boxes:
-        sides = (max(part.stop - part.start, 0) for part in (rows, columns))
-        inner = [(np.arange(side) + 0.5) / max(side, 1) for side in sides]
-        down, across = (np.clip(steep * np.minimum(each, 1 - each), 0, 1) for each in inner)
+        ramps = []
+        for part, end in zip((rows, columns), size, strict=True):
+            inner = (np.arange(part.stop - part.start) + 0.5) / (part.stop - part.start)
+            below, above = (1.0 if part.start == 0 else inner), (1.0 if part.stop == end else 1 - inner)
+            ramps.append(np.clip(steep * np.minimum(below, above) * np.ones(len(inner)), 0, 1))
+        down, across = ramps
         region[rows, columns] = np.maximum(region[rows, columns], np.outer(down, across))
     return region
 

@@ -195,8 +195,8 @@ class NaturalEyes(_Strict):
 
 
 class Talking(_Strict):
-    """A mouth that talks, with pauses, from the beginning to the end, where no move says what it does; reproducible
-    by the seed. Sources and figures: ``motion.mouth``."""
+    """A mouth that talks, with pauses, from the beginning to the end; where a move opens it wider, that counts.
+    Reproducible by the seed. Sources and figures: ``motion.mouth``."""
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
