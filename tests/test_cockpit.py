@@ -472,12 +472,13 @@ def test_a_dms_is_validated_and_its_report_read(page: Any, cockpit: Cockpit) -> 
     for scenario in SHORT:
         choose(page, "cockpit-scenarios", scenario)
     page.keyboard.press("Escape")
+    choose(page, "cockpit-driver", "posed:portrait")
     page.locator("#cockpit-run").click()
     page.wait_for_function("document.body.innerText.includes('Validating reference on 2 scenarios')", timeout=60_000)
     page.wait_for_selector("iframe.cockpit-report", timeout=240_000)
     name = page.locator("#cockpit-result input").input_value()
     results = json.loads((cockpit.root / "results" / name / "results.json").read_text())
-    assert len(results["scenarios"]) == 2
+    assert len(results["scenarios"]) == 2 and results["face"]["name"] == "portrait", "a photo is a driver, too"
     report = page.frame_locator("iframe.cockpit-report")
     assert "reference" in report.locator("body").inner_text()
     # the report cannot reach the page around it

@@ -52,8 +52,8 @@ def _validate(validations: _Validations, page: gradio.Blocks) -> None:
                 list(workspace.scenarios()), value=[], multiselect=True, label="Scenarios", elem_id="cockpit-scenarios"
             )
             dmss = gradio.CheckboxGroup(validations.dmss(), value=["reference"], label="DMS under test")
-            faces = list(workspace.trained())
-            face = gradio.Dropdown(faces, value=faces[0], label="Driver")
+            faces = list(workspace.faces())
+            face = gradio.Dropdown(faces, value=faces[0], label="Driver", elem_id="cockpit-driver")
             with gradio.Row():
                 run = gradio.Button("Run", size="md", min_width=90, variant="primary", elem_id="cockpit-run")
                 place(*panel.buttons.values())
@@ -66,7 +66,7 @@ def _validate(validations: _Validations, page: gradio.Blocks) -> None:
                 download = gradio.File(label="Everything, with the ground truth (.zip)", visible=False, height=120)
             report = gradio.HTML(_NO_RESULT, apply_default_css=False, elem_id="cockpit-report")
 
-    keep_fresh(page, {scenarios: workspace.scenarios, face: workspace.trained, result: workspace.results})
+    keep_fresh(page, {scenarios: workspace.scenarios, face: workspace.faces, result: workspace.results})
     groups.input(validations.in_group, groups, scenarios)
     panel.connect(run, validations.begin, [scenarios, dmss, face], [result], validations.result)
     panel.find_again(page)
