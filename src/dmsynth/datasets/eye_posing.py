@@ -299,7 +299,7 @@ class _Eye:
         upper = self._upper_rest + LID_FOLLOWS * falls * self._bulge
         lower = np.maximum(self._lower_rest + _LOWER_FOLLOWS * falls * self._bulge, upper)
         meet = upper + _MEET * (lower - upper)
-        opening = float(np.clip(opening, 0, WIDEST))
+        opening = float(np.clip(opening, 0, WIDEST))  # of what the photo shows: lids drawn further up break the brow
         upper, lower = meet + opening * (upper - meet), meet + opening * (lower - meet)
 
         # the two lids; where they meet, the line is a pixel soft

@@ -43,6 +43,12 @@ class PosedFeatures:
         apart = seen_eye_distance(points, rotation)
         self.mouth = PosedMouth(image, points[list(MOUTH_POINTS)], rotation, apart, colours)
 
+    def moved(self, wanted: Float) -> Float:
+        """(5,): how far the ``wanted`` features are from what the picture shows. A mouth only opens further."""
+        away = wanted - self.own
+        away[4] = max(away[4], 0.0)
+        return np.asarray(away)
+
     def paint(self, image: NDArray[np.uint8], wanted: Float) -> None:
         """Draw the features as ``wanted`` (5,), in the order of ``controls.FEATURES``, into the picture ``image``
         (H, W, 3 or more) uint8, in place."""

@@ -137,7 +137,7 @@ class Command:
         columns: the meaning of a table's columns.
         natural_eyes: a seed: add natural blinks, saccades and counter-rotation where the trajectory does not say
             what the eyes do (``motion.eyes.natural_eyes``).
-        talking: a seed: add a mouth that talks where the trajectory does not say what it does (``motion.mouth``).
+        talking: a seed: add a mouth that talks; where the trajectory opens it wider, that counts (``motion.mouth``).
         expression: of eyes and mouth: what the trajectory says (``driving``), ``neutral``: at rest, or as in the
             ``source`` frame.
         size: width, height of the frames, for a renderer that has no size of its own, such as a photo.
@@ -208,7 +208,7 @@ def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
     if command.size not in (None, face.size):
         raise DmsynthError(f"{spec.face}: draws {face.size[0]}x{face.size[1]}; --size goes with a photo")
     motion = commanded(face, spec, command)
-    face = face.head_only if command.expression == "source" else face
+    face = getattr(face, "head_only", face) if command.expression == "source" else face
     if command.expression == "source" and face.trained.space.moves_eyes:
         raise DmsynthError(
             f"{spec.face}: has learned its eyes and mouth, which have no source; use --expression neutral"

@@ -49,13 +49,16 @@ class BakedFeatures(nn.Module):
 
         def draw(wanted: tuple[float, ...]) -> list[NDArray[np.uint8]]:
             frame = np.array(to_rgb(seen.image))
-            features.paint(frame, np.array(wanted))
+            if len(wanted) == 1:
+                features.mouth.paint(frame, wanted[0] - jaw)
+            else:
+                features.paint(frame, np.array([*wanted, jaw]))
             parts = (frame[top:bottom, left:right, : self.channels] for top, bottom, left, right in self.boxes)
             return [part.transpose(2, 0, 1).ravel() for part in parts]
 
-        own, jaw = features.own[:4].tolist(), float(features.own[4])
-        of_eyes = ((pitch, yaw, lid, lid, jaw) for pitch, yaw, lid in product(pitches, yaws, _OPENINGS))
-        eyes, mouths = list(map_ordered(draw, of_eyes)), list(map_ordered(draw, ((*own, drop) for drop in _JAWS)))
+        jaw = float(features.own[4])
+        of_eyes = ((pitch, yaw, lid, lid) for pitch, yaw, lid in product(pitches, yaws, _OPENINGS))
+        eyes, mouths = list(map_ordered(draw, of_eyes)), list(map_ordered(draw, ((drop,) for drop in _JAWS)))
         for number in range(len(self.boxes)):
             drawn = mouths if number == len(self.sides) else eyes
             self.register_buffer(f"table{number}", torch.from_numpy(np.stack([each[number] for each in drawn])))
@@ -71,8 +74,9 @@ class BakedFeatures(nn.Module):
         jaw = _shares(wanted[:, -1:], self.get_buffer("jaws"))
         if len(self.boxes) > len(self.sides):
             pixels = self._pasted(pixels, len(self.sides), self.boxes[-1], jaw, only_changes=True)
-        share = ((wanted - self.own).abs() / self.wholly).clamp(0, 1)
-        eyes, mouth = share[:, :-1].amax(dim=1)[:, None, None, None], share[:, -1][:, None, None, None]
+        share = (wanted - self.own) / self.wholly  # a mouth only opens further
+        eyes = share[:, :-1].abs().amax(dim=1).clamp(0, 1)[:, None, None, None]
+        mouth = share[:, -1].clamp(0, 1)[:, None, None, None]
         return torch.cat([pixels, torch.maximum(eyes * self.regions[:, :1], mouth * self.regions[:, 1:])], dim=1)
 
     def _pasted(

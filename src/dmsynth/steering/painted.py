@@ -57,7 +57,7 @@ class Seen:
         colour = np.array(to_rgb(self.image))
         self.features.paint(colour, wanted)
         pixels = colour if self.image.ndim == 3 else colour[..., :1]
-        share = np.clip(np.abs(wanted - self.features.own) / WHOLLY_DRAWN, 0, 1).astype(np.float32)
+        share = np.minimum(np.abs(self.features.moved(wanted)) / WHOLLY_DRAWN, 1).astype(np.float32)
         counts = np.maximum(share[:-1].max() * self.regions[0], share[-1] * self.regions[1])
         return np.concatenate([pixels.transpose(2, 0, 1) / np.float32(255), counts[None]])
 
@@ -79,7 +79,7 @@ class PaintedNetwork:
         drawing = self.network.draw(seen.appearance.expand(len(code)), without_features(code))
         wanted = self.space.decode(code[:, : self.space.size].cpu().numpy())[:, len(HEAD) :]
         distinct, which = np.unique(wanted.round(_ALIKE), axis=0, return_inverse=True)
-        if len(distinct) == 1 and np.allclose(distinct[0], seen.features.own, atol=10**-_ALIKE):
+        if len(distinct) == 1 and np.allclose(seen.features.moved(distinct[0]), 0, atol=10**-_ALIKE):
             return drawing.image.clamp(0, 1)
         frames = torch.from_numpy(np.stack([seen.drawn(row) for row in distinct])[which]).to(code.device)
         return with_painted(drawing, frames)
