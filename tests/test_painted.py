@@ -272,6 +272,9 @@ def test_eyes_and_mouth_of_a_steered_video(tmp_path: Path) -> None:
     assert "mouth_opening" not in steered("source", course, "--expression", "source")
     refused = ("steer", "starter", "--trajectory", "hold 1", "--out", tmp_path / "no.mp4", "--expression")
     assert "choose driving, neutral, source" in fails(dmsynth(*refused, "sad"))
+    for option in ("--talking", "--natural-eyes"):
+        done = dmsynth("steer", "starter", "--trajectory", "hold 1", "--out", tmp_path / "no.mp4", option, -3)
+        assert done.returncode == 2 and option in done.stderr
     assert "leave out --natural-eyes and --talking" in fails(dmsynth(*refused, "neutral", "--talking", 1))
 
 

@@ -157,11 +157,15 @@ def steer(
     ] = None,
     natural_eyes: Annotated[
         int | None,
-        typer.Option(metavar="SEED", help="Blinks, saccades and counter-rotation, where the trajectory says nothing."),
+        typer.Option(
+            min=0, metavar="SEED", help="Blinks, saccades and counter-rotation, where the trajectory says nothing."
+        ),
     ] = None,
     talking: Annotated[
         int | None,
-        typer.Option(metavar="SEED", help="A mouth that talks; where the trajectory opens it wider, that counts."),
+        typer.Option(
+            min=0, metavar="SEED", help="A mouth that talks; where the trajectory opens it wider, that counts."
+        ),
     ] = None,
     expression: Annotated[
         str,

@@ -79,7 +79,7 @@ def why_not(scenario: Scenario, face: SteerableFace) -> str | None:
     if scenario.moves_eyes and not space.moves_eyes:
         steers = ", ".join(space.names)
         return (
-            f"not tested: the face steers {steers}, and this scenario moves the eyes; use one that does: starter, "
+            f"not tested: the face steers {steers}, and this scenario moves eyes or mouth; use one that does: starter, "
             "posed:portrait, or one whose dataset was made and trained anew"
         )
     return None
