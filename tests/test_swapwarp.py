@@ -63,6 +63,22 @@ def test_a_new_network_shows_the_source(photo_dataset: Dataset) -> None:
     assert float((drawn - images).abs().mean()) < 0.03
 
 
+def test_a_window_is_that_part_of_the_whole(swapwarp: SteerableFace, photo_dataset: Dataset) -> None:
+    """Training draws a part of the picture; it must learn what will be drawn as a whole."""
+    network = swapwarp.trained.network
+    assert isinstance(network, SwapWarp)
+    window = (slice(16, 64), slice(24, 80))
+    with torch.inference_mode():
+        appearance = network.encode(to_network(photo_dataset.frames[:4]))
+        code = appearance.code.roll(1, 0)
+        whole, part = network.draw(appearance, code), network.draw(appearance, code, window)
+    assert part.image.shape == (4, 1, 48, 56)
+    inside = slice(16, -16)  # convolutions and interpolation see nothing beyond the edge
+    for one, other in ((whole.image, part.image), (whole.warped, part.warped)):
+        difference = (one[..., *window] - other)[..., inside, inside].abs()
+        assert float(difference.max()) < 0.02, difference.max()
+
+
 def test_to_its_own_controls_a_frame_stays_where_it_is(swapwarp: SteerableFace, photo_dataset: Dataset) -> None:
     network = swapwarp.trained.network
     assert isinstance(network, SwapWarp)

@@ -29,10 +29,12 @@ class WarpingNetwork(Protocol):
 
     def encode(self, images: Tensor, code: Tensor | None = None) -> Any: ...
 
-    def draw(self, appearance: Any, code: Tensor) -> Any: ...
+    def draw(self, appearance: Any, code: Tensor, window: Window | None = None) -> Any: ...
 
     def follow(self, points: Tensor, code: Tensor, into: Tensor) -> Tensor: ...
 
+
+Window = tuple[slice, slice]  # rows and columns of an image, in pixels
 
 Objective = Callable[..., dict[str, Tensor]]
 
@@ -79,26 +81,33 @@ def position_only(network: Network, images: Tensor, code: Tensor) -> dict[str, T
 
 
 def swap_warp(
-    network: WarpingNetwork, images: Tensor, code: Tensor, landmarks: Tensor | None = None
+    network: WarpingNetwork,
+    images: Tensor,
+    code: Tensor,
+    landmarks: Tensor | None = None,
+    window: Window | None = None,
 ) -> dict[str, Tensor]:
     """SwapWarp: SD with the source frame itself as its appearance, moved until it is the neighbour's image.
 
     The warped source alone must already match the neighbour; otherwise the last layers would paint what should be
     warped. The encoder learns to estimate the code, for source frames without a tracked pose. With ``landmarks``
     (n, points, 2; shares of the image) the maps must carry each frame's landmarks onto every other's: this teaches
-    large movements, for which pixels give no gradient until they nearly overlap.
+    large movements, for which pixels give no gradient until they nearly overlap. With a ``window`` only that part of
+    the images is drawn and compared.
     """
     appearance = network.encode(images, code)
-    drawing = network.draw(appearance, swap(code))
+    drawing = network.draw(appearance, swap(code), window)
+    wanted_images = swap(images) if window is None else swap(images)[..., window[0], window[1]]
     losses = {
-        "swap": pyramid_loss(drawing.image, swap(images)),
-        "detail": 0.5 * local_contrast_loss(drawing.image, swap(images)),
-        "warp": 0.5 * pyramid_loss(drawing.warped, swap(images)),
+        "swap": pyramid_loss(drawing.image, wanted_images),
+        "detail": 0.5 * local_contrast_loss(drawing.image, wanted_images),
+        "warp": 0.5 * pyramid_loss(drawing.warped, wanted_images),
         "control": F.mse_loss(appearance.estimate, code),
     }
     if landmarks is not None:
-        followed = torch.stack([network.follow(landmarks, code, into=code.roll(n, 0)) for n in range(1, len(code))])
-        wanted = torch.stack([landmarks.roll(n, 0) for n in range(1, len(code))])
+        others = len(code) - 1
+        into, wanted = (torch.cat([each.roll(n, 0) for n in range(1, others + 1)]) for each in (code, landmarks))
+        followed = network.follow(landmarks.repeat(others, 1, 1), code.repeat(others, 1), into)
         losses["landmarks"] = 0.3 * (followed - wanted).abs().mean()
     return losses
 

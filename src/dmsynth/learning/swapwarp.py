@@ -116,8 +116,9 @@ class SwapWarp(nn.Module):
         code = estimate.detach() if code is None else code
         return Appearance(images, code, estimate, self.to_common(code, coarse.shape[-2:]), fine, coarse)
 
-    def draw(self, appearance: Appearance, code: Tensor) -> Drawing:
-        """Appearances (n) at the controls ``code`` (n, k)."""
+    def draw(self, appearance: Appearance, code: Tensor, window: tuple[slice, slice] | None = None) -> Drawing:
+        """Appearances (n) at the controls ``code`` (n, k); all of the image, or its rows and columns in ``window``,
+        which begin and end at multiples of 8 pixels."""
         here, there = 2 * code - 1, 2 * (code - appearance.code)
         command = self.command(torch.cat([here, there], dim=1))
         onto_common = self.to_common(code, appearance.place.shape[-2:])
@@ -130,16 +131,23 @@ class SwapWarp(nn.Module):
         state = self.correction(self.correct(torch.cat([seen, scene], dim=1), command))
         flow = flow + _FLOW_SCALE * self.coarse_flow(state)
 
-        size, full = appearance.fine.shape[-2:], appearance.image.shape[-2:]
+        # what is left costs time for every pixel, so a window begins here
+        eighth, quarter = _window(window, 2 * PATCH), _window(window, PATCH)
+        flow, state, onto_common = (maps[..., *eighth] for maps in (flow, state, onto_common))
+        whole = appearance.fine.shape[-2:]
+        size = appearance.fine[..., *quarter].shape[-2:]
         flow, state, onto_common = (resized(maps, size) for maps in (flow, state, onto_common))
-        seen = warp(appearance.fine, flow.detach())
-        known = warp(resized(self.common_features, size).expand(len(code), -1, -1, -1), onto_common)
+        seen = warp(appearance.fine, flow.detach(), window=quarter)
+        known = warp(resized(self.common_features, whole).expand(len(code), -1, -1, -1), onto_common, window=quarter)
         state = self.detail(torch.cat([seen, state, known], dim=1), command)
         more_flow, mask, memory, paint = self.heads(state).split([2, 1, 1, PATCH**2 * appearance.image.shape[1]], dim=1)
         flow, mask = flow + _FLOW_SCALE * more_flow, torch.sigmoid(mask + _OPEN)
 
-        warped = warp(appearance.image, resized(flow, full))
-        common = warp(resized(self.common_image, full).expand(len(code), -1, -1, -1), resized(onto_common, full))
+        pixels = _window(window, 1)
+        full = appearance.image[..., *pixels].shape[-2:]
+        warped = warp(appearance.image, resized(flow, full), window=pixels)
+        common = resized(self.common_image, appearance.image.shape[-2:]).expand(len(code), -1, -1, -1)
+        common = warp(common, resized(onto_common, full), window=pixels)
         filled = paint + torch.sigmoid(memory) * F.pixel_unshuffle(common, PATCH) + 0.5
         shown = mask * F.pixel_unshuffle(warped, PATCH) + (1 - mask) * filled
         refined = shown + self.refine(torch.cat([state, shown], dim=1))
@@ -223,12 +231,29 @@ class _ModulatedConvolution(nn.Module):
         return F.silu(self.convolution(features) * (1 + scale) + shift)
 
 
-def warp(images: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """Images (n, c, h, w) sampled where ``flow`` (n, 2, h, w) points, in units of 0.3 of the image."""
+def _window(window: tuple[slice, slice] | None, shrink: int) -> tuple[slice, slice]:
+    """A window in an image that is so many times smaller; None: all of it."""
+    if window is None:
+        return slice(None), slice(None)
+    rows, columns = window
+    return (
+        slice(rows.start // shrink, rows.stop // shrink),
+        slice(columns.start // shrink, columns.stop // shrink),
+    )
+
+
+def warp(
+    images: Tensor,
+    flow: Tensor,
+    mode: str = "bilinear",
+    window: tuple[slice, slice] = (slice(None), slice(None)),
+) -> Tensor:
+    """Images (n, c, h, w) sampled where ``flow`` (n, 2, h, w) points, in units of 0.3 of the image; with a ``window``
+    the flow is that of its rows and columns, and so is the result."""
     height, width = images.shape[-2:]
     y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=flow.device)
     x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=flow.device)
-    here = torch.stack(torch.meshgrid(x, y, indexing="xy"))
+    here = torch.stack(torch.meshgrid(x[window[1]], y[window[0]], indexing="xy"))
     there = (here + 2 * _REACH * flow.float()).permute(0, 2, 3, 1)
     return F.grid_sample(images.float(), there, mode, padding_mode="border", align_corners=False).to(images.dtype)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import signal
 import threading
@@ -54,7 +55,7 @@ from dmsynth.learning.data import TrainingData, prepare
 from dmsynth.learning.face_file import SourceFeatures, TrainedFace, save_face
 from dmsynth.learning.models import Model
 from dmsynth.learning.settings import Options, Settings, choose_settings
-from dmsynth.learning.swapping import OBJECTIVES
+from dmsynth.learning.swapping import OBJECTIVES, Window
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import is_begun, lock, write_json
 from dmsynth.support.machine import describe_machine
@@ -65,6 +66,7 @@ from dmsynth.support.version import __version__
 
 _LOG_EVERY = 25  # steps
 _SMALLEST = 32  # pixels to which images are shrunk; on maps of a pixel oneDNN's bfloat16 gradients are not numbers
+_ALIGNED = 8  # pixels: windows begin and end at multiples of it
 _STARVED = 1 / 3  # of a model's usual steps: too few to be looked at
 _JUDGED = 32  # held-out frames that say whether a training still gets better
 _VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every pass would cost more than training
@@ -95,7 +97,11 @@ class Training(lightning.LightningModule):
             shrink //= 2
         if shrink > 1:
             images = F.avg_pool2d(images, shrink)
-        losses = self.objective(self.network, images, *known)
+        if self.settings.recipe.window < 1 and shrink == 1:
+            landmarks = known[1] if len(known) > 1 else None
+            losses = self.objective(self.network, images, *known, window=self._window(images, landmarks))
+        else:
+            losses = self.objective(self.network, images, *known)
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         total = torch.stack(list(losses.values())).sum()
@@ -107,6 +113,18 @@ class Training(lightning.LightningModule):
         if self.global_step % _LOG_EVERY == 0:  # a log entry costs a tenth of a small step
             self._log("train", losses, len(batch[0]))
         return total
+
+    def _window(self, images: Tensor, landmarks: Tensor | None) -> Window:
+        """A part of the images about the head, at a random place that the seed and the step decide."""
+        random = np.random.default_rng((self.settings.seed, self.global_step))
+        head = (0.5, 0.5) if landmarks is None else landmarks[random.integers(len(images))].mean(0).flip(0).tolist()
+        window = []
+        for size, centre in zip(images.shape[-2:], head, strict=True):
+            length = math.ceil(self.settings.recipe.window * size / _ALIGNED) * _ALIGNED
+            begin = centre * size + random.uniform(-0.75, -0.25) * length
+            begin = int(min(max(begin, 0), size - length)) // _ALIGNED * _ALIGNED
+            window.append(slice(begin, begin + length))
+        return window[0], window[1]
 
     def validation_step(self, batch: Batch, number: int) -> None:
         self._log("validation", self.objective(self.result, *batch), len(batch[0]))
