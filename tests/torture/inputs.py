@@ -408,7 +408,7 @@ def make_inputs(folder: Path) -> None:
     (job.folder / "progress.json").write_text('{"title": "x", "done": 1, "total": 3, "rate": 0.5, "left": 4.0}')
     (job.folder / "log.txt").write_text("begun\nerror: it failed\n")
     settings = Settings("swapwarp", "rotation", "tracked", "0" * 64, 0, OPTIMIZATIONS["warp"], None, 4, "32-true")
-    with begin_run(place("run.json"), dataset, settings):
+    with begin_run(place("run.json"), dataset.path, settings):
         pass
     motion = pd.DataFrame({"time": np.arange(40) / 25, "pitch": 1.0, "yaw": np.linspace(-20, 20, 40), "roll": 0.0})
     motion.to_csv(place("table .csv") / "table.csv", index=False)

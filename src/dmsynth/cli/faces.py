@@ -64,8 +64,11 @@ def track(
 
 @app.command("train", rich_help_panel=FACES)
 def train_command(
-    dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    datasets: Annotated[list[Path], typer.Argument(help="A dataset folder; several: a cast, a person in each.")],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on.")],
+    begin: Annotated[
+        Path | None, typer.Option("--from", help="Begin from a trained face or a cast: half a minute is enough then.")
+    ] = None,
     model: Annotated[
         str, typer.Option(help="swapwarp, or a model of the thesis: rotation, position-spe, …")
     ] = "swapwarp",
@@ -96,16 +99,25 @@ def train_command(
 ) -> None:
     """Learn to steer a face."""
     from dmsynth.datasets.dataset import open_dataset
+    from dmsynth.learning.cast import train_cast
+    from dmsynth.learning.face_file import people_of
+    from dmsynth.learning.settings import Options
     from dmsynth.learning.training import train
 
     duration = duration_of(max_time)
-    face = train(
-        open_dataset(dataset), out, model, optimization=optimization, controls=controls, labels=labels,
-        epochs=epochs, steps=steps,
-        max_time=duration, seed=seed, latent=latent, base_channels=base_channels, precision=precision,
-        batch=batch, devices=devices,
+    options = Options(
+        optimization=optimization, controls=controls, labels=labels, epochs=epochs, steps=steps, max_time=duration,
+        seed=seed, latent=latent, base_channels=base_channels, precision=precision, begin=begin, batch=batch,
+        devices=devices,
     )  # fmt: skip
-    output.print(f"face: {face}")
+    opened = [open_dataset(path) for path in datasets]
+    if len(opened) == 1:
+        output.print(f"face: {train(opened[0], out, model, **options)}")
+        return
+    if model != "swapwarp":
+        raise DmsynthError(f"--model {model}: several datasets make a cast, which is a swapwarp; give one dataset")
+    cast = train_cast(opened, out, **options)
+    output.print("\n".join(f"face: {cast}#{name}" for name in people_of(cast)))
 
 
 @app.command("steer", rich_help_panel=FACES)
@@ -119,6 +131,7 @@ def steer(
     source: Annotated[
         str | None, typer.Option(help="Picture, VIDEO@N or DATASET@N; default: the face's own source frame.")
     ] = None,
+    person: Annotated[str | None, typer.Option(help="Who of a cast; the same as FACE#PERSON.")] = None,
     one_source: OneSource = False,
     frame_rate: Annotated[float, typer.Option(min=1, max=240, help="Frames a second.")] = 25,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse poses outside the training coverage.")] = False,
@@ -191,6 +204,7 @@ def steer(
     if strict + clip + fit > 1:
         raise DmsynthError("--strict, --clip and --fit: choose one")
     one_of(source, one_source)
+    face = face if face is None or person is None else Path(f"{face}#{person}")
     spec = face_spec(renderer, face, checkout, source, tracker, tracker_model, device, one_source)
     command = steering.Command(
         trajectory, frame_rate, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",

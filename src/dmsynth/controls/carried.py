@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _OUTLIERS = 0.01  # quantile of the training frames at either end at which codes are clipped
-_SCALE = 0.2  # of the network's [0, 1] per standard deviation
+CODES_PER_SPREAD = 0.2  # of the network's [0, 1] per standard deviation
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Carried:
         column = {name: number for number, name in enumerate(names)}
         chosen = values[:, [column[name] for name in self.names]]
         beyond = (chosen - _terms(codes) @ self.explained) / self.spread
-        return np.clip(0.5 + _SCALE * beyond, self.low, self.high).astype(np.float32)
+        return np.clip(0.5 + CODES_PER_SPREAD * beyond, self.low, self.high).astype(np.float32)
 
     def to_dict(self) -> dict[str, object]:
         explained = [] if self.explained is None else self.explained.tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -73,11 +74,20 @@ class Batches:
         return batch if self._landmarks is None else (*batch, torch.from_numpy(self._landmarks[chosen]))
 
 
+class Numbered(Protocol):
+    """Batches by number."""
+
+    @property
+    def per_pass(self) -> int: ...
+
+    def __call__(self, number: int) -> Batch: ...
+
+
 class Stream:
     """Batches one after the other for Lightning, from ``start`` on: endless, or one pass. Where several processes train
     together, an endless stream deals its batches out among them."""
 
-    def __init__(self, batches: Batches, endless: bool) -> None:
+    def __init__(self, batches: Numbered, endless: bool) -> None:
         self.batches, self.endless, self.start = batches, endless, 0
 
     def __iter__(self) -> Iterator[Batch]:

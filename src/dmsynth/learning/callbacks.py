@@ -240,8 +240,8 @@ class Preview(Callback):
 
     EVERY = 10.0  # seconds
 
-    def __init__(self, images: Tensor, codes: Tensor, out: Path) -> None:
-        self.images, self.codes, self.out = images, codes, out
+    def __init__(self, batch: tuple[Tensor, ...], out: Path) -> None:
+        self.batch, self.out = batch, out
         self.drawn = -math.inf
 
     def on_train_batch_end(
@@ -260,8 +260,9 @@ class Preview(Callback):
     @torch.no_grad()
     def _draw(self, module: lightning.LightningModule) -> Tensor:
         """(channels, h, w) in 0…1, which is ``preview.png`` then, too."""
-        images, codes = self.images.to(module.device), self.codes.to(module.device)
-        steered = module.result.steer(module.result.encode(images, codes), codes.roll(1, 0))
+        batch = tuple(part.to(module.device) for part in self.batch)
+        network, (images, codes, *_) = module.of_batch(module.result, batch)
+        steered = network.steer(network.encode(images, codes), codes.roll(1, 0))
         rows = [images, images.roll(1, 0), steered.float()]
         grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(0, 1)
         pixels = (grid * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()

@@ -4,15 +4,21 @@ Tensors: the network's weights (``network.*``), the training coverage (``coverag
 one PNG of all of them, one below the other), their control codes (``source_codes``) and their facial
 features (``features.*``).
 Everything else is JSON in the file's metadata under ``dmsynth``. No pickle is ever read.
+
+A cast is several faces in one file (``save_cast``): each tensor once, however many share it, and under ``dmsynth_cast``
+each person's description. A person of it is named ``FILE#NAME`` wherever a face is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -144,6 +150,17 @@ class _Description(Record):
     about: _About
 
 
+class _Person(Record):
+    """A person of a cast: the description of a face, and which tensors of the file are its own."""
+
+    content: dict[str, Any]
+    tensors: dict[Name, Name]
+
+
+class _Cast(Record):
+    people: Annotated[dict[str, _Person], Field(min_length=1, max_length=1000)]
+
+
 @dataclass(frozen=True)
 class SourceFeatures:
     """Where the facial features of source frames are, and what they do.
@@ -204,6 +221,42 @@ class TrainedFace:
 
 def save_face(path: Path, face: TrainedFace) -> None:
     """Write a face file, whole or not at all."""
+    content, tensors = _described(face)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"dmsynth": json.dumps(content)}))
+
+
+def save_cast(path: Path, people: Mapping[str, TrainedFace]) -> None:
+    """Write several faces to one file, whole or not at all.
+
+    Args:
+        people: by name (``check_name``).
+    """
+    kept: dict[str, torch.Tensor] = {}
+    described = {}
+    for name, face in people.items():
+        check_name(name, path)
+        content, tensors = _described(face)
+        keys = {}
+        for part, tensor in tensors.items():
+            keys[part] = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + _bytes(tensor)).hexdigest()
+            kept[keys[part]] = tensor
+        described[name] = {"content": content, "tensors": keys}
+    metadata = {"format": FORMAT, "version": __version__, "people": described}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(kept, metadata={"dmsynth_cast": json.dumps(metadata)}))
+
+
+def check_name(name: str, path: Path) -> None:
+    """``DmsynthError`` unless it can be a person's name in the cast ``path``."""
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise DmsynthError(
+            f"{path}: a person named {printable(name)!r}: give a name of letters, digits, '-', '_' and '.'"
+        )
+
+
+def _described(face: TrainedFace) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """A face's description and its tensors."""
     tensors = {f"network.{name}": value.cpu().contiguous() for name, value in face.network.state_dict().items()}
     tensors["coverage.codes"] = torch.from_numpy(np.concatenate([face.coverage.codes, face.coverage.carried], axis=1))
     tensors["sources"] = torch.from_numpy(_packed(face.sources))
@@ -219,11 +272,38 @@ def save_face(path: Path, face: TrainedFace) -> None:
         "control_space": face.space.to_dict(),
         "carried": face.carried.to_dict(),
         "coverage_tolerance": face.coverage.tolerance,
-        "about": face.about,
+        "about": {name: value for name, value in face.about.items() if name != "sha256"},
     }
     content["sha256"] = _fingerprint(content, tensors)
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"dmsynth": json.dumps(content)}))
+    return content, tensors
+
+
+def located(path: Path) -> tuple[Path, str | None]:
+    """The file of a face, and who of its cast is named: ``FILE``, ``FILE#NAME``, or ``starter``, which comes along."""
+    if path.is_file():
+        return path, None
+    name, mark, person = str(path).rpartition("#")
+    file = Path(name if mark else person)
+    if str(file) == "starter" and not file.is_file():
+        file = Path(str(files("dmsynth").joinpath("data/starter.safetensors")))
+    return file, person if mark else None
+
+
+def people_of(path: Path) -> list[str]:
+    """The names in a cast's file; none if it is a single face. ``DmsynthError`` as ``read_face``."""
+    file, _ = located(path)
+    with _opened(file) as stored:
+        cast = _cast_of(file, stored.metadata() or {})
+        return list(cast) if cast is not None else []
+
+
+def read_people(path: Path) -> dict[str, TrainedFace]:
+    """Every face in a file, by name; that of a single face is its file's. ``DmsynthError`` as ``read_face``."""
+    file, chosen = located(path)
+    names = people_of(file)
+    if chosen is not None or not names:
+        return {chosen or file.stem: read_face(path)}
+    return {name: read_face(Path(f"{file}#{name}")) for name in names}
 
 
 def read_face(path: Path) -> TrainedFace:
@@ -233,22 +313,25 @@ def read_face(path: Path) -> TrainedFace:
         DmsynthError: it is missing, no face file, of another format, or damaged: not what was written, by its checksum
             (files of earlier versions have none), or something that cannot be drawn with.
     """
-    if not path.is_file():
-        raise DmsynthError(f"{path}: no such face file; train one with `dmsynth train` or `dmsynth demo`")
-    size = path.stat().st_size
-    if size > _LARGEST:
-        raise DmsynthError(f"{path}: has {size} bytes, more than a face can have ({_LARGEST}); {_AGAIN}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise DmsynthError(
-            f"{path}: not a readable safetensors file ({error!s:.200}); give the face.safetensors that training wrote"
-        ) from None
-    if "dmsynth" not in metadata:
-        raise DmsynthError(f"{path}: safetensors, but no dmsynth face; give the face.safetensors that training wrote")
-    content = json_of(metadata["dmsynth"], f"{path}: its description", _AGAIN)
+    path, person = located(path)
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        cast = _cast_of(path, metadata)
+        try:
+            if cast is not None:
+                content, keys = _chosen(path, cast, person)
+            elif person is not None:
+                raise DmsynthError(f"{path}: is one face and no cast; name it without #{person}")
+            elif "dmsynth" not in metadata:
+                raise DmsynthError(
+                    f"{path}: safetensors, but no dmsynth face; give the face.safetensors that training wrote"
+                )
+            else:
+                content = json_of(metadata["dmsynth"], f"{path}: its description", _AGAIN)
+                keys = {name: name for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(key) for name, key in keys.items()}
+        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+            raise DmsynthError(f"{path}: damaged ({error!s:.200}); {_AGAIN}") from None
     if not isinstance(content, dict):
         raise DmsynthError(f"{path}: its description is damaged; {_AGAIN}")
     version, model, made_by = (str(content.get(name))[:50] for name in ("format", "model", "version"))
@@ -259,7 +342,56 @@ def read_face(path: Path) -> TrainedFace:
         )
     if "sha256" in content and content["sha256"] != _fingerprint(content, tensors):
         raise DmsynthError(f"{path}: damaged or changed: its checksum is not that of its content; {_AGAIN}")
-    return _from_content(path, content, tensors)
+    face = _from_content(path, content, tensors)
+    if cast is not None:  # the file's own hash is that of everybody in it
+        face.about["sha256"] = content["sha256"]
+    return face
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, opened. ``DmsynthError`` if it is missing, too large or none."""
+    if not path.is_file():
+        raise DmsynthError(f"{path}: no such face file; train one with `dmsynth train` or `dmsynth demo`")
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise DmsynthError(f"{path}: has {size} bytes, more than a face can have ({_LARGEST}); {_AGAIN}")
+    try:
+        file = safe_open(path, framework="pt")
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise DmsynthError(
+            f"{path}: not a readable safetensors file ({error!s:.200}); give the face.safetensors that training wrote"
+        ) from None
+    with file as opened:
+        yield opened
+
+
+def _cast_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """The people of a cast, described; None if the file is none. ``DmsynthError`` if it is damaged."""
+    if "dmsynth_cast" not in metadata:
+        return None
+    where = f"{path}: its description"
+    content = checked(json_of(metadata["dmsynth_cast"], where, _AGAIN), _Cast, where, _AGAIN)
+    for name in content.people:
+        check_name(name, path)
+    return {name: (person.content, person.tensors) for name, person in content.people.items()}
+
+
+def _chosen(path: Path, cast: dict[str, Any], person: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Description and tensors' keys of a person of a cast; of the only one if nobody is named."""
+    name = next(iter(cast)) if person is None and len(cast) == 1 else person
+    if name not in cast:
+        who = f"a cast of {', '.join(cast)}; name one: {path}#{next(iter(cast))}"
+        raise DmsynthError(f"{path}: is {who}" if name is None else f"{path}: no {printable(name)} in {who}")
+    content, keys = cast[name]
+    if "sha256" not in content:
+        raise DmsynthError(f"{path}: its description of {name} is damaged; {_AGAIN}")
+    return content, keys
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    content: bytes = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return content
 
 
 def _fingerprint(content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:

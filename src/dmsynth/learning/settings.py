@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TypedDict, TypeVar
 
 import torch
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.datasets.dataset import Dataset
+from dmsynth.learning.face_file import located
 from dmsynth.learning.models import RECIPES, Recipe
 from dmsynth.learning.optimization import OPTIMIZATIONS, Optimization
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import sha256_of
 from dmsynth.support.machine import best_precision
 
 PRECISIONS = ("32-true", "bf16-mixed")
 T = TypeVar("T")
+ADAPTING = 500  # steps of a training that begins from a trained face: 30 s on two cores
 _GPU_BATCH = 8  # times the batch of a CPU
 
 
@@ -35,6 +39,8 @@ class Options(TypedDict, total=False):
         seed: of weights and batches.
         latent, base_channels: size of the network.
         precision: Lightning's name, ``32-true`` or ``bf16-mixed``; by default the faster one on this machine.
+        begin: a face file, or one of a cast, whose network is the beginning (``learning.warm_start``); the training is
+            then short: ``ADAPTING`` steps unless there is another bound.
         batch: images per step; by default the optimization's own, and for SwapWarp on a GPU eight times as many.
         devices: GPUs (or, without any, processes) that train together, each on batches of its own.
         checkpoint_every: how much work a kill may cost; by default 30 s.
@@ -52,6 +58,7 @@ class Options(TypedDict, total=False):
     latent: int | None
     base_channels: int | None
     precision: str | None
+    begin: Path | None
     batch: int | None
     devices: int
     checkpoint_every: timedelta
@@ -62,7 +69,8 @@ class Options(TypedDict, total=False):
 @dataclass(frozen=True)
 class Settings:
     """What decides a training's outcome; equal settings and an equal bound (steps, epochs) give equal weights on the
-    same machine. The bound is not a part, so that a training can be made longer."""
+    same machine. The bound is not a part, so that a training can be made longer. ``begin`` is the SHA-256 of the face
+    file that it begins from."""
 
     model: str
     control_space: str
@@ -73,6 +81,7 @@ class Settings:
     latent: int | None
     base_channels: int
     precision: str
+    begin: str | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -82,7 +91,7 @@ class Settings:
 def choose_settings(dataset: Dataset, model: str, options: Options) -> Settings:
     """The settings of a training. ``DmsynthError`` for a name or number that there is not, or that does not fit."""
     recipe = _named(model, RECIPES, "model")
-    precision, latent = options.get("precision"), options.get("latent")
+    precision, latent, begin = options.get("precision"), options.get("latent"), options.get("begin")
     settings = Settings(
         model=model,
         control_space=_control_space(dataset, model, recipe, options.get("controls")),
@@ -93,7 +102,10 @@ def choose_settings(dataset: Dataset, model: str, options: Options) -> Settings:
         latent=(latent or recipe.latent) if recipe.latent else None,
         base_channels=options.get("base_channels") or recipe.base_channels,
         precision=precision or best_precision(),
+        begin=_identified(begin) if begin else None,
     )
+    if begin and not recipe.carries:
+        raise DmsynthError(f"--from {begin}: {model} begins from nothing; leave the option out")
     if settings.precision not in PRECISIONS:
         raise DmsynthError(f"--precision {precision}: give {' or '.join(PRECISIONS)}")
     space = CONTROL_SPACES[settings.control_space]
@@ -102,6 +114,12 @@ def choose_settings(dataset: Dataset, model: str, options: Options) -> Settings:
     if settings.latent is not None and settings.latent < space.size:
         raise DmsynthError(f"--latent {settings.latent}: must hold the {space.size} controls {', '.join(space.names)}")
     return settings
+
+
+def _identified(face: Path) -> str:
+    """The SHA-256 of a face's file, and who of a cast it is."""
+    file, person = located(face)
+    return sha256_of(file) + (f"#{person}" if person else "")
 
 
 def _control_space(dataset: Dataset, model: str, recipe: Recipe, controls: str | None) -> str:

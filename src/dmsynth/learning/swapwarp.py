@@ -20,13 +20,30 @@ from dmsynth.support.errors import DmsynthError
 
 PATCH = 4  # the convolutions see the image in patches of 4×4 pixels
 _REACH = 0.3  # of the image: the displacement that a flow of 1 stands for
-_GRID = (15, 20)  # rows and columns of a map's points; between them it is linear
+GRID = (15, 20)  # rows and columns of a map's points; between them it is linear
 _HIDDEN = 64
 _FLOW_SCALE = 0.2  # of a convolution's output added to a flow: one optimizer step must not move it far
 _ROUNDS = 4  # of the fixed-point iteration that inverts a map
 _OPEN = 3.0  # the mask's initial logit: sigmoid(3) = 95 % of a pixel is the warped source's
 _ON_DISK = {"stem.": "look.", "downsample.": "look_wider.", "head.": "read."}
 """Modules under other names in face files and checkpoints, which keep the names of version 0.1."""
+
+
+class Place(NamedTuple):
+    """Where a picture's content lies in another: at ``scale`` x + ``shift``, in shares of width and height."""
+
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+
+    def moved(self, maps: Tensor) -> Tensor:
+        """Maps (n, c, h, w) with their content there; beyond the edge the edge's values are continued."""
+        axes = []
+        for size, scale, shift in zip(maps.shape[:1:-1], self.scale, self.shift, strict=True):
+            there = (torch.arange(size, device=maps.device) + 0.5) / size
+            axes.append(2 * (there - shift) / scale - 1)
+        where = torch.stack(torch.meshgrid(axes[0], axes[1], indexing="xy"), dim=-1)
+        where = where.expand(len(maps), -1, -1, -1)
+        return F.grid_sample(maps.float(), where, padding_mode="border", align_corners=False).to(maps.dtype)
 
 
 class Appearance(NamedTuple):
@@ -168,10 +185,15 @@ class SwapWarp(nn.Module):
     def follow(self, points: Tensor, code: Tensor, into: Tensor) -> Tensor:
         """Where points (n, p, 2; shares of the image) of frames at ``code`` (n, k) lie in frames at ``into`` (n, k),
         by the maps alone."""
-        on_common = points + _REACH * _at(self.to_common(code, _GRID), points)
-        place, there = self.to_common(into, _GRID), points
+        on_common = points + _REACH * _at(self.to_common(code, GRID), points)
+        return self.from_common(on_common, into, first=points)
+
+    def from_common(self, points: Tensor, code: Tensor, first: Tensor | None = None) -> Tensor:
+        """Where points (n, p, 2; shares of the image) of the common face lie in frames at ``code`` (n, k); ``first``
+        is a guess."""
+        place, there = self.to_common(code, GRID), points if first is None else first
         for _ in range(_ROUNDS + 1):
-            there = on_common - _REACH * _at(place, there)
+            there = points - _REACH * _at(place, there)
         return there
 
 
@@ -194,12 +216,17 @@ class _FlowDecoder(nn.Module):
         super().__init__()
         self.points = nn.Sequential(
             *(nn.Linear(controls, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU()),
-            nn.Linear(_HIDDEN, 2 * _GRID[0] * _GRID[1]),
+            nn.Linear(_HIDDEN, 2 * GRID[0] * GRID[1]),
         )
+
+        self.place: Place | None = None  # where this network's frames have the head, if it shares weights with others
 
     def forward(self, code: Tensor, size: Sequence[int]) -> Tensor:
         """Control code (n, k) → flow (n, 2, *size)."""
-        return resized(self.points(2 * code - 1).unflatten(1, (2, *_GRID)), size)
+        points = self.points(2 * code - 1).unflatten(1, (2, *GRID))
+        if self.place is not None:  # a map holds displacements
+            points = self.place.moved(points) * torch.tensor(self.place.scale).to(points)[:, None, None]
+        return resized(points, size)
 
 
 class _FeatureDecoder(nn.Module):
@@ -209,12 +236,16 @@ class _FeatureDecoder(nn.Module):
         super().__init__()
         self.points = nn.Sequential(
             *(nn.Linear(controls, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU()),
-            nn.Linear(_HIDDEN, 8 * _GRID[0] * _GRID[1]),
+            nn.Linear(_HIDDEN, 8 * GRID[0] * GRID[1]),
         )
         self.smooth = nn.Sequential(nn.Conv2d(8, maps, 3, padding=1), nn.SiLU())
 
+        self.place: Place | None = None
+
     def forward(self, code: Tensor, size: Sequence[int]) -> Tensor:
-        features: Tensor = self.smooth(resized(self.points(2 * code - 1).unflatten(1, (8, *_GRID)), size))
+        points = self.points(2 * code - 1).unflatten(1, (8, *GRID))
+        points = points if self.place is None else self.place.moved(points)
+        features: Tensor = self.smooth(resized(points, size))
         return features
 
 

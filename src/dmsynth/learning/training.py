@@ -21,9 +21,9 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,10 +52,11 @@ from dmsynth.learning.callbacks import (
     Preview,
 )
 from dmsynth.learning.data import TrainingData, prepare
-from dmsynth.learning.face_file import SourceFeatures, TrainedFace, save_face
+from dmsynth.learning.face_file import SourceFeatures, TrainedFace, read_people, save_face
 from dmsynth.learning.models import Model
-from dmsynth.learning.settings import Options, Settings, choose_settings
+from dmsynth.learning.settings import ADAPTING, Options, Settings, choose_settings
 from dmsynth.learning.swapping import OBJECTIVES, Window
+from dmsynth.learning.warm_start import begun_from
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import is_begun, lock, write_json
 from dmsynth.support.machine import describe_machine
@@ -78,7 +79,7 @@ class Training(lightning.LightningModule):
     ``network`` is what the steps change, ``result`` what training is for: the same, or the running mean of it.
     """
 
-    def __init__(self, network: Model, settings: Settings, stream: Stream, bound: Bound) -> None:
+    def __init__(self, network: Any, settings: Settings, stream: Stream, bound: Bound) -> None:
         super().__init__()
         self.network = channels_last(network)
         averaged = settings.optimization.average is not None
@@ -89,9 +90,14 @@ class Training(lightning.LightningModule):
         self.seconds = 0.0  # that it took
         self.sums: dict[str, Tensor] = {}  # of the training losses since the last validation
 
+    def of_batch(self, network: Any, batch: Batch) -> tuple[Any, Batch]:
+        """The network that draws a batch, and what the objective takes of it."""
+        return network, batch
+
     def training_step(self, batch: Batch, number: int) -> Tensor:
-        images, *known = batch
-        at_quarter_until, at_half_until = self.settings.recipe.coarse_until
+        network, (images, *known) = self.of_batch(self.network, batch)
+        begun = self.settings.begin is not None  # large movements are known
+        at_quarter_until, at_half_until = (0.0, 0.0) if begun else self.settings.recipe.coarse_until
         shrink = 4 if self.done < at_quarter_until else 2 if self.done < at_half_until else 1
         while min(images.shape[-2:]) < shrink * _SMALLEST:
             shrink //= 2
@@ -99,9 +105,9 @@ class Training(lightning.LightningModule):
             images = F.avg_pool2d(images, shrink)
         if self.settings.recipe.window < 1 and shrink == 1:
             landmarks = known[1] if len(known) > 1 else None
-            losses = self.objective(self.network, images, *known, window=self._window(images, landmarks))
+            losses = self.objective(network, images, *known, window=self._window(images, landmarks))
         else:
-            losses = self.objective(self.network, images, *known)
+            losses = self.objective(network, images, *known)
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         total = torch.stack(list(losses.values())).sum()
@@ -111,7 +117,7 @@ class Training(lightning.LightningModule):
                 f"training diverged: the loss is not a number at step {self.global_step}; try --precision 32-true"
             )
         if self.global_step % _LOG_EVERY == 0:  # a log entry costs a tenth of a small step
-            self._log("train", losses, len(batch[0]))
+            self._log("train", losses, len(images))
         return total
 
     def _window(self, images: Tensor, landmarks: Tensor | None) -> Window:
@@ -127,7 +133,8 @@ class Training(lightning.LightningModule):
         return window[0], window[1]
 
     def validation_step(self, batch: Batch, number: int) -> None:
-        self._log("validation", self.objective(self.result, *batch), len(batch[0]))
+        network, content = self.of_batch(self.result, batch)
+        self._log("validation", self.objective(network, *content), len(content[0]))
 
     def _log(self, split: str, losses: dict[str, Tensor], images: int) -> None:
         named = losses | {"loss": torch.stack(list(losses.values())).sum()}
@@ -179,27 +186,61 @@ def train(dataset: Dataset, out: Path, model: str = "swapwarp", **options: Unpac
     settings = choose_settings(dataset, model, options)
     data = prepare(dataset, settings)
     lightning.seed_everything(settings.seed, verbose=False)
-    shape = _shape(data, settings)
-    network = _network(shape, settings)
+    shape = shape_of(data, settings)
+    begin = options.get("begin")
+    network = first_network(shape, settings) if begin is None else begun_from(read_people(begin).values(), data)
     bound, plateau = _bound(data, settings, options)
     training = Training(network, settings, data.training, bound)
+    frames, (width, height) = len(dataset.split("train")), dataset.size
+    material = Material(dataset.path, f"{frames} frames of {width}×{height}", data.validation)
+
+    def finish(steps: int) -> Path:
+        path = out / "face.safetensors"
+        save_face(path, trained_face(training.result, data, shape, settings, steps, training.seconds))
+        return path
+
+    return fit(training, out, material, finish, options, plateau)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training learns from, for its run folder and its user: where it lies, how much it is, and held-out
+    batches."""
+
+    path: Path
+    extent: str
+    validation: Stream
+
+
+def fit(
+    training: Training,
+    out: Path,
+    material: Material,
+    finish: Callable[[int], Path],
+    options: Options,
+    plateau: Plateau | None = None,
+) -> Path:
+    """Train, or go on, in the run folder ``out``; then ``finish`` writes the result, of so many steps, and says
+    where."""
+    settings = training.settings
     helper = rank_zero_only.rank != 0  # one of several devices' processes, which Lightning starts
     if helper:
         end_with(os.getppid())
         options["quiet"] = True
-    with _quiet_lightning(), nullcontext() if helper else begin_run(out, dataset, settings):
-        trainer = _trainer(out, training, data.validation, plateau, options)
+    with _quiet_lightning(), nullcontext() if helper else begin_run(out, material.path, settings):
+        trainer = _trainer(out, training, material.validation, plateau, options)
         if not options.get("quiet"):
-            _announce(trainer, training, data, options.get("optimization") or settings.recipe.optimization)
-        _run(trainer, training, data.validation, out)
+            optimization = options.get("optimization") or settings.recipe.optimization
+            _announce(trainer, training, material, optimization)
+        _run(trainer, training, material.validation, out)
         if helper:
             raise SystemExit(0)
         if not options.get("quiet"):
             _warn_if_starved(trainer.global_step, settings)
-        return _finish(out, training, data, shape, trainer.global_step)
+        return finish(trainer.global_step)
 
 
-def _shape(data: TrainingData, settings: Settings) -> dict[str, int]:
+def shape_of(data: TrainingData, settings: Settings) -> dict[str, int]:
     """The arguments of the network."""
     width, height = data.dataset.size
     channels = 1 if data.dataset.frames.ndim == 3 else 3
@@ -209,7 +250,7 @@ def _shape(data: TrainingData, settings: Settings) -> dict[str, int]:
     return shape | {"latent": settings.latent, "given": data.space.size if settings.recipe.gives_code else 0}
 
 
-def _network(shape: dict[str, int], settings: Settings) -> Model:
+def first_network(shape: dict[str, int], settings: Settings) -> Model:
     """The network with its first weights (thesis 3.1.3)."""
     network = settings.recipe.network(**shape)
     if settings.optimization.even_start and isinstance(network, Autoencoder):
@@ -221,7 +262,9 @@ def _bound(data: TrainingData, settings: Settings, options: Options) -> tuple[Bo
     """When training ends: after so many steps or so much time, or by itself, when it gets no better."""
     epochs, steps, max_time = options.get("epochs"), options.get("steps"), options.get("max_time")
     hold = settings.optimization.hold
-    by_itself = hold > 0 and steps is None and epochs is None and data.held_out.size >= 2
+    if settings.begin is not None and (steps, epochs, max_time) == (None, None, None):
+        steps = ADAPTING
+    by_itself = hold > 0 and steps is None and epochs is None and settings.begin is None and data.held_out.size >= 2
     if steps is None and not by_itself and (epochs is not None or max_time is None):
         steps = (epochs or 1000) * data.training.batches.per_pass
     bound = Bound(steps, Timer(max_time, interval="step"))
@@ -234,19 +277,20 @@ def _bound(data: TrainingData, settings: Settings, options: Options) -> tuple[Bo
     return bound, Plateau(bound, images, codes, data.space.size)
 
 
-def _announce(trainer: lightning.Trainer, training: Training, data: TrainingData, optimization: str) -> None:
-    settings, (width, height) = training.settings, data.dataset.size
+def _announce(trainer: lightning.Trainer, training: Training, material: Material, optimization: str) -> None:
+    settings = training.settings
     parameters = sum(p.numel() for p in training.network.parameters()) / 1e6
     device = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
     console.print(
-        f"training {settings.model}: {parameters:.1f} M parameters, {len(data.dataset.split('train'))} frames of "
-        f"{width}×{height}, {device}, {settings.precision}, {optimization} optimization"
+        f"training {settings.model}: {parameters:.1f} M parameters, {material.extent}, {device}, "
+        f"{settings.precision}, {optimization} optimization"
     )
 
 
 def _warn_if_starved(steps: int, settings: Settings) -> None:
     """A training bounded by time learns almost nothing where other programs use the processor, and looks finished."""
     usual = settings.recipe.steps
+    usual = usual if settings.begin is None else ADAPTING
     if usual is not None and steps < _STARVED * usual:
         console.print(
             f"warning: only {steps} steps, where {usual} are usual: this face may be distorted; run the same command "
@@ -294,8 +338,7 @@ def _trainer(
     if plateau is not None:
         callbacks.append(plateau)
     if not quiet:
-        shown, codes = stream.batches(0)[:2]
-        callbacks += [Preview(shown, codes, out), Bar(bound)]
+        callbacks += [Preview(stream.batches(0), out), Bar(bound)]
     validating = validation.batches.per_pass > 0
     if validating:
         best = ModelCheckpoint(
@@ -335,7 +378,7 @@ class _Run(Record):
 
 
 @contextmanager
-def begin_run(out: Path, dataset: Dataset, settings: Settings) -> Iterator[None]:
+def begin_run(out: Path, dataset: Path, settings: Settings) -> Iterator[None]:
     """Make the run folder, or recognize it as this same run, and hold it for the length of the block.
 
     ``DmsynthError`` if it holds another training or another process is working on it.
@@ -353,7 +396,7 @@ def begin_run(out: Path, dataset: Dataset, settings: Settings) -> Iterator[None]
         out.mkdir(parents=True, exist_ok=True)
         content = {
             "made_by": f"dmsynth {__version__}",
-            "dataset": str(dataset.path),
+            "dataset": str(dataset),
             "settings": asdict(settings),
             "machine": describe_machine(),
         }
@@ -372,11 +415,13 @@ def _restore_best(trainer: lightning.Trainer, training: Training, validation: St
         training.load_state_dict(AtomicCheckpoints().load_checkpoint(best)["state_dict"])
 
 
-def _finish(out: Path, training: Training, data: TrainingData, shape: dict[str, int], steps: int) -> Path:
-    """Write the trained face with all that it needs to be steered, and how it was made."""
-    dataset, settings = data.dataset, training.settings
-    face = TrainedFace(
-        network=training.result.cpu().eval(),
+def trained_face(
+    network: Any, data: TrainingData, shape: dict[str, int], settings: Settings, steps: int, seconds: float
+) -> TrainedFace:
+    """A trained network with all that it needs to be steered, and how it was made."""
+    dataset = data.dataset
+    return TrainedFace(
+        network=network.cpu().eval(),
         shape=shape,
         model=settings.model,
         space=data.space,
@@ -391,14 +436,11 @@ def _finish(out: Path, training: Training, data: TrainingData, shape: dict[str, 
             "consent": dataset.manifest.get("consent"),
             "settings": asdict(settings),
             "steps": steps,
-            "train_seconds": round(training.seconds, 1),
+            "train_seconds": round(seconds, 1),
             "machine": describe_machine(),
         },
         features=_source_features(data, settings),
     )
-    path = out / "face.safetensors"
-    save_face(path, face)
-    return path
 
 
 def _source_features(data: TrainingData, settings: Settings) -> SourceFeatures | None:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.coverage import clip
-from dmsynth.learning.face_file import SourceFeatures, TrainedFace, read_face
+from dmsynth.learning.face_file import SourceFeatures, TrainedFace, located, read_face
 from dmsynth.steering.renderer import FACE, FaceSpec
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.machine import device_of
@@ -294,13 +293,12 @@ def load_face(path: Path, device: str = "cpu") -> SteerableFace:
     It is drawn on ``device``: ``cpu``, ``cuda``, or ``auto`` (``machine.device_of``).
     """
     device = device_of(device)
-    if not path.is_file() and FaceSpec(str(path)).kind != FACE:
+    if not located(path)[0].is_file() and FaceSpec(str(path)).kind != FACE:
         raise DmsynthError(
             f"{path}: this takes a trained face (face.safetensors, or starter); other renderers can be steered, "
             "evaluated and validated with"
         )
-    if str(path) == "starter" and not path.is_file():
-        path = Path(str(files("dmsynth").joinpath("data/starter.safetensors")))
+    file, person = located(path)
     face = read_face(path)
     face.network.to(device)
-    return SteerableFace(face, path, device)
+    return SteerableFace(face, file if person is None else path, device)

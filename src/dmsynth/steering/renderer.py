@@ -1,6 +1,7 @@
 """Renderers: whatever draws a commanded head. Each has one name that every command and the cockpit accept:
 
     starter, FILE.safetensors        a trained face
+    FILE.safetensors#NAME            a person of a cast
     liveportrait:DIR                 LivePortrait, from its official checkout, moving a ``source`` picture
     liveportrait-driven:DIR          the same as published: it follows a driving video, not commanded poses
     posed:PICTURE                    a portrait photo, posed
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.learning.face_file import TrainedFace
+from dmsynth.learning.face_file import TrainedFace, located
 from dmsynth.trackers import TrackerPool, open_tracker
 from dmsynth.video import Image
 from dmsynth.video.pictures import is_picture
@@ -94,8 +95,11 @@ class FaceSpec:
 
     @staticmethod
     def of(face: Path, device: str = "cpu") -> FaceSpec:
-        """The spec of a face file (as an absolute path) or of ``starter``."""
-        return FaceSpec(str(face.resolve()) if face.is_file() else str(face), device=device)
+        """The spec of a face file or of a person in a cast's (as an absolute path), or of ``starter``."""
+        file, person = located(face)
+        if str(face) == "starter" or not file.is_file():
+            return FaceSpec(str(face), device=device)
+        return FaceSpec(f"{file.resolve()}#{person}" if person else str(file.resolve()), device=device)
 
     @property
     def kind(self) -> str:
