@@ -254,3 +254,25 @@ def test_a_beginning_that_does_not_fit_is_refused(people: list[Dataset], tmp_pat
     assert "no such file" in fails("train", data, "--from", tmp_path / "none.safetensors", "--out", tmp_path / "r")
     assert "--from" in fails("train", data, "--from", cast, "--model", "rotation", "--out", tmp_path / "r")
     assert "--from" in fails("train", *(p.path for p in people), "--from", cast, "--out", tmp_path / "r")
+
+
+def test_one_person_under_two_names_is_noticed(tmp_path: Path, tracker: Tracker, people: list[Dataset]) -> None:
+    poses = PoseRange(pitch=10, yaw=20, roll=10)
+    twin = pose_photo(tmp_path / "twin", None, tracker, 48, (96, 80), poses, seed=9)
+    done = dmsynth("train", people[0].path, twin.path, "--steps", 2, "--out", tmp_path / "run")
+    assert done.returncode == 0
+    assert "eileen and twin seem to be one person" in " ".join(done.stderr.split())
+    done = dmsynth("train", *(p.path for p in people), "--steps", 2, "--out", tmp_path / "other")
+    assert "seem to be one person" not in " ".join(done.stderr.split())
+
+
+def test_driven_by_each_other(cast: Path, people: list[Dataset], tmp_path: Path) -> None:
+    works("train", *(p.path for p in people), "--transfer", "--steps", 4, "--out", tmp_path / "run")
+    assert "several people" in fails("train", people[0].path, "--transfer", "--out", tmp_path / "r")
+    works("cast", "evaluate", cast, *(p.path for p in people), "--frames", 10, "--out", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [(each["person"], each["driver"]) for each in found["pairs"]] == [("eileen", "grace"), ("grace", "eileen")]
+    for pair in found["pairs"]:
+        assert pair["lost"] <= 2 and pair["error"]["yaw"] < 8, pair
+        assert pair["identity"] > 0.7, pair
+    assert "name the dataset of grace" in fails("cast", "evaluate", cast, people[0].path, "--out", tmp_path / "x.json")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dmsynth.cli.app import FACES, Json, app, output, print_json
+from dmsynth.cli.app import FACES, Json, TrackerModel, TrackerName, app, output, print_json
 
 cast_app = typer.Typer(help="Several people in one face file.", no_args_is_help=True)
 app.add_typer(cast_app, name="cast", rich_help_panel=FACES)
@@ -52,6 +52,44 @@ def cast_split(
     from dmsynth.learning.cast import split
 
     output.print("\n".join(f"face: {path}" for path in split(cast, out)))
+
+
+@cast_app.command("evaluate")
+def cast_evaluate(
+    cast: CastFile,
+    datasets: Annotated[list[Path], typer.Argument(help="The datasets that it was trained on.")],
+    out: Annotated[Path, typer.Option(help="File to write, .json.")],
+    frames: Annotated[int, typer.Option(min=8, help="How many test frames of each driver.")] = 40,
+    tracker: TrackerName = "auto",
+    tracker_model: TrackerModel = None,
+    as_json: Json = False,
+) -> None:
+    """Drive everybody with everybody else: errors, identity, and whether the driver shows."""
+    from dmsynth.datasets.dataset import open_dataset
+    from dmsynth.evaluation.cast import measure_cast
+    from dmsynth.support.files import check_output, write_json
+    from dmsynth.trackers import open_tracker
+
+    check_output(out)
+    named = {path.resolve().name: open_dataset(path) for path in datasets}
+    found = measure_cast(cast, named, open_tracker(tracker, tracker_model), frames)
+    write_json(out, found)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            each["person"], each["driver"], each["frames"], each["lost"],
+            " / ".join(f"{value:.2f}" for value in each["error"].values()),
+            "–" if each["identity"] is None else f"{each['identity']:.2f}",
+        )
+        for each in found["pairs"]
+    ]  # fmt: skip
+    output.table(("person", "driven by", "frames", "lost", "mean error (°)", "identity"), rows)
+    for name, told in found["leakage"].items():
+        shares = ["–" if told[key] is None else f"{told[key]:.0%}" for key in ("told", "from_controls", "chance")]
+        output.print(f"{name}: who drives is told from {shares[0]} of the faces, {shares[1]} of the controls; "
+                     f"by chance {shares[2]}")  # fmt: skip
 
 
 @app.command("forget", rich_help_panel=FACES)

@@ -69,6 +69,9 @@ def train_command(
     begin: Annotated[
         Path | None, typer.Option("--from", help="Begin from a trained face or a cast: half a minute is enough then.")
     ] = None,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Of a cast: draw people with each other's controls, too; twice the time.")
+    ] = False,
     model: Annotated[
         str, typer.Option(help="swapwarp, or a model of the thesis: rotation, position-spe, …")
     ] = "swapwarp",
@@ -108,9 +111,11 @@ def train_command(
     options = Options(
         optimization=optimization, controls=controls, labels=labels, epochs=epochs, steps=steps, max_time=duration,
         seed=seed, latent=latent, base_channels=base_channels, precision=precision, begin=begin, batch=batch,
-        devices=devices,
+        devices=devices, transfer=transfer,
     )  # fmt: skip
     opened = [open_dataset(path) for path in datasets]
+    if transfer and len(opened) == 1:
+        raise DmsynthError("--transfer: needs several people; give several datasets")
     if len(opened) == 1:
         output.print(f"face: {train(opened[0], out, model, **options)}")
         return

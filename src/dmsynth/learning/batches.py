@@ -66,10 +66,17 @@ class Batches:
             pairs[kind == 1, 0] = self._nearest[pairs[kind == 1, 1]]
         return random.permutation(pairs).ravel()
 
+    def codes(self, number: int) -> Tensor:
+        """The codes of batch ``number``."""
+        return torch.from_numpy(self._codes[self._chosen(number)])
+
+    def _chosen(self, number: int) -> NDArray[np.int64]:
+        past, position = divmod(number, self.per_pass)
+        return self._order(past)[position * self._batch : (position + 1) * self._batch]
+
     def __call__(self, number: int) -> Batch:
         """Batch ``number``: images in [0, 1] and codes, and landmarks in shares of the image."""
-        past, position = divmod(number, self.per_pass)
-        chosen = self._order(past)[position * self._batch : (position + 1) * self._batch]
+        chosen = self._chosen(number)
         batch = to_network(self._frames[chosen]), torch.from_numpy(self._codes[chosen])
         return batch if self._landmarks is None else (*batch, torch.from_numpy(self._landmarks[chosen]))
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,16 +23,21 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 
 from dmsynth.datasets.dataset import Dataset
-from dmsynth.learning.batches import Batch, Numbered, Stream
+from dmsynth.learning.batches import Batch, Batches, Stream
 from dmsynth.learning.callbacks import Bound
 from dmsynth.learning.data import TrainingData, prepare
 from dmsynth.learning.face_file import TrainedFace, check_name, read_face, read_people, save_cast, save_face
 from dmsynth.learning.settings import Options, choose_settings
+from dmsynth.learning.swapping import OBJECTIVES
 from dmsynth.learning.swapwarp import SwapWarp
 from dmsynth.learning.training import Material, Training, fit, shape_of, trained_face
 from dmsynth.learning.warm_start import Codes, Head, codes_of, placed, refitted
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import check_output
+from dmsynth.support.progress import console
+from dmsynth.trackers.face import Face
+from dmsynth.trackers.identity import seem_one_person
+from dmsynth.video import Image
 
 _OWN = (
     "common_image",
@@ -60,7 +66,7 @@ class Cast(nn.Module):
 
 
 class CastTraining(Training):
-    """A cast under SwapWarp's objective: each batch is one person's, drawn by that person's network.
+    """A cast: each batch is one person's, drawn by that person's network.
 
     ``casting``: for each person, how their own control codes become the cast's.
     """
@@ -68,8 +74,13 @@ class CastTraining(Training):
     casting: Sequence[Casting]
 
     def of_batch(self, network: Any, batch: Batch) -> tuple[Any, Batch]:
-        who, images, code, *landmarks = batch
-        return network.people[int(who)], (images, self.casting[int(who)](code), *landmarks)
+        who, drivers, driving, images, code, *landmarks = batch
+        person, code = network.people[int(who)], self.casting[int(who)](code)
+        if not self.settings.transfer:
+            return person, (images, code, *landmarks)
+        rows = [self.casting[int(driver)](row[None]) for driver, row in zip(drivers, driving, strict=True)]
+        known: Any = (images, code, landmarks[0] if landmarks else None, torch.cat(rows))
+        return person, known
 
 
 class Casting:
@@ -84,14 +95,16 @@ class Casting:
 
     def __call__(self, code: Tensor) -> Tensor:
         result = torch.full((len(code), self.size), 0.5, device=code.device)
-        result[:, self.columns] = code * self.scale.to(code.device) + self.shift.to(code.device)
+        own = code[:, : len(self.columns)]
+        result[:, self.columns] = own * self.scale.to(code.device) + self.shift.to(code.device)
         return result
 
 
 class _InTurn:
-    """The batches of several people, taking turns; the first entry of a batch says whose it is."""
+    """The batches of several people, taking turns. First in a batch is whose it is; then controls of others (n, K),
+    filled with zeros, to drive that person with, and who these are (n,)."""
 
-    def __init__(self, people: Sequence[Numbered]) -> None:
+    def __init__(self, people: Sequence[Batches]) -> None:
         self.people = people
 
     @property
@@ -101,7 +114,16 @@ class _InTurn:
 
     def __call__(self, number: int) -> Batch:
         turn, who = divmod(number, len(self.people))
-        return torch.tensor(who), *self.people[who](turn)
+        batch = self.people[who](turn)
+        others = [each for each in range(len(self.people)) if each != who]
+        drivers = np.random.default_rng(number).permutation(others)[:2].repeat(-(-len(batch[0]) // 2))
+        codes = {driver: self.people[driver].codes(turn) for driver in set(drivers.tolist())}
+        rows = [codes[driver][i % len(codes[driver])] for i, driver in enumerate(drivers.tolist())]
+        return torch.tensor(who), torch.tensor(drivers), nn.utils.rnn.pad_sequence(rows, batch_first=True), *batch
+
+
+def _batches(streams: Iterable[Stream]) -> list[Batches]:
+    return [stream.batches for stream in streams if isinstance(stream.batches, Batches)]
 
 
 def train_cast(datasets: Sequence[Dataset], out: Path, **options: Unpack[Options]) -> Path:
@@ -113,6 +135,8 @@ def train_cast(datasets: Sequence[Dataset], out: Path, **options: Unpack[Options
     """
     names = [dataset.path.resolve().name for dataset in datasets]
     _check(datasets, names, options)
+    if not options.get("quiet"):
+        _warn_of_one_person(datasets, names)
     all_settings = [choose_settings(dataset, "swapwarp", options) for dataset in datasets]
     together = hashlib.sha256(" ".join(sorted(d.sha256 for d in datasets)).encode()).hexdigest()
     settings = replace(all_settings[0], dataset_sha256=together)
@@ -133,12 +157,13 @@ def train_cast(datasets: Sequence[Dataset], out: Path, **options: Unpack[Options
         steps = _STEPS * len(data)
     bound = Bound(steps, Timer(options.get("max_time"), interval="step"))
     training = CastTraining(
-        cast, settings, Stream(_InTurn([each.training.batches for each in data]), endless=True), bound
+        cast, settings, Stream(_InTurn(_batches(each.training for each in data)), endless=True), bound
     )
+    if settings.transfer:
+        training.objective = OBJECTIVES["SwapWarp, transfer"]
     training.casting = [Casting(own, common) for own in codes]
-    validated = [each.validation.batches for each in data if each.validation.batches.per_pass]
-    if len(validated) < len(data):
-        validated = []
+    validated = _batches(each.validation for each in data)
+    validated = validated if all(each.per_pass for each in validated) else []
     frames = sum(len(each.dataset.split("train")) for each in data)
     material = Material(
         Path(", ".join(str(dataset.path) for dataset in datasets)),
@@ -189,6 +214,32 @@ def _check(datasets: Sequence[Dataset], names: Sequence[str], options: Options) 
         raise DmsynthError("--devices: a cast is trained on one device; leave the option out")
     if options.get("begin"):
         raise DmsynthError("--from: a cast begins from nothing; leave the option out, or train one dataset")
+
+
+def _warn_of_one_person(datasets: Sequence[Dataset], names: Sequence[str]) -> None:
+    looks = [_looks(dataset) for dataset in datasets]
+    for (name, one), (another, other) in itertools.combinations(zip(names, looks, strict=True), 2):
+        if seem_one_person(one, other):
+            console.print(
+                f"{name} and {another} seem to be one person: a cast counts them as two; make one dataset of both, or "
+                "leave one out",
+                style="yellow",
+            )
+
+
+def _looks(dataset: Dataset, count: int = 12) -> list[tuple[Image, Face]]:
+    """Some frames and their faces, filmed ones where there are any."""
+    landmarks = dataset.landmarks()
+    if landmarks is None:
+        return []
+    frames = dataset.split("train")
+    filmed = frames[~dataset.posed[frames]]
+    chosen = filmed[np.linspace(0, len(filmed) - 1, count).round().astype(int)]
+    points = landmarks[chosen] * np.array(dataset.size, np.float32)
+    return [
+        (np.array(dataset.frames[i]), Face(np.eye(3), (0, 0, *dataset.size), np.pad(each, ((0, 0), (0, 1)))))
+        for i, each in zip(chosen, points, strict=True)
+    ]
 
 
 def _common(people: Sequence[Codes]) -> Codes:

@@ -41,6 +41,7 @@ class Options(TypedDict, total=False):
         precision: Lightning's name, ``32-true`` or ``bf16-mixed``; by default the faster one on this machine.
         begin: a face file, or one of a cast, whose network is the beginning (``learning.warm_start``); the training is
             then short: ``ADAPTING`` steps unless there is another bound.
+        transfer: of a cast: people are also drawn with each other's controls (``swapping.swap_warp_transfer``).
         batch: images per step; by default the optimization's own, and for SwapWarp on a GPU eight times as many.
         devices: GPUs (or, without any, processes) that train together, each on batches of its own.
         checkpoint_every: how much work a kill may cost; by default 30 s.
@@ -59,6 +60,7 @@ class Options(TypedDict, total=False):
     base_channels: int | None
     precision: str | None
     begin: Path | None
+    transfer: bool
     batch: int | None
     devices: int
     checkpoint_every: timedelta
@@ -70,7 +72,7 @@ class Options(TypedDict, total=False):
 class Settings:
     """What decides a training's outcome; equal settings and an equal bound (steps, epochs) give equal weights on the
     same machine. The bound is not a part, so that a training can be made longer. ``begin`` is the SHA-256 of the face
-    file that it begins from."""
+    file that it begins from, ``transfer`` is of a cast (``swapping.swap_warp_transfer``)."""
 
     model: str
     control_space: str
@@ -82,6 +84,7 @@ class Settings:
     base_channels: int
     precision: str
     begin: str | None = None
+    transfer: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -103,6 +106,7 @@ def choose_settings(dataset: Dataset, model: str, options: Options) -> Settings:
         base_channels=options.get("base_channels") or recipe.base_channels,
         precision=precision or best_precision(),
         begin=_identified(begin) if begin else None,
+        transfer=options.get("transfer", False),
     )
     if begin and not recipe.carries:
         raise DmsynthError(f"--from {begin}: {model} begins from nothing; leave the option out")

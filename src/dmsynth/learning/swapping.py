@@ -33,6 +33,8 @@ class WarpingNetwork(Protocol):
 
     def follow(self, points: Tensor, code: Tensor, into: Tensor) -> Tensor: ...
 
+    def on_common(self, appearance: Any) -> Tensor: ...
+
 
 Window = tuple[slice, slice]  # rows and columns of an image, in pixels
 
@@ -112,6 +114,30 @@ def swap_warp(
     return losses
 
 
+def swap_warp_transfer(
+    network: WarpingNetwork,
+    images: Tensor,
+    code: Tensor,
+    landmarks: Tensor | None,
+    driving: Tensor,
+    window: Window | None = None,
+) -> dict[str, Tensor]:
+    """SwapWarp for several people, with VASA-1's transfer of motion (Xu et al. 2024, 3.1; thesis 2.1): drawn with other
+    people's controls ``driving`` (n, k), a person must show these controls and stay the same person.
+
+    No frame shows that, so the network judges itself: its encoder must read the controls, and two such fakes of one
+    source frame under the controls of two others must look alike where they show the same part of the common face.
+    """
+    losses = swap_warp(network, images, code, landmarks, window)
+    half = len(images) // 2
+    source = network.encode(images[:half], code[:half])
+    fakes = [network.draw(source, controls).image for controls in driving.split(half)[:2]]
+    seen = [network.encode(fake, controls) for fake, controls in zip(fakes, driving.split(half), strict=False)]
+    read = [F.mse_loss(one.estimate, controls) for one, controls in zip(seen, driving.split(half), strict=False)]
+    one, other = (network.on_common(each) for each in seen)
+    return losses | {"transfer": torch.stack(read).mean(), "identity": 0.1 * F.l1_loss(one, other)}
+
+
 def pyramid_loss(one: Tensor, other: Tensor, scales: int = 4) -> Tensor:
     """L1 loss between images (n, c, h, w) and their gradients on a pyramid of sizes, from full to an eighth: coarse
     levels give a gradient where the images are still far apart."""
@@ -140,5 +166,6 @@ OBJECTIVES: dict[str, Objective] = {
     "SD": swap_direct,
     "position only": position_only,
     "SwapWarp": swap_warp,
+    "SwapWarp, transfer": swap_warp_transfer,
 }
 """By the thesis's names. Another objective is a function above and an entry here."""

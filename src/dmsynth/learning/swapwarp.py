@@ -188,6 +188,13 @@ class SwapWarp(nn.Module):
         on_common = points + _REACH * _at(self.to_common(code, GRID), points)
         return self.from_common(on_common, into, first=points)
 
+    def on_common(self, appearance: Appearance) -> Tensor:
+        """The features of frames as they lie on the common face: (n, 2 maps, h / 8, w / 8)."""
+        flow = -appearance.place
+        for _ in range(_ROUNDS):
+            flow = -warp(appearance.place, flow)
+        return warp(appearance.coarse, flow.detach())
+
     def from_common(self, points: Tensor, code: Tensor, first: Tensor | None = None) -> Tensor:
         """Where points (n, p, 2; shares of the image) of the common face lie in frames at ``code`` (n, k); ``first``
         is a guess."""

@@ -21,6 +21,9 @@ from dmsynth.trackers.face import Face, Tracker, why_unusable
 from dmsynth.video import Image, to_grey
 
 _SIDE = 72  # pixels: side of a face warped onto the mesh
+_SAME = 0.72
+"""Correlation of mean patterns: for one person at least 0.81, whatever the expression; for two at most 0.65 (seven
+recordings, all pairs)."""
 _SHADING = 9.0  # pixels: sigma of the Gaussian that estimates the shading
 
 
@@ -68,14 +71,22 @@ class Mesh:
         return np.asarray(pattern / max(float(np.linalg.norm(pattern)), 1e-9))
 
 
+def seem_one_person(one: Sequence[tuple[Image, Face]], other: Sequence[tuple[Image, Face]]) -> bool:
+    """Whether two sets of frames, some of each, seem to show the same person; False for trackers without landmarks."""
+    if min(len(one), len(other)) == 0 or not len(one[0][1].landmarks):
+        return False
+    mesh = Mesh.of(one[len(one) // 2][1])
+    first, second = (_unit(np.mean([mesh.warp(*seen) for seen in each], axis=0)) for each in (one, other))
+    return float(first @ second) > _SAME
+
+
 class PersonChangeDetector:
     """Detects when the person in a recording changes, from frames given one by one.
 
-    The means of ``_EACH_SIDE`` faces before and after a moment are compared. For one person they correlate by at least
-    0.81, whatever the expression; for two by at most 0.65 (seven recordings, all pairs).
+    The means of ``_EACH_SIDE`` faces before and after a moment are compared.
     """
 
-    _EACH_SIDE, _EVERY, _SAME = 8, 0.19, 0.72  # faces; seconds between two; correlation
+    _EACH_SIDE, _EVERY = 8, 0.19  # faces; seconds between two
 
     def __init__(self) -> None:
         self.mesh: Mesh | None = None
@@ -96,9 +107,9 @@ class PersonChangeDetector:
         patterns = np.stack([pattern for _, pattern in self.seen])
         before, after = (_unit(part.mean(axis=0)) for part in np.split(patterns, 2))
         correlation = float(before @ after)
-        if correlation < min(self._SAME, self.least[0]):
+        if correlation < min(_SAME, self.least[0]):
             self.least = correlation, self.seen[self._EACH_SIDE][0]
-        elif self.least[0] < self._SAME:  # the minimum is passed: the change was there
+        elif self.least[0] < _SAME:  # the minimum is passed: the change was there
             changed = self.least[1]
             self.mesh, self.seen, self.least = None, [], (1.0, 0.0)
             return changed
