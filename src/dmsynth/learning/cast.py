@@ -116,7 +116,7 @@ class _InTurn:
         turn, who = divmod(number, len(self.people))
         batch = self.people[who](turn)
         others = [each for each in range(len(self.people)) if each != who]
-        drivers = np.random.default_rng(number).permutation(others)[:2].repeat(-(-len(batch[0]) // 2))
+        drivers = np.resize(np.random.default_rng(number).permutation(others), 2).repeat(-(-len(batch[0]) // 2))
         codes = {driver: self.people[driver].codes(turn) for driver in set(drivers.tolist())}
         rows = [codes[driver][i % len(codes[driver])] for i, driver in enumerate(drivers.tolist())]
         return torch.tensor(who), torch.tensor(drivers), nn.utils.rnn.pad_sequence(rows, batch_first=True), *batch
