@@ -200,6 +200,17 @@ def _setting(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _wanted(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not (name and 0 < number < 1e6):
+        raise DmsynthError(f"--wanted {text}: give FIGURE=NUMBER, such as 'yaw error=0.5'")
+    return name, number
+
+
 def _print_results(results: dict[str, Any]) -> None:
     colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
     rows = []
@@ -224,6 +235,13 @@ def compare_command(
     a: Annotated[Path, typer.Argument(help="Folder of the validation of version A, or its results.json.")],
     b: Annotated[Path, typer.Argument(help="The same of version B.")],
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    wanted: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A difference to be seen, 'yaw error=0.5': how many persons and scenarios does it take? Of casts; may "
+            "be given several times."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Is version B of a DMS better than version A? Paired on the same videos, with 95 % intervals."""
@@ -235,7 +253,7 @@ def compare_command(
         raise DmsynthError(f"--out {out}: is an input of this command; give the output another name")
     if out:
         check_output(out)
-    comparison = compare(read_results(a), read_results(b))
+    comparison = compare(read_results(a), read_results(b), dict(_wanted(text) for text in wanted or []))
     if out:
         write_json(out, comparison.to_dict())
     if as_json:
@@ -246,7 +264,8 @@ def compare_command(
     for row in comparison.differences:
         interval = "–" if row.interval is None else f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}"
         rows.append((
-            row.metric + (f" ({row.unit.strip()})" if row.unit else ""), row.scenarios, f"{row.a:.2f}",
+            row.metric + (f" ({row.unit.strip()})" if row.unit else ""),
+            f"{row.cast.persons} × {row.scenarios}" if row.cast else row.scenarios, f"{row.a:.2f}",
             f"{row.b:.2f}", f"{row.difference:+.2f}", interval, "–" if row.effect is None else f"{row.effect:+.2f}",
             f"{row.p:.4f}", f"{row.p_corrected:.4f}", row.verdict,
         ))  # fmt: skip
