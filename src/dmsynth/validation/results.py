@@ -184,7 +184,7 @@ def read_job_result(path: Path) -> dict[str, Any]:
 
 def by_requirement(scenarios: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each requirement that scenarios name: its ``id``, the ``scenarios``, and the ``outcome`` over all of them:
-    fail if one failed, else inconclusive if one was inconclusive, else pass."""
+    fail if one failed, else inconclusive if one was inconclusive, else pass. Of a cast: over all persons."""
     named: dict[str, list[dict[str, Any]]] = {}
     for scenario in scenarios:
         for requirement in dict.fromkeys(scenario["requirements"]):
@@ -193,5 +193,7 @@ def by_requirement(scenarios: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for requirement, those in sorted(named.items()):
         outcomes = {each["outcome"] for each in those}
         outcome = next(each for each in ("fail", "inconclusive", "pass") if each in outcomes)
-        rows.append({"id": requirement, "outcome": outcome, "scenarios": [each["name"] for each in those]})
+        rows.append(
+            {"id": requirement, "outcome": outcome, "scenarios": list(dict.fromkeys(each["name"] for each in those))}
+        )
     return rows
