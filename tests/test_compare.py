@@ -252,6 +252,15 @@ def test_what_only_one_cast_has_is_left_out_and_named(cast_base: dict[str, Any])
         compare(cast_base, cast_base, {"size": 1.0})
 
 
+def test_a_rate_differs_by_a_hundred_percent_at_most(cast_base: dict[str, Any]) -> None:
+    names = [scenario.name for scenario in suite()[:2]]
+    rows = [row for row in cast_base["scenarios"] if row["name"] in names and row["person"] in "ef"]
+    failed = [row | {"outcome": "fail" if row["person"] == "e" else "pass"} for row in rows]
+    rate = figures(compare(cast_base | {"scenarios": rows}, cast_base | {"scenarios": failed}))["pass rate"]
+    assert rate.difference == -50 and rate.interval == (-100, 100) and rate.smallest is None
+    assert "so few could show no difference at all" in rate.in_words()
+
+
 def test_one_person_in_common_is_compared_by_scenarios(cast_base: dict[str, Any], base: dict[str, Any]) -> None:
     """Person e is the single face of ``base``: the same seed, the same hash."""
     single = base | {"face": {"name": "e.safetensors", "sha256": f"{0:064x}"}}

@@ -244,9 +244,10 @@ def _of_cast(
     if found is None:
         about = InCast(persons, len(row.cells))
         return _difference(row, scenarios, None, 0.0, None, (p, corrected), about)
-    mean, half = float(found.mean[0]), float(half_width(found)[0])
+    mean, half, most = float(found.mean[0]), float(half_width(found)[0]), row.metric.most
     person, scenario, rest = (float(np.sqrt(each[0])) for each in (found.person, found.scenario, found.rest))
     smallest = detectable_crossed(found, level)
+    smallest = None if smallest is None or smallest > most else smallest
     aim = abs(mean) if wanted is None and corrected >= LEVEL else wanted
     plan = None
     if aim and found.spread[0] > 0:
@@ -254,7 +255,7 @@ def _of_cast(
         if plan.persons is None and plan.scenarios is None:
             plan = replace(plan, both=needed_of_both(aim, found, level))
     about = InCast(persons, len(row.cells), person, scenario, rest, plan)
-    interval = mean - half, mean + half
+    interval = max(mean - half, -most), min(mean + half, most)
     return _difference(row, scenarios, interval, float(found.spread[0]), smallest, (p, corrected), about)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -19,6 +20,7 @@ class Metric:
     Attributes:
         lower: whether lower is better.
         resolution: its measurement resolution in a scenario; the interval is widened by it.
+        most: the largest difference that is possible.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Metric:
     lower: bool
     of: Callable[[Scenario], float | None]
     resolution: Callable[[Scenario], float] = lambda scenario: 0.0
+    most: float = math.inf
 
 
 def _error(axis: str) -> Callable[[Scenario], float | None]:
@@ -50,12 +53,16 @@ METRICS = (
     Metric("warning latency", " s", True, _latency, lambda scenario: 1 / scenario["frame_rate"]),
     Metric("false alarms a scenario", "", True, _false_alarms),
     Metric(
-        "availability", " %", False, lambda s: None if s["availability"] is None else 100 * float(s["availability"])
+        "availability",
+        " %",
+        False,
+        lambda s: None if s["availability"] is None else 100 * float(s["availability"]),
+        most=100,
     ),
 )
 
 
-PASS_RATE = Metric("pass rate", " %", False, lambda scenario: None)
+PASS_RATE = Metric("pass rate", " %", False, lambda scenario: None, most=100)
 """Tested on pairs, so it is no figure of a single scenario."""
 
 
