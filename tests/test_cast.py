@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,17 @@ persons:
     assert list(read_cast(written(folder, "persons: {a: photos/grace.png}")).values()) == [faces["Grace-2"]]
 
 
+def test_the_documented_cast_is_read(folder: Path, portrait: Image) -> None:
+    docs = Path(__file__).parents[1] / "docs" / "validate-a-dms.md"
+    if not docs.is_file():
+        pytest.skip("the documents lie in the repository, not in the wheel")
+    write_image(folder / "photos" / "grace.jpg", portrait)
+    (folder / "faces").mkdir()
+    shutil.copyfile(folder / "head.safetensors", folder / "faces" / "driver-3.safetensors")
+    (text,) = re.findall(r"```yaml\n(persons:.*?)```", docs.read_text("utf-8"), re.DOTALL)
+    assert list(read_cast(written(folder, text))) == ["eileen", "grace", "driver-3"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -83,5 +95,8 @@ def test_mistakes_are_told_in_one_line_with_the_file(folder: Path, text: str, sa
 def test_a_file_that_is_none(folder: Path) -> None:
     with pytest.raises(DmsynthError, match=r"nobody\.yaml: no such cast"):
         read_cast(folder / "nobody.yaml")
-    with pytest.raises(DmsynthError, match="is no text; a cast is a YAML file"):
+    with pytest.raises(DmsynthError, match="a cast has at most 100000"):
         read_cast(folder / "photos" / "grace.png")
+    (folder / "photos" / "small.png").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(DmsynthError, match="is no text; a cast is a YAML file"):
+        read_cast(folder / "photos" / "small.png")

@@ -250,6 +250,8 @@ def test_what_only_one_cast_has_is_left_out_and_named(cast_base: dict[str, Any])
         compare(cast_base, cast_base | {"scenarios": changed})
     with pytest.raises(DmsynthError, match="--wanted size: A and B have no such figure in common; they have pass rate"):
         compare(cast_base, cast_base, {"size": 1.0})
+    with pytest.raises(DmsynthError, match=r"--wanted warning latency=0.01: is measured to 0.04 s; give more"):
+        compare(cast_base, cast_base, {"warning latency": 0.01})
 
 
 def test_a_rate_differs_by_a_hundred_percent_at_most(cast_base: dict[str, Any]) -> None:

@@ -126,9 +126,14 @@ def compare(a: dict[str, Any], b: dict[str, Any], wanted: Mapping[str, float] | 
     if not paired:
         raise DmsynthError("A and B have no figure in common: in no scenario did both answer; see their reports")
     names = [row.metric.name for row in paired]
-    for name in wanted or ():
+    for name, size in (wanted or {}).items():
         if name not in names:
             raise DmsynthError(f"--wanted {name}: A and B have no such figure in common; they have {', '.join(names)}")
+        row = paired[names.index(name)]
+        if size <= row.resolution:
+            raise DmsynthError(
+                f"--wanted {name}={size:g}: is measured to {row.resolution:g}{row.metric.unit}; give more"
+            )
     estimated = [components(row.crossed()) if in_cast else None for row in paired]
     p = np.array([_p(row, found, in_cast) for row, found in zip(paired, estimated, strict=True)])
     corrected, level = holm(p[:, None])[:, 0], LEVEL / len(paired)
@@ -250,7 +255,7 @@ def _of_cast(
     smallest = None if smallest is None or smallest > most else smallest
     aim = abs(mean) if wanted is None and corrected >= LEVEL else wanted
     plan = None
-    if aim and found.spread[0] > 0:
+    if aim and aim > row.resolution and found.spread[0] > 0:
         plan = Needed(aim, *needed(aim, found, level), None)
         if plan.persons is None and plan.scenarios is None:
             plan = replace(plan, both=needed_of_both(aim, found, level))

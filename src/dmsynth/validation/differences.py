@@ -91,7 +91,7 @@ class Needed:
             )
         if not ways:
             ways.append("more persons and scenarios than can be planned with")
-        return f"to see {self.difference:.2f}{unit} with a power of 80 %, it takes {' or '.join(ways)}"
+        return f"to see {self.difference:.2g}{unit} with a power of 80 %, it takes {' or '.join(ways)}"
 
 
 @dataclass(frozen=True)
