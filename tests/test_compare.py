@@ -187,3 +187,90 @@ def test_what_is_not_paired_is_refused(base: dict[str, Any], tmp_path: Path) -> 
     (tmp_path / "results.json").write_text('{"format": 9}')
     with pytest.raises(DmsynthError, match="no results of this version"):
         read_results(tmp_path)
+
+
+# --- several persons ------------------------------------------------------------------------------------------------
+
+
+def in_cast(name: str, noises: dict[str, float], seed: int = 0) -> dict[str, Any]:
+    """Results of a version whose tracker has ``noises`` degrees of error with each person."""
+    played = {
+        person: version(name, noise, seed=seed + 10 * number) for number, (person, noise) in enumerate(noises.items())
+    }
+    rows = [row | {"person": person} for person, each in played.items() for row in each["scenarios"]]
+    persons = [{"name": person, "sha256": f"{number:064x}"} for number, person in enumerate(noises)]
+    return {"format": 1, "dms": {"name": name}, "persons": persons, "scenarios": rows}
+
+
+@pytest.fixture(scope="module")
+def cast_base() -> dict[str, Any]:
+    return in_cast("A", dict.fromkeys("efgh", 1.0))
+
+
+def test_a_difference_that_all_persons_show_is_found_in_a_cast(cast_base: dict[str, Any]) -> None:
+    compared = compare(cast_base, in_cast("noisier", dict.fromkeys("efgh", 1.2), seed=1), {"yaw error": 0.01})
+    assert compared.persons == list("efgh") and compared.scenarios == len(suite()) and not compared.left_out
+    assert compared.in_words().startswith(f"B against A on 4 persons in {len(suite())} scenarios: worse in ")
+    error = figures(compared)["yaw error"]
+    truth = 0.2 * math.sqrt(2 / math.pi)
+    assert error.verdict == "worse" and error.interval is not None and error.cast is not None
+    assert error.interval[0] <= truth <= error.interval[1] and error.cast.pairs == 4 * error.scenarios
+    needed = error.cast.needed
+    assert needed is not None and needed.difference == 0.01 and "to see 0.01° with a power of 80 %" in error.in_words()
+    content = compared.to_dict()
+    assert content["persons"] == list("efgh")
+    assert {each["metric"]: each["cast"]["persons"] for each in content["differences"]}["yaw error"] == 4
+
+
+def test_a_difference_of_one_person_alone_is_not_found_in_a_cast(cast_base: dict[str, Any]) -> None:
+    """Scenario by scenario it would be significant: the same person again and again."""
+    other = in_cast("B", dict.fromkeys("efg", 1.0) | {"h": 2.0}, seed=1)
+    error = figures(compare(cast_base, other))["yaw error"]
+    assert error.verdict == "not distinguishable" and error.cast is not None and error.interval is not None
+    assert error.interval[0] < 0 < error.interval[1] and error.p_corrected > 0.5
+    assert (error.cast.person_spread or 0) > 5 * (error.cast.scenario_spread or 0)
+    assert (
+        error.cast.needed is not None and (error.cast.needed.persons or 0) > 4 and error.cast.needed.scenarios is None
+    )
+    assert f"it takes {error.cast.needed.persons} persons with {error.scenarios} scenarios." in error.in_words()
+    a, b = (np.array([row["errors"]["yaw"]["mae"] for row in each["scenarios"]]) for each in (cast_base, other))
+    assert sign_flip_p((b - a)[None])[0] < 0.001
+
+
+def test_what_only_one_cast_has_is_left_out_and_named(cast_base: dict[str, Any]) -> None:
+    first, second, third = (scenario.name for scenario in suite()[:3])
+    other = cast_base | {"scenarios": [
+        row for row in cast_base["scenarios"]
+        if row["person"] != "g" and row["name"] != first and (row["person"], row["name"]) != ("e", second)
+    ]}  # fmt: skip
+    compared = compare(cast_base, other)
+    assert compared.left_out == ["g", first, f"e: {second}"] and compared.persons == ["e", "f", "h"]
+    changed = [row | ({"video": "w"} if row["name"] == third else {}) for row in cast_base["scenarios"]]
+    with pytest.raises(DmsynthError, match=f"e: {third}: A and B saw different videos"):
+        compare(cast_base, cast_base | {"scenarios": changed})
+    with pytest.raises(DmsynthError, match="--wanted size: A and B have no such figure in common; they have pass rate"):
+        compare(cast_base, cast_base, {"size": 1.0})
+    with pytest.raises(DmsynthError, match=r"--wanted warning latency=0.01: is measured to 0.04 s; give more"):
+        compare(cast_base, cast_base, {"warning latency": 0.01})
+
+
+def test_a_rate_differs_by_a_hundred_percent_at_most(cast_base: dict[str, Any]) -> None:
+    names = [scenario.name for scenario in suite()[:2]]
+    rows = [row for row in cast_base["scenarios"] if row["name"] in names and row["person"] in "ef"]
+    failed = [row | {"outcome": "fail" if row["person"] == "e" else "pass"} for row in rows]
+    rate = figures(compare(cast_base | {"scenarios": rows}, cast_base | {"scenarios": failed}))["pass rate"]
+    assert rate.difference == -50 and rate.interval == (-100, 100) and rate.smallest is None
+    assert "so few could show no difference at all" in rate.in_words()
+
+
+def test_one_person_in_common_is_compared_by_scenarios(cast_base: dict[str, Any], base: dict[str, Any]) -> None:
+    """Person e is the single face of ``base``: the same seed, the same hash."""
+    single = base | {"face": {"name": "e.safetensors", "sha256": f"{0:064x}"}}
+    compared = compare(cast_base, single)
+    assert compared.differences == compare(base, base).differences and not compared.persons
+    assert compared.left_out == ["f", "g", "h"] and "persons" not in compared.to_dict()
+    assert "cast" not in compared.to_dict()["differences"][0]
+    with pytest.raises(DmsynthError, match="no person in common"):
+        compare(cast_base, base | {"face": {"name": "x", "sha256": f"{9:064x}"}})
+    with pytest.raises(DmsynthError, match="one person in common"):
+        compare(cast_base, single, {"yaw error": 0.1})

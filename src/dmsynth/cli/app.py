@@ -181,6 +181,17 @@ def face_spec(
     return FaceSpec(name, source, tracker, str(tracker_model) if tracker_model else None, device, one_source)
 
 
+def cast_specs(
+    cast: Path, tracker: str = "auto", tracker_model: Path | None = None, device: str = "auto"
+) -> dict[str, FaceSpec]:
+    """The persons of a cast's file, as they are steered. ``DmsynthError`` as ``read_cast``."""
+    from dmsynth.steering import FaceSpec
+    from dmsynth.steering.cast import read_cast
+
+    model = str(tracker_model) if tracker_model else None
+    return {name: FaceSpec(face, None, tracker, model, device) for name, face in read_cast(cast).items()}
+
+
 def given_renderers(names: list[str] | None, checkout: Path | None) -> list[str]:
     """Renderers by their names; ``--liveportrait`` is the older way to name that one."""
     return [*(names or []), *([f"liveportrait:{checkout}"] if checkout else [])]

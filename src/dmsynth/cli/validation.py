@@ -18,6 +18,7 @@ from dmsynth.cli.app import (
     TrackerModel,
     TrackerName,
     app,
+    cast_specs,
     face_spec,
     given_command,
     output,
@@ -128,6 +129,9 @@ def validate_command(
     scenarios: Names,
     out: Annotated[Path, typer.Option(help="Folder for results and report; interrupted, it goes on.")],
     face: Annotated[Path | None, typer.Option(help="face.safetensors of a training, or starter.")] = None,
+    cast: Annotated[
+        Path | None, typer.Option(help="Instead of --face: a .yaml file of several persons, who each play everything.")
+    ] = None,
     renderer: RendererName = "face",
     checkout: Checkout = None,
     source: Annotated[
@@ -166,6 +170,7 @@ def validate_command(
     from dmsynth.experiments.grid import Engine
     from dmsynth.experiments.validate import Order, validate
     from dmsynth.report.pdf import find_browser, print_as_pdf
+    from dmsynth.steering import FaceSpec
     from dmsynth.validation.dms import DmsSpec
     from dmsynth.validation.scenario_files import find_scenarios
 
@@ -174,10 +179,16 @@ def validate_command(
     log = None if dms_log is None else str(dms_log.resolve())
     options = dict(_setting(text) for text in dms_option or [])
     spec = DmsSpec(dms=dms, log=log, options=options, time_limit=time_limit, strict_output=strict_output)
-    driver = face_spec(renderer, face, checkout, source, tracker, tracker_model, device)
+    drivers: FaceSpec | dict[str, FaceSpec]
+    if cast is None:
+        drivers = face_spec(renderer, face, checkout, source, tracker, tracker_model, device)
+    elif face is None and checkout is None and source is None and renderer == "face":
+        drivers = cast_specs(cast, tracker, tracker_model, device)
+    else:
+        raise DmsynthError("--cast names the faces; leave out --face, --renderer, --liveportrait and --source")
     browser = find_browser() if pdf else None  # before long work, not after it
     results = validate(
-        find_scenarios(scenarios), driver, spec, out, Order(given_command(), dms_name, dms_version), videos,
+        find_scenarios(scenarios), drivers, spec, out, Order(given_command(), dms_name, dms_version), videos,
         Engine(engine, workers, address),
     )  # fmt: skip
     if browser:
@@ -200,14 +211,27 @@ def _setting(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _wanted(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not (name and 0 < number < 1e6):
+        raise DmsynthError(f"--wanted {text}: give FIGURE=NUMBER, such as 'yaw error=0.5'")
+    return name, number
+
+
 def _print_results(results: dict[str, Any]) -> None:
     colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
     rows = []
     for scenario in results["scenarios"]:
         latencies = [warning["latency"] for warning in scenario["warnings"] if warning["latency"] is not None]
         in_words = ", ".join(f"{latency:.2f} s" for latency in latencies)
-        rows.append((scenario["name"], scenario["outcome"], in_words, "; ".join(scenario["reasons"])))
-    output.table(("scenario", "verdict", "latency", "why"), rows, colours)
+        who = (scenario["person"],) if "person" in scenario else ()
+        rows.append((*who, scenario["name"], scenario["outcome"], in_words, "; ".join(scenario["reasons"])))
+    person = ("person",) if "persons" in results else ()
+    output.table((*person, "scenario", "verdict", "latency", "why"), rows, colours)
     chatty = [scenario for scenario in results["scenarios"] if scenario["no_answers"]]
     if chatty:
         lines = sum(scenario["no_answers"] for scenario in chatty)
@@ -215,8 +239,13 @@ def _print_results(results: dict[str, Any]) -> None:
             f"{lines} lines that it printed in {len(chatty)} scenarios are no answers and were not judged; the first: "
         )
         output.print(told + chatty[0]["first_no_answer"], style="yellow")
-    summary = ", ".join(f"{count} {outcome}" for outcome, count in results["summary"].items())
-    output.print(f"{results['dms']['name']}: {summary}")
+    for each in results.get("persons", []):
+        output.print(f"{each['name']}: {_counted(each['summary'])}")
+    output.print(f"{results['dms']['name']}: {_counted(results['summary'])}")
+
+
+def _counted(summary: dict[str, int]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in summary.items())
 
 
 @app.command("compare", rich_help_panel=VALIDATION)
@@ -224,6 +253,13 @@ def compare_command(
     a: Annotated[Path, typer.Argument(help="Folder of the validation of version A, or its results.json.")],
     b: Annotated[Path, typer.Argument(help="The same of version B.")],
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    wanted: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A difference to be seen, 'yaw error=0.5': how many persons and scenarios does it take? Of casts; may "
+            "be given several times."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Is version B of a DMS better than version A? Paired on the same videos, with 95 % intervals."""
@@ -235,7 +271,7 @@ def compare_command(
         raise DmsynthError(f"--out {out}: is an input of this command; give the output another name")
     if out:
         check_output(out)
-    comparison = compare(read_results(a), read_results(b))
+    comparison = compare(read_results(a), read_results(b), dict(_wanted(text) for text in wanted or []))
     if out:
         write_json(out, comparison.to_dict())
     if as_json:
@@ -246,7 +282,8 @@ def compare_command(
     for row in comparison.differences:
         interval = "–" if row.interval is None else f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}"
         rows.append((
-            row.metric + (f" ({row.unit.strip()})" if row.unit else ""), row.scenarios, f"{row.a:.2f}",
+            row.metric + (f" ({row.unit.strip()})" if row.unit else ""),
+            f"{row.cast.persons} × {row.scenarios}" if row.cast else row.scenarios, f"{row.a:.2f}",
             f"{row.b:.2f}", f"{row.difference:+.2f}", interval, "–" if row.effect is None else f"{row.effect:+.2f}",
             f"{row.p:.4f}", f"{row.p_corrected:.4f}", row.verdict,
         ))  # fmt: skip

@@ -6,6 +6,9 @@ OUT/junit.xml         for a CI server
 OUT/openlabel/        the ground truth of every scenario
 OUT/jobs/             one folder per scenario: the verdict, and the DMS's answers as a table
 
+With a cast every person plays every scenario: an entry, a test case and a job each, and the ground truth is in a folder
+per person.
+
 Every verdict contains the hashes of the video, of the command table and of the answers. If one of these files has
 changed since, the scenario is rendered and judged again.
 """
@@ -17,7 +20,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +28,10 @@ from typing import Any
 
 import pandas as pd
 
+from dmsynth.experiments.drivers import Driver, open_drivers
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
 from dmsynth.report.validation import ShownScenario, write_validation_report
-from dmsynth.steering import FACE, FaceSpec, SteerableFace, opened
-from dmsynth.steering.provenance import consent_of, face_sha256
+from dmsynth.steering import FaceSpec, opened
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import remove_leftovers, sha256_of, write_json
 from dmsynth.support.machine import describe_machine
@@ -72,9 +75,19 @@ class Order:
     dms_version: str | None = None
 
 
+@dataclass(frozen=True)
+class _Played:
+    """A scenario played by a driver, the job that judges it, and, when that has ended, the video that was judged."""
+
+    driver: Driver
+    scenario: Scenario
+    job: Job
+    rendered: Rendered | None = None
+
+
 def validate(
     scenarios: Sequence[Scenario],
-    face: FaceSpec,
+    face: FaceSpec | Mapping[str, FaceSpec],
     spec: DmsSpec,
     out: Path,
     order: Order,
@@ -84,7 +97,7 @@ def validate(
     """Judge a DMS by scenarios; results in ``out`` from the same input are reused.
 
     Args:
-        face: the synthetic driver.
+        face: the synthetic driver, or several by name: then each plays every scenario.
         order: how to repeat it, for the report.
         videos: folder for videos, which runs can share; by default ``videos`` beside ``out``.
 
@@ -92,50 +105,55 @@ def validate(
         The content of ``results.json``.
 
     Raises:
-        DmsynthError: a face without head rotation, or one that can play none of the scenarios; a DMS that cannot be
-            found. A DMS that fails is no error. A scenario that the face cannot play becomes inconclusive.
+        DmsynthError: a face without head rotation, or none that can play any of the scenarios; a DMS that cannot be
+            found. A DMS that fails is no error. A scenario that a face cannot play becomes inconclusive.
     """
-    if face.kind == FACE and face.source is not None:
-        raise DmsynthError(
-            f"--source {face.source}: scenarios are played from the face's own source frames; leave it out"
-        )
-    steerable = opened(face)
-    if not steerable.trained.space.turns_head:
-        steers = ", ".join(steerable.trained.space.names)
-        raise DmsynthError(f"{face.face}: steers {steers}; scenarios need a face that turns its head")
-    open_dms(spec, scenarios[0].name)  # before anything is rendered
-    played = [scenario for scenario in scenarios if why_not(scenario, steerable) is None]
-    if not played:
-        raise DmsynthError(f"{face.face}: {why_not(scenarios[0], steerable)}")
+    drivers = open_drivers(face, scenarios)
+    dms = open_dms(spec, scenarios[0].name)  # before anything is rendered
     videos, engine = videos or out.parent / "videos", engine or Engine()
-    sha256 = face_sha256(steerable.path, steerable.trained)
-    fingerprint = spec.fingerprint()
-    jobs = [_job(scenario, face, sha256, spec, fingerprint, videos) for scenario in played]
-    folders = [videos, out, out / "openlabel", *(out / "jobs" / job.name for job in jobs)]
-    for folder in folders:
+    specs = {driver.person: spec.of_person(driver.person) for driver in drivers}
+    fingerprints = {person: of_person.fingerprint() for person, of_person in specs.items()}
+    fingerprint = spec.fingerprint() | {
+        "files": {k: v for each in fingerprints.values() for k, v in each["files"].items()}
+    }
+    played = [
+        _Played(driver, scenario, _job(scenario, driver, specs[driver.person], fingerprints[driver.person], videos))
+        for driver in drivers
+        for scenario in scenarios
+        if why_not(scenario, driver.face) is None
+    ]
+    truths = [driver.folder(out / "openlabel") for driver in drivers]
+    for folder in [videos, out, *truths, *(out / "jobs" / each.job.name for each in played)]:
         remove_leftovers(folder)
-    for scenario, job in zip(played, jobs, strict=True):
-        _forget_what_changed(scenario, job, out, videos, sha256)
-    judged = {each[0].name: each for each in _judged(played, jobs, steerable, videos, out, engine)}
+    for each in played:
+        _forget_what_changed(each, out, videos)
+    judged = {(each.driver.person, each.scenario.name): each for each in _judged(played, videos, out, engine)}
     shown_scenarios, rows = [], []
-    for scenario in scenarios:
-        if scenario.name not in judged:
-            shown_scenarios.append(ShownScenario(scenario))
-            rows.append(_not_tested(scenario, why_not(scenario, steerable) or ""))
-            continue
-        _, job, rendered = judged[scenario.name]
-        write_openlabel(out / "openlabel" / f"{scenario.name}.json", scenario, rendered)
-        answers = read_table(out / "jobs" / job.name / "answers.parquet")
-        shown_scenarios.append(ShownScenario(scenario, rendered, answers))
-        result = read_job_result(out / "jobs" / job.name / "result.json")
-        rows.append(_row(scenario, rendered.video.name, f"jobs/{job.name}/answers.parquet", result))
-    if face_sha256(steerable.path, steerable.trained) != sha256:
-        raise DmsynthError(f"{steerable.path}: changed while scenarios were rendered; run the same command again")
-    results = all_printable(_collect(rows, steerable, sha256, spec, fingerprint, videos, order))
+    for driver in drivers:
+        for scenario in scenarios:
+            shown_scenario, row = _evidence(driver, scenario, judged.get((driver.person, scenario.name)), out)
+            shown_scenarios.append(shown_scenario)
+            rows.append(row)
+        driver.check_unchanged()
+    results = all_printable(_collect(rows, drivers, spec, fingerprint, videos, order, dms.name))
     write_json(out / "results.json", results)
     write_junit(out / "junit.xml", results)
-    write_validation_report(out / "report.html", results, shown_scenarios, steerable)
+    write_validation_report(out / "report.html", results, shown_scenarios, [driver.face for driver in drivers])
     return dict(results)
+
+
+def _evidence(
+    driver: Driver, scenario: Scenario, judged: _Played | None, out: Path
+) -> tuple[ShownScenario, dict[str, Any]]:
+    """What is shown and told of a scenario, and its ground truth written; ``judged`` None: the face cannot play it."""
+    if judged is None or judged.rendered is None:
+        return ShownScenario(scenario), _not_tested(driver, scenario, why_not(scenario, driver.face) or "")
+    folder, rendered = out / "jobs" / judged.job.name, judged.rendered
+    write_openlabel(driver.folder(out / "openlabel") / f"{scenario.name}.json", scenario, rendered)
+    answers = read_table(folder / "answers.parquet")
+    result = read_job_result(folder / "result.json")
+    row = _row(driver, scenario, rendered.video.name, f"jobs/{folder.name}/answers.parquet", result)
+    return ShownScenario(scenario, rendered, answers), row
 
 
 def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
@@ -170,8 +188,9 @@ def _check_unmodified(run: DmsRun, video: Path, rendered: Rendered) -> DmsRun:
     return run
 
 
-def _forget_what_changed(scenario: Scenario, job: Job, out: Path, videos: Path, sha256: str) -> None:
+def _forget_what_changed(played: _Played, out: Path, videos: Path) -> None:
     """Delete the result of a finished job if its inputs or outputs have changed, so that it is run again."""
+    scenario, job, sha256 = played.scenario, played.job, played.driver.sha256
     if not is_finished(out / "jobs", job):
         return
     file = out / "jobs" / job.name / "result.json"
@@ -192,55 +211,57 @@ def _forget_what_changed(scenario: Scenario, job: Job, out: Path, videos: Path, 
         file.unlink()
 
 
-def _judged(
-    scenarios: Sequence[Scenario], jobs: list[Job], face: SteerableFace, videos: Path, out: Path, engine: Engine
-) -> list[tuple[Scenario, Job, Rendered]]:
-    """Run the unfinished jobs; returns each scenario with its job and the video that was judged.
+def _judged(played: Sequence[_Played], videos: Path, out: Path, engine: Engine) -> list[_Played]:
+    """Run the unfinished jobs; returns each with the video that was judged.
 
     If a DMS modified a shared video, it is rendered again; if the new rendering differs from the judged one, the job is
     run again. ``DmsynthError`` if this repeats ``_ROUNDS`` times.
     """
+    jobs = [each.job for each in played]
     for _ in range(_ROUNDS):
         run_grid("validating", validate_one, jobs, out / "jobs", engine, lambda folder, job: 0.0, things="scenarios")
         found, changed = [], None
-        for scenario, job in zip(scenarios, jobs, strict=True):
-            file, rendered = out / "jobs" / job.name / "result.json", render(scenario, face, videos)
+        for each in played:
+            file, rendered = (
+                out / "jobs" / each.job.name / "result.json",
+                render(each.scenario, each.driver.face, videos),
+            )
             if rendered.video_sha256 != read_job_result(file)["video_sha256"]:
                 changed = rendered.video
                 file.unlink()
-            found.append((scenario, job, rendered))
+            found.append(replace(each, rendered=rendered))
         if changed is None:
             return found
     raise DmsynthError(f"{changed}: changed each time that it was judged; give this DMS --videos of its own")
 
 
-def _job(
-    scenario: Scenario, face: FaceSpec, sha256: str, spec: DmsSpec, fingerprint: dict[str, Any], videos: Path
-) -> Job:
+def _job(scenario: Scenario, driver: Driver, spec: DmsSpec, fingerprint: dict[str, Any], videos: Path) -> Job:
     """A scenario's job; its name contains a hash of everything that the verdict depends on."""
     content = scenario.model_dump(mode="json", exclude_none=True)
-    rests_on = json.dumps([__version__, content, sha256, fingerprint], sort_keys=True)
+    rests_on = json.dumps([__version__, content, driver.sha256, fingerprint], sort_keys=True)
     key = hashlib.sha256(rests_on.encode()).hexdigest()[:12]
     arguments = {
         "scenario": content,
-        "face": asdict(face),
+        "face": asdict(driver.spec),
         "videos": str(videos.resolve()),
         "dms": asdict(spec),
     }
-    return Job(f"{scenario.name}-{key}", scenario.seconds * scenario.frame_rate, arguments)
+    name = "-".join(part for part in (driver.person, scenario.name, key) if part)
+    return Job(name, scenario.seconds * scenario.frame_rate, arguments)
 
 
-def _not_tested(scenario: Scenario, reason: str) -> dict[str, Any]:
+def _not_tested(driver: Driver, scenario: Scenario, reason: str) -> dict[str, Any]:
     """The entry of a scenario that the face cannot play: no video, no answers."""
     hashes = dict.fromkeys(("video_sha256", "table_sha256", "answers_sha256"))
     verdict = Verdict("inconclusive", [reason], reason, trusted=0.0).to_dict()
-    return _row(scenario, "", "", {"dms_seconds": 0.0, "judged": _now(), **hashes, **verdict})
+    return _row(driver, scenario, "", "", {"dms_seconds": 0.0, "judged": _now(), **hashes, **verdict})
 
 
-def _row(scenario: Scenario, video: str, answers: str, result: dict[str, Any]) -> dict[str, Any]:
+def _row(driver: Driver, scenario: Scenario, video: str, answers: str, result: dict[str, Any]) -> dict[str, Any]:
     """One entry of ``scenarios`` in ``results.json``."""
     return {
         "name": scenario.name,
+        **({} if driver.person is None else {"person": driver.person}),
         "title": scenario.title,
         "group": scenario.group,
         "source": scenario.source,
@@ -256,23 +277,25 @@ def _row(scenario: Scenario, video: str, answers: str, result: dict[str, Any]) -
 
 def _collect(
     rows: list[dict[str, Any]],
-    face: SteerableFace,
-    sha256: str,
+    drivers: Sequence[Driver],
     spec: DmsSpec,
     fingerprint: dict[str, Any],
     videos: Path,
     order: Order,
+    opened_dms: str,
 ) -> dict[str, Any]:
     """The content of ``results.json``."""
-    counts = Counter(row["outcome"] for row in rows)
-    own_name = [row.pop("dms") for row in rows if "dms" in row][-1]
-    about = face.trained.about
+    names = [row.pop("dms") for row in rows if "dms" in row]
+    own_name = opened_dms if spec.log is not None else names[-1]  # of a log by person, the whole
+    who: dict[str, Any] = {"face": drivers[0].about()}
+    if drivers[0].person is not None:
+        who = {"persons": [each.about() | {"summary": _summary(rows, each.person)} for each in drivers]}
     return {
         "format": FORMAT,
         "made_by": f"dmsynth {__version__}",
         "run": {"id": str(uuid.uuid4()), "date": _now()},
         "command": order.command,
-        "summary": {outcome: counts[outcome] for outcome in ("pass", "fail", "inconclusive")},
+        "summary": _summary(rows),
         "requirements": by_requirement(rows),
         "dms": {
             "name": order.dms_name or own_name,
@@ -280,17 +303,17 @@ def _collect(
             "says_its_name_is": own_name,
             **fingerprint,
         },
-        "face": {
-            "name": face.path.name,
-            "sha256": sha256,
-            "consent": consent_of(about),
-            "tracker": about.get("tracker"),
-            "dataset_sha256": about.get("settings", {}).get("dataset_sha256"),
-        },
+        **who,
         "videos": str(videos),
         "machine": describe_machine(),
         "scenarios": rows,
     }
+
+
+def _summary(rows: Sequence[dict[str, Any]], person: str | None = None) -> dict[str, int]:
+    """How many entries have which outcome: of all, or of one person."""
+    counts = Counter(row["outcome"] for row in rows if person in (None, row.get("person")))
+    return {outcome: counts[outcome] for outcome in ("pass", "fail", "inconclusive")}
 
 
 def _now() -> str:

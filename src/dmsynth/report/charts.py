@@ -92,12 +92,14 @@ def script() -> str:
     return files("dmsynth.report").joinpath("charts.js").read_text("utf-8")
 
 
-def policy() -> str:
-    """Content Security Policy of a page with charts: run only that script, load nothing. A second defence besides
-    escaping every text."""
+def policy(linked_videos: bool = False) -> str:
+    """Content Security Policy of a page with charts: run only that script, load nothing, or nothing but videos that lie
+    where the page does. A second defence besides escaping every text."""
     digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+    videos = "'self' file:" if linked_videos else "data:"
     return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; media-src data:"
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        f"media-src {videos}"
     )
 
 

@@ -1,13 +1,15 @@
-"""The report of a validation: one self-contained HTML page."""
+"""The report of a validation: one HTML page, self-contained; of a cast, with the videos beside it."""
 
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from dmsynth.report.validation_figures import draw_answers, draw_coverage, still
 from dmsynth.steering import SteerableFace
 from dmsynth.support.files import write_text
 from dmsynth.validation.rendering import Rendered
+from dmsynth.validation.results import by_requirement
 from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import MEASURED
 
@@ -32,45 +35,88 @@ class ShownScenario:
 
 
 def write_validation_report(
-    path: Path, results: dict[str, Any], shown: Sequence[ShownScenario], face: SteerableFace
+    path: Path, results: dict[str, Any], shown: Sequence[ShownScenario], faces: Sequence[SteerableFace]
 ) -> None:
-    """Write a self-contained ``report.html`` from the content of ``results.json``."""
+    """Write ``report.html`` from the content of ``results.json``.
+
+    With a single face it is self-contained. With a cast, videos are linked: with all of them in it, its size
+    would grow with every person.
+
+    Args:
+        shown: an entry for each of ``scenarios`` in the results.
+        faces: one for each of ``persons``, or the single one.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("dmsynth.report").joinpath("validation.html.jinja").read_text("utf-8"))
+    persons = [each["name"] for each in results.get("persons", [])]
     rows = [
-        {
-            "result": result,
-            "windows": each.scenario.windows,
-            "judges_warnings": each.scenario.warnings != "ignore",
-        }
-        | _drawn(each)
+        {"result": result, "id": _anchor(result), "scenario": each.scenario} | _drawn(result, each, path, bool(persons))
         for result, each in zip(results["scenarios"], shown, strict=True)
     ]
     overall = totals(results)
-    coverage = draw_coverage(face, [each.rendered.table for each in shown if each.rendered])
+    per_face = len(shown) // len(faces)
+    played = [shown[i * per_face : (i + 1) * per_face] for i in range(len(faces))]
     html = template.render(
         results=results,
+        persons=persons,
+        drivers=results.get("persons") or [results["face"]],
         rows=rows,
+        sections=_by_scenario(rows),
         totals=overall,
         angles={axis: error for axis, error in overall["errors"].items() if axis != "eye_opening"},
-        face_moves_eyes=face.trained.space.moves_eyes,
-        outcomes={each["name"]: each["outcome"] for each in results["scenarios"]},
-        coverage=_data_uri(coverage, "image/png"),
+        moves_eyes=[face.trained.space.moves_eyes for face in faces],
+        outcomes=_worst(results["scenarios"]),
+        coverages=list(zip(persons or [""], map(_coverage, faces, played), strict=True)),
         script=charts.script(),
-        policy=charts.policy(),
+        policy=charts.policy(linked_videos=bool(persons)),
     )
     write_text(path, html)
 
 
-def _drawn(each: ShownScenario) -> dict[str, str | None]:
+def _anchor(result: dict[str, Any]) -> str:
+    """The ID of an entry in the page."""
+    return f"{result['person']}:{result['name']}" if result.get("person") else str(result["name"])
+
+
+def _by_scenario(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows of each scenario, one per person."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["result"]["name"], []).append(row)
+    return list(found.values())
+
+
+def _worst(scenarios: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The outcome of each scenario over all persons, as of a requirement."""
+    return {
+        each["id"]: each["outcome"] for each in by_requirement([s | {"requirements": [s["name"]]} for s in scenarios])
+    }
+
+
+def _coverage(face: SteerableFace, shown: Sequence[ShownScenario]) -> str | None:
+    """A picture of the coverage; None if the face plays nothing."""
+    tables = [each.rendered.table for each in shown if each.rendered]
+    return _data_uri(draw_coverage(face, tables), "image/png") if tables else None
+
+
+def _drawn(result: dict[str, Any], each: ShownScenario, page: Path, linked: bool) -> dict[str, str | None]:
     """Video, still and chart of a scenario that was tested."""
     if each.rendered is None or each.answers is None:
         return dict.fromkeys(("video", "still", "chart"))
+    video = each.rendered.video
     return {
-        "video": _data_uri(each.rendered.video.read_bytes(), "video/mp4"),
+        "video": _link(video, page.parent) if linked else _data_uri(video.read_bytes(), "video/mp4"),
         "still": _data_uri(still(each.rendered), "image/png"),
-        "chart": draw_answers(each.scenario, each.rendered.table, each.answers, f"video-{each.scenario.name}"),
+        "chart": draw_answers(each.scenario, each.rendered.table, each.answers, f"video-{_anchor(result)}"),
     }
+
+
+def _link(file: Path, folder: Path) -> str:
+    """A link from a page in ``folder`` to a file."""
+    try:
+        return quote(Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix())
+    except ValueError:  # on another drive
+        return file.resolve().as_uri()
 
 
 def totals(results: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,28 @@
-"""Compare versions A and B of a DMS: paired on the same videos, with the differences as sentences."""
+"""Compare versions A and B of a DMS: paired on the same videos, with the differences as sentences.
+
+With one synthetic driver the scenarios are the sample (``statistics``); with several, persons and scenarios are
+(``crossed``), and a pair is a person in a scenario.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from dmsynth.support.errors import DmsynthError
+from dmsynth.validation.crossed import (
+    Components,
+    components,
+    crossed_p,
+    detectable_crossed,
+    half_width,
+    needed,
+    needed_of_both,
+)
+from dmsynth.validation.differences import METRICS, PASS_RATE, Difference, InCast, Metric, Needed, Scenario
 from dmsynth.validation.results import read_results
 from dmsynth.validation.statistics import (
     LEVEL,
@@ -23,118 +37,27 @@ from dmsynth.validation.statistics import (
 
 __all__ = ["METRICS", "Comparison", "Difference", "Metric", "compare", "read_results"]
 
-Scenario = dict[str, Any]
-"""One entry of ``scenarios`` in ``results.json``."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of a scenario; None if the scenario does not have it.
-
-    Attributes:
-        lower: whether lower is better.
-        resolution: its measurement resolution in a scenario; the interval is widened by it.
-    """
-
-    name: str
-    unit: str
-    lower: bool
-    of: Callable[[Scenario], float | None]
-    resolution: Callable[[Scenario], float] = lambda scenario: 0.0
-
-
-def _error(axis: str) -> Callable[[Scenario], float | None]:
-    return lambda scenario: scenario["errors"][axis]["mae"] if axis in scenario["errors"] else None
-
-
-def _latency(scenario: Scenario) -> float | None:
-    """Mean over the warnings that occurred and can be judged."""
-    times = [w["latency"] for w in scenario["warnings"] if w["trusted"] and w["latency"] is not None]
-    return float(np.mean(times)) if times else None
-
-
-def _false_alarms(scenario: Scenario) -> float | None:
-    return None if scenario["outcome"] == "inconclusive" else float(len(scenario["false_alarms"]))
-
-
-METRICS = (
-    *(Metric(f"{axis} error", "°", True, _error(axis)) for axis in ("pitch", "yaw", "roll")),
-    *(Metric(f"{axis.replace('_', ' ')} error", "°", True, _error(axis)) for axis in ("gaze_pitch", "gaze_yaw")),
-    Metric("eye opening error", "", True, _error("eye_opening")),
-    # A warning is detected in the first frame with it: the difference of two latencies is accurate to ± one frame.
-    Metric("warning latency", " s", True, _latency, lambda scenario: 1 / scenario["frame_rate"]),
-    Metric("false alarms a scenario", "", True, _false_alarms),
-    Metric(
-        "availability", " %", False, lambda s: None if s["availability"] is None else 100 * float(s["availability"])
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """B against A in one metric.
-
-    Attributes:
-        scenarios: number of scenarios that have the figure for both A and B.
-        a, b: means; ``difference`` is b − a, ``interval`` its 95 % interval (None: too few scenarios).
-        effect: the mean difference in standard deviations of the differences (Cohen's d_z); None if they do not vary.
-        p, p_corrected: of the test, and corrected for all metrics of the comparison.
-        smallest: the smallest difference that this set detects with a power of 80 % (for pass rates: at all).
-        verdict: of B: ``better`` means that B is better than A.
-    """
-
-    metric: str
-    unit: str
-    scenarios: int
-    a: float
-    b: float
-    difference: float
-    interval: tuple[float, float] | None
-    effect: float | None
-    p: float
-    p_corrected: float
-    smallest: float | None
-    verdict: Literal["better", "worse", "not distinguishable"]
-
-    def in_words(self) -> str:
-        """One sentence."""
-        sizes = f"A {self.a:.2f}{self.unit}, B {self.b:.2f}{self.unit}, {self.scenarios} scenarios"
-        if self.interval is None:
-            return f"{self.metric}: cannot be compared with {self.scenarios} scenarios."
-        if self.effect is None and not self.difference:
-            average = f"{self.a:.2f}{self.unit} on average"
-            return f"{self.metric}: the same in each of the {self.scenarios} scenarios ({average})."
-        low, high = self.interval
-        if self.verdict == "not distinguishable":
-            seen = (
-                "so few could show no difference at all"
-                if self.smallest is None
-                else f"a difference of {self.smallest:.2f}{self.unit} would have been seen"
-            )
-            return (
-                f"{self.metric}: not distinguishable; B − A is {self.difference:+.2f}{self.unit} (95 % interval "
-                f"{low:+.2f} to {high:+.2f}; {sizes}); {seen}."
-            )
-        if self.difference < 0:
-            low, high = -high, -low
-        return (
-            f"{self.metric}: B is {self.verdict} by {abs(self.difference):.2f}{self.unit} (95 % interval {low:.2f} to "
-            f"{high:.2f}; {sizes})."
-        )
+Cell = tuple[str, str]
+"""A person and a scenario; the person of a validation with a single face is empty."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """B against A: names, number of common scenarios, unpaired scenarios, and every metric."""
+    """B against A: names, number of common scenarios, what is unpaired, every metric, and the common persons if there
+    are several."""
 
     a: str
     b: str
     scenarios: int
     left_out: list[str]
     differences: list[Difference]
+    persons: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"in_words": [self.in_words(), *(each.in_words() for each in self.differences)]}
+        content = asdict(self) | {"differences": [each.to_dict() for each in self.differences]}
+        if not self.persons:
+            del content["persons"]
+        return content | {"in_words": [self.in_words(), *(each.in_words() for each in self.differences)]}
 
     def in_words(self) -> str:
         """One sentence on all metrics."""
@@ -145,110 +68,228 @@ class Comparison:
                 parts.append(f"{verdict} in {', '.join(names)}")
         same = sum(each.verdict == "not distinguishable" for each in self.differences)
         rest = f"not distinguishable in {'the other ' if parts else 'any of '}{same} figures"
-        return f"B against A on {self.scenarios} scenarios: {'; '.join([*parts, rest] if same else parts)}."
+        persons = f"{len(self.persons)} persons in " if self.persons else ""
+        on = f"{persons}{self.scenarios} scenarios"
+        return f"B against A on {on}: {'; '.join([*parts, rest] if same else parts)}."
 
 
-def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
-    """Compare two validations (``read_results``), scenario by scenario.
+@dataclass(frozen=True)
+class _Paired:
+    """The pairs that both have a figure: persons and scenarios, values of A and B (n,), and their resolution."""
+
+    metric: Metric
+    cells: list[Cell]
+    a: Floats
+    b: Floats
+    resolution: float = 0.0
+
+    @property
+    def differences(self) -> Floats:
+        return self.b - self.a
+
+    def crossed(self) -> Floats:
+        """(1, persons, scenarios): the differences, NaN where there is none."""
+        persons, scenarios = (list(dict.fromkeys(cell[i] for cell in self.cells)) for i in (0, 1))
+        table = np.full((1, len(persons), len(scenarios)), np.nan)
+        for (person, scenario), difference in zip(self.cells, self.differences, strict=True):
+            table[0, persons.index(person), scenarios.index(scenario)] = difference
+        return table
+
+
+def compare(a: dict[str, Any], b: dict[str, Any], wanted: Mapping[str, float] | None = None) -> Comparison:
+    """Compare two validations (``read_results``): scenario by scenario, or, with several persons in common, pair by
+    pair of person and scenario.
+
+    Args:
+        wanted: differences to be seen, by metric: how many persons and scenarios they need; only with several persons.
+            Without, it is said of the differences that were found not distinguishable.
 
     Raises:
         DmsynthError: nothing in common, or a scenario whose videos differ: the comparison would not be paired.
     """
-    of_a, of_b = ({each["name"]: each for each in results["scenarios"]} for results in (a, b))
-    common = [name for name in of_a if name in of_b]
+    of_a, of_b = _with_persons(_cells(a), a, b), _with_persons(_cells(b), b, a)
+    common = [cell for cell in of_a if cell in of_b]
     if not common:
         raise DmsynthError("A and B have no scenario in common; validate both on the same scenarios")
-    for name in common:
-        if of_a[name]["video"] != of_b[name]["video"]:
-            raise DmsynthError(
-                f"{name}: A and B saw different videos ({of_a[name]['video']}, {of_b[name]['video']}); validate both "
-                "with the same face and version"
-            )
-        hashes = [of[name].get("video_sha256") for of in (of_a, of_b)]
-        if hashes[0] != hashes[1]:
-            raise DmsynthError(
-                f"{name}: A and B saw different videos of the same name, {of_a[name]['video']} (SHA-256 "
-                f"{_short(hashes[0])} and {_short(hashes[1])}): one was damaged, replaced or rendered on another "
-                "machine; validate both on the same folder of videos"
-            )
-    pairs = [(of_a[name], of_b[name]) for name in common]
-    rows = [row for metric in METRICS if (row := _paired(metric, pairs)) is not None]
+    for cell in common:
+        _refuse_other_video(cell, of_a[cell], of_b[cell])
+    persons = sorted({person for person, _ in common})
+    in_cast = len(persons) > 1
+    if wanted and not in_cast:
+        raise DmsynthError(
+            "A and B have one person in common: how many are needed can be told from several; see --cast"
+        )
+    pairs = [(cell, of_a[cell], of_b[cell]) for cell in common]
+    paired = [row for metric in METRICS if (row := _paired(metric, pairs)) is not None]
     passes = _passes(pairs)
-    tests = len(rows) + (passes is not None)
-    if not tests:
+    paired = [passes, *paired] if passes else paired
+    if not paired:
         raise DmsynthError("A and B have no figure in common: in no scenario did both answer; see their reports")
-    p = [float(sign_flip_p((vb - va)[None])[0]) for _, va, vb, _ in rows]
-    if passes is not None:
-        p.append(float(mcnemar_p(passes[0][None] > 0, passes[1][None] > 0)[0]))
-    corrected = holm(np.array(p)[:, None])[:, 0]
-    level = LEVEL / tests
-    found = [
-        _difference(metric, va, vb, resolution, p[i], float(corrected[i]), level)
-        for i, (metric, va, vb, resolution) in enumerate(rows)
+    names = [row.metric.name for row in paired]
+    for name, size in (wanted or {}).items():
+        if name not in names:
+            raise DmsynthError(f"--wanted {name}: A and B have no such figure in common; they have {', '.join(names)}")
+        row = paired[names.index(name)]
+        if size <= row.resolution:
+            raise DmsynthError(
+                f"--wanted {name}={size:g}: is measured to {row.resolution:g}{row.metric.unit}; give more"
+            )
+    estimated = [components(row.crossed()) if in_cast else None for row in paired]
+    p = np.array([_p(row, found, in_cast) for row, found in zip(paired, estimated, strict=True)])
+    corrected, level = holm(p[:, None])[:, 0], LEVEL / len(paired)
+    differences = []
+    for i, (row, found) in enumerate(zip(paired, estimated, strict=True)):
+        tested = float(p[i]), float(corrected[i]), level
+        aim = (wanted or {}).get(row.metric.name)
+        differences.append(_of_cast(row, found, *tested, aim) if in_cast else _of_one(row, *tested))
+    return Comparison(
+        a["dms"]["name"], b["dms"]["name"], len({name for _, name in common}), _left_out(of_a, of_b), differences,
+        persons if in_cast else [],
+    )  # fmt: skip
+
+
+def _cells(results: dict[str, Any]) -> dict[Cell, Scenario]:
+    return {(each.get("person") or "", each["name"]): each for each in results["scenarios"]}
+
+
+def _with_persons(cells: dict[Cell, Scenario], own: dict[str, Any], other: dict[str, Any]) -> dict[Cell, Scenario]:
+    """The cells of a validation with a single face, under the name that this face has in the other's cast."""
+    if own.get("persons") or not other.get("persons"):
+        return cells
+    sha256 = (own.get("face") or {}).get("sha256")
+    name = next((each["name"] for each in other["persons"] if each["sha256"] == sha256), None)
+    if name is None:
+        raise DmsynthError("A and B have no person in common; validate both with the same cast, or face")
+    return {(name, scenario): each for (_, scenario), each in cells.items()}
+
+
+def _left_out(of_a: Mapping[Cell, Scenario], of_b: Mapping[Cell, Scenario]) -> list[str]:
+    """What only one of them has: a person as a whole, a scenario as a whole, or a scenario of a person."""
+    sides = [{cell[i] for cell in of} for i in (0, 1) for of in (of_a, of_b)]
+    persons, scenarios = sides[0] ^ sides[1], sides[2] ^ sides[3]
+    single = [
+        f"{person}: {scenario}" if person else scenario
+        for person, scenario in set(of_a) ^ set(of_b)
+        if person not in persons and scenario not in scenarios
     ]
-    if passes is not None:
-        rate = Metric("pass rate", " %", False, lambda scenario: None)
-        va, vb = 100 * passes[0], 100 * passes[1]
-        smallest = detectable_passes(len(va), level)
-        smallest = None if smallest is None else 100 * smallest
-        found.insert(0, _difference(rate, va, vb, 0.0, p[-1], float(corrected[-1]), level, smallest))
-    left_out = sorted(set(of_a) ^ set(of_b))
-    return Comparison(a["dms"]["name"], b["dms"]["name"], len(common), left_out, found)
+    return sorted(persons) + sorted(scenarios) + sorted(single)
+
+
+def _refuse_other_video(cell: Cell, in_a: Scenario, in_b: Scenario) -> None:
+    name = ": ".join(part for part in cell if part)
+    if in_a["video"] != in_b["video"]:
+        raise DmsynthError(
+            f"{name}: A and B saw different videos ({in_a['video']}, {in_b['video']}); validate both "
+            "with the same face and version"
+        )
+    hashes = [of.get("video_sha256") for of in (in_a, in_b)]
+    if hashes[0] != hashes[1]:
+        raise DmsynthError(
+            f"{name}: A and B saw different videos of the same name, {in_a['video']} (SHA-256 "
+            f"{_short(hashes[0])} and {_short(hashes[1])}): one was damaged, replaced or rendered on another "
+            "machine; validate both on the same folder of videos"
+        )
 
 
 def _short(sha256: str | None) -> str:
     return f"{sha256[:16]}…" if sha256 else "not recorded"
 
 
-def _paired(metric: Metric, pairs: list[tuple[Scenario, Scenario]]) -> tuple[Metric, Floats, Floats, float] | None:
-    """The scenarios' values that A and B both have, and their resolution; None if there are none."""
-    both = [(va, vb, s) for s, t in pairs if (va := metric.of(s)) is not None and (vb := metric.of(t)) is not None]
+def _paired(metric: Metric, pairs: list[tuple[Cell, Scenario, Scenario]]) -> _Paired | None:
+    """The values that A and B both have; None if there are none."""
+    both = [
+        (cell, va, vb, s)
+        for cell, s, t in pairs
+        if (va := metric.of(s)) is not None and (vb := metric.of(t)) is not None
+    ]
     if not both:
         return None
-    resolution = max(metric.resolution(scenario) for *_, scenario in both)
-    return metric, np.array([va for va, _, _ in both]), np.array([vb for _, vb, _ in both]), resolution
+    cells, a, b, scenarios = zip(*both, strict=True)
+    return _Paired(metric, list(cells), np.array(a), np.array(b), max(map(metric.resolution, scenarios)))
 
 
-def _passes(pairs: list[tuple[Scenario, Scenario]]) -> tuple[Floats, Floats] | None:
-    """1 for a pass and 0 for a failure, where neither is inconclusive; None if there is no such scenario."""
-    known = [pair for pair in pairs if all(each["outcome"] != "inconclusive" for each in pair)]
+def _passes(pairs: list[tuple[Cell, Scenario, Scenario]]) -> _Paired | None:
+    """100 for a pass and 0 for a failure, where neither is inconclusive; None if there is no such scenario."""
+    known = [pair for pair in pairs if all(each["outcome"] != "inconclusive" for each in pair[1:])]
     if not known:
         return None
-    a, b = (np.array([float(pair[i]["outcome"] == "pass") for pair in known]) for i in (0, 1))
-    return a, b
+    a, b = (
+        np.array([100.0 * (each["outcome"] == "pass") for each in side])
+        for side in zip(*((s, t) for _, s, t in known), strict=True)
+    )
+    return _Paired(PASS_RATE, [row[0] for row in known], a, b)
+
+
+def _p(row: _Paired, found: Components | None, in_cast: bool) -> float:
+    if in_cast:
+        return 1.0 if found is None else float(crossed_p(found)[0])
+    if row.metric is PASS_RATE:
+        return float(mcnemar_p(row.a[None] > 0, row.b[None] > 0)[0])
+    return float(sign_flip_p(row.differences[None])[0])
+
+
+def _of_one(row: _Paired, p: float, corrected: float, level: float) -> Difference:
+    """With one person: the scenarios are the sample."""
+    differences = row.differences
+    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    interval = bootstrap_interval(differences)
+    if row.metric is PASS_RATE:
+        smallest = detectable_passes(len(differences), level)
+        smallest = None if smallest is None else 100 * smallest
+    else:
+        smallest = detectable(spread, len(differences), level)
+    return _difference(row, len(differences), interval, spread, smallest, (p, corrected))
+
+
+def _of_cast(
+    row: _Paired, found: Components | None, p: float, corrected: float, level: float, wanted: float | None
+) -> Difference:
+    """With several: persons and scenarios are, and a scenario counts once, whoever plays it."""
+    persons, scenarios = (len({cell[i] for cell in row.cells}) for i in (0, 1))
+    if found is None:
+        about = InCast(persons, len(row.cells))
+        return _difference(row, scenarios, None, 0.0, None, (p, corrected), about)
+    mean, half, most = float(found.mean[0]), float(half_width(found)[0]), row.metric.most
+    person, scenario, rest = (float(np.sqrt(each[0])) for each in (found.person, found.scenario, found.rest))
+    smallest = detectable_crossed(found, level)
+    smallest = None if smallest is None or smallest > most else smallest
+    aim = abs(mean) if wanted is None and corrected >= LEVEL else wanted
+    plan = None
+    if aim and aim > row.resolution and found.spread[0] > 0:
+        plan = Needed(aim, *needed(aim, found, level), None)
+        if plan.persons is None and plan.scenarios is None:
+            plan = replace(plan, both=needed_of_both(aim, found, level))
+    about = InCast(persons, len(row.cells), person, scenario, rest, plan)
+    interval = max(mean - half, -most), min(mean + half, most)
+    return _difference(row, scenarios, interval, float(found.spread[0]), smallest, (p, corrected), about)
 
 
 def _difference(
-    metric: Metric,
-    a: Floats,
-    b: Floats,
-    resolution: float,
-    p: float,
-    corrected: float,
-    level: float,
-    smallest: float | None = None,
+    row: _Paired,
+    scenarios: int,
+    interval: tuple[float, float] | None,
+    spread: float,
+    smallest: float | None,
+    p: tuple[float, float],
+    cast: InCast | None = None,
 ) -> Difference:
-    differences = b - a
-    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    interval = bootstrap_interval(differences)
-    mean = float(differences.mean())
+    """What both have in common; ``p``: as tested, and corrected."""
+    mean = float(row.differences.mean())
     # A difference below the measurement resolution does not count, even if significant.
-    differs = corrected < LEVEL and abs(mean) > resolution
-    better = (mean < 0) == metric.lower
-    if metric.name != "pass rate":
-        smallest = detectable(spread, len(differences), level)
-        smallest = None if smallest is None else max(smallest, resolution)
+    differs = p[1] < LEVEL and abs(mean) > row.resolution
+    better = (mean < 0) == row.metric.lower
     return Difference(
-        metric=metric.name,
-        unit=metric.unit,
-        scenarios=len(differences),
-        a=float(a.mean()),
-        b=float(b.mean()),
+        metric=row.metric.name,
+        unit=row.metric.unit,
+        scenarios=scenarios,
+        a=float(row.a.mean()),
+        b=float(row.b.mean()),
         difference=mean,
-        interval=None if interval is None else (interval[0] - resolution, interval[1] + resolution),
+        interval=None if interval is None else (interval[0] - row.resolution, interval[1] + row.resolution),
         effect=mean / spread if spread > 1e-12 else None,
-        p=p,
-        p_corrected=corrected,
-        smallest=smallest,
+        p=p[0],
+        p_corrected=p[1],
+        smallest=None if smallest is None else max(smallest, row.resolution),
         verdict=("better" if better else "worse") if differs else "not distinguishable",
+        cast=cast,
     )

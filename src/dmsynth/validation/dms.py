@@ -17,7 +17,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,15 @@ class DmsSpec:
     options: Mapping[str, str] = field(default_factory=dict)
     time_limit: float = TIME_LIMIT
     strict_output: bool = False
+
+    def of_person(self, person: str | None) -> DmsSpec:
+        """The same for one person of a cast, whose logs are in a folder of the person's name. ``DmsynthError`` for a
+        log that is one file."""
+        if self.log is None or person is None:
+            return self
+        if Path(self.log).is_file():
+            raise DmsynthError(f"--dms-log {self.log}: is one file; with --cast give a folder that has one per person")
+        return replace(self, log=str(Path(self.log) / person))
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything the answers depend on: this specification, and the content of every file that it names."""

@@ -17,7 +17,8 @@ from dmsynth.support.records import Record, Sha256, Text, checked, content_of, p
 from dmsynth.validation.scenarios import WarningKind
 
 FORMAT = 1
-MOST_SCENARIOS = 5000
+MOST_SCENARIOS = 50_000  # of all persons together
+MOST_PERSONS = 1000
 _AGAIN = "make it again"
 
 Moment = Annotated[float, Field(ge=-7200, le=7200)]
@@ -89,10 +90,11 @@ class JobResult(Record):
 
 
 class ScenarioResult(JobResult):
-    """One entry of ``scenarios``."""
+    """One entry of ``scenarios``; ``person`` is None in a validation with a single face."""
 
     dms: Text = ""
     name: Annotated[str, Field(min_length=1, max_length=200)]
+    person: Text | None = None
     title: Text
     group: Text
     source: Text
@@ -111,6 +113,13 @@ class Named(Record):
     version: Text | None
 
 
+class Driver(Record):
+    """A synthetic driver: its name (of a single face, that of its file), and the hash of its face."""
+
+    name: Text
+    sha256: Text
+
+
 class Run(Record):
     """The run's ID, and when it ended (UTC)."""
 
@@ -119,13 +128,18 @@ class Run(Record):
 
 
 class Results(Record):
-    """``results.json``: the entries that are read."""
+    """``results.json``: the entries that are read.
+
+    ``face``: of a validation with a single face; ``persons``: of one with a cast, whose ``scenarios`` name each person.
+    """
 
     format: Literal[1]
     made_by: Text
     run: Run
     command: Text
     dms: Named
+    face: Driver | None = None
+    persons: Annotated[list[Driver], Field(max_length=MOST_PERSONS)] = Field(default_factory=list)
     scenarios: Annotated[list[ScenarioResult], Field(max_length=MOST_SCENARIOS)]
 
 
@@ -142,10 +156,24 @@ def read_results(path: Path) -> dict[str, Any]:
     results = checked(
         content, Results, str(file), "run the `dmsynth validate` that made it again: what is whole is kept"
     )
-    twice = [name for name, count in Counter(each.name for each in results.scenarios).items() if count > 1]
-    if twice:
-        raise DmsynthError(f"{file}: scenarios: {printable(twice[0])!r} stands in it twice; make it again")
+    _refuse_doubles(results, file)
     return results.model_dump(mode="json", by_alias=True)
+
+
+def _refuse_doubles(results: Results, file: Path) -> None:
+    """Reject a scenario that stands in it twice for one person, a person twice, and a scenario of nobody."""
+    played = Counter((each.person, each.name) for each in results.scenarios)
+    names = Counter(each.name for each in results.persons)
+    twice = [("scenarios", name) for (_, name), count in played.items() if count > 1]
+    twice += [("persons", name) for name, count in names.items() if count > 1]
+    if twice:
+        raise DmsynthError(f"{file}: {twice[0][0]}: {printable(twice[0][1])!r} stands in it twice; make it again")
+    for person, name in played:
+        if person not in names if names else person is not None:
+            raise DmsynthError(
+                f"{file}: scenarios: {printable(name)!r} is played by {printable(str(person))!r}, who is none of its "
+                "persons; make it again"
+            )
 
 
 def read_job_result(path: Path) -> dict[str, Any]:
@@ -156,7 +184,7 @@ def read_job_result(path: Path) -> dict[str, Any]:
 
 def by_requirement(scenarios: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each requirement that scenarios name: its ``id``, the ``scenarios``, and the ``outcome`` over all of them:
-    fail if one failed, else inconclusive if one was inconclusive, else pass."""
+    fail if one failed, else inconclusive if one was inconclusive, else pass. Of a cast: over all persons."""
     named: dict[str, list[dict[str, Any]]] = {}
     for scenario in scenarios:
         for requirement in dict.fromkeys(scenario["requirements"]):
@@ -165,5 +193,7 @@ def by_requirement(scenarios: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for requirement, those in sorted(named.items()):
         outcomes = {each["outcome"] for each in those}
         outcome = next(each for each in ("fail", "inconclusive", "pass") if each in outcomes)
-        rows.append({"id": requirement, "outcome": outcome, "scenarios": [each["name"] for each in those]})
+        rows.append(
+            {"id": requirement, "outcome": outcome, "scenarios": list(dict.fromkeys(each["name"] for each in those))}
+        )
     return rows
