@@ -23,6 +23,7 @@ from dmsynth.learning.swapwarp import GRID, Place, SwapWarp
 from dmsynth.learning.training import train
 from dmsynth.learning.warm_start import Codes, Head, averaged, in_channels, placed, refitted
 from dmsynth.steering import FaceSpec, load_face, open_renderer
+from dmsynth.steering.cast import read_cast
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
 
@@ -276,3 +277,18 @@ def test_driven_by_each_other(cast: Path, people: list[Dataset], tmp_path: Path)
         assert pair["lost"] <= 2 and pair["error"]["yaw"] < 8, pair
         assert pair["identity"] > 0.7, pair
     assert "name the dataset of grace" in fails("cast", "evaluate", cast, people[0].path, "--out", tmp_path / "x.json")
+
+
+def test_a_trained_cast_is_named_as_any_other(cast: Path, tmp_path: Path) -> None:
+    """By its file, its run folder, or a person of it in a YAML file."""
+    everybody = {name: f"{cast.resolve()}#{name}" for name in ("eileen", "grace")}
+    assert read_cast(cast) == read_cast(cast.parent) == everybody
+    assert open_renderer(FaceSpec(everybody["grace"])).size == (80, 96)
+    (tmp_path / "cast.yaml").write_text(f"persons:\n  one: {cast}#grace\n  two: starter\n")
+    assert read_cast(tmp_path / "cast.yaml") == {"one": everybody["grace"], "two": "starter"}
+    (tmp_path / "cast.yaml").write_text(f"persons:\n  one: {cast}#nobody\n")
+    with pytest.raises(DmsynthError, match="there is eileen, grace"):
+        read_cast(tmp_path / "cast.yaml")
+    works("cast", "split", cast, "--out", tmp_path)
+    with pytest.raises(DmsynthError, match="is one face and no cast"):
+        read_cast(tmp_path / "grace.safetensors")

@@ -247,11 +247,16 @@ def save_cast(path: Path, people: Mapping[str, TrainedFace]) -> None:
         temporary.write_bytes(save(kept, metadata={"dmsynth_cast": json.dumps(metadata)}))
 
 
+def is_name(name: str) -> bool:
+    """Whether it can be a person's name in a cast: files, identifiers and reports hold it."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name) is not None
+
+
 def check_name(name: str, path: Path) -> None:
     """``DmsynthError`` unless it can be a person's name in the cast ``path``."""
-    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+    if not is_name(name):
         raise DmsynthError(
-            f"{path}: a person named {printable(name)!r}: give a name of letters, digits, '-', '_' and '.'"
+            f"{path}: {printable(name)[:60]!r} is no name for a person: give up to 40 letters a to z, digits, - and _"
         )
 
 

@@ -1,4 +1,5 @@
-"""A cast: several persons, each a face that every command accepts. A YAML file names them:
+"""A cast: several persons, each a face that every command accepts. A trained one is a face file (``learning.cast``), or
+the run folder that it lies in; any other faces are named by a YAML file:
 
 persons:
   eileen: starter
@@ -7,12 +8,12 @@ persons:
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from dmsynth.learning.face_file import is_name, located, people_of
 from dmsynth.steering import KINDS, is_portrait, kinds
 from dmsynth.steering.renderer import PORTRAIT
 from dmsynth.support.errors import DmsynthError
@@ -22,7 +23,6 @@ from dmsynth.support.yaml_files import checked_yaml, yaml_of, yaml_text
 
 _MOST = 1000
 _EXAMPLE = "write `persons:` and below it a line each, such as `  eileen: starter`"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")  # part of files' names
 
 
 class Cast(Record):
@@ -34,12 +34,21 @@ class Cast(Record):
 def read_cast(path: Path) -> dict[str, str]:
     """The face of each person by name, in the file's order, as ``FaceSpec.face`` takes it, paths made absolute.
 
+    Args:
+        path: a YAML file, a trained cast's face file, or the run folder in which it is ``face.safetensors``.
+
     Raises:
         DmsynthError: in one line with file and person: no such file, no persons, a name that no file could have, a
             face that is not there or needs more than a name, one face under two names.
     """
+    path = path / "face.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise DmsynthError(f"{path}: no such cast; {_EXAMPLE}")
+    if path.suffix == ".safetensors":
+        names = people_of(path)
+        if not names:
+            raise DmsynthError(f"{path}: is one face and no cast; give it as --face, or name it in a YAML file")
+        return {name: f"{path.resolve()}#{name}" for name in names}
     root, content = yaml_of(yaml_text(path, "cast"), str(path), "cast", _EXAMPLE)
     _check_names(content, path)
     cast = checked_yaml(root, content, Cast, str(path), "cast")
@@ -65,7 +74,7 @@ def _check_names(content: object, path: Path) -> None:
         raise DmsynthError(f"{path}: persons: is no list of names with faces; {_EXAMPLE}")
     seen: dict[str, str] = {}
     for name in persons:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not is_name(name):
             raise DmsynthError(
                 f"{path}: {printable(str(name))[:60]}: is no name for a person; take up to 40 letters a to z, digits, "
                 "- and _, in quotes if it is a number"
@@ -78,6 +87,11 @@ def _check_names(content: object, path: Path) -> None:
 def _found(face: str, folder: Path, where: str) -> str:
     """A face as every command takes it, its path made absolute; ``DmsynthError`` if nothing is there."""
     path = folder / face
+    file, person = located(path)
+    if person is not None and is_file(file):
+        if person not in people_of(file):
+            raise DmsynthError(f"{where}: {face}: nobody of that name in it; there is {', '.join(people_of(file))}")
+        return f"{file.resolve()}#{person}"
     if is_file(path) or is_folder(path):
         return f"posed:{path.resolve()}" if is_portrait(path) else str(path.resolve())
     if face == PORTRAIT:
