@@ -25,8 +25,11 @@ from cockpit_server import Cockpit, running_cockpit
 from commands import dmsynth, fails
 from conftest import browser_page, opened_browser
 from dmsynth.cockpit.jobs import find_jobs
+from dmsynth.cockpit.live import LiveServer
 from dmsynth.cockpit.trajectory import motions_of, rows_of
+from dmsynth.cockpit.workspace import Workspace
 from dmsynth.controls import CONTROL_SPACES, HEAD
+from dmsynth.learning.face_file import save_cast
 from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, from_pad, in_words, parse_motions
 from dmsynth.report.figures import motion_curves
 from dmsynth.steering import load_face
@@ -173,6 +176,18 @@ def test_a_source_of_ones_own_and_another_face_beside(page: Any, tmp_path: Path,
     (tmp_path / "me.png").write_bytes(b"\x7fELF" + bytes(5000))
     page.set_input_files("#cockpit-bring", tmp_path / "me.png")
     page.wait_for_function("document.querySelector('.cockpit-message').textContent.includes('neither a picture')")
+
+
+def test_a_driver_is_chosen_by_portrait(page: Any) -> None:
+    drivers = page.locator(".cockpit-drivers button")
+    page.wait_for_function("document.querySelectorAll('.cockpit-drivers img').length > 1")
+    page.wait_for_function("[...document.querySelectorAll('.cockpit-drivers img')].every((each) => each.naturalWidth)")
+    assert drivers.nth(0).get_attribute("aria-pressed") == "true"
+    other = page.locator('.cockpit-drivers button[data-name="posed:portrait"]')
+    other.click()
+    page.wait_for_function(f"{STEER}?.face?.name === 'posed:portrait'", timeout=60_000)
+    assert page.locator(".cockpit-face").input_value() == "posed:portrait"
+    assert (other.get_attribute("aria-pressed"), drivers.nth(0).get_attribute("aria-pressed")) == ("true", "false")
 
 
 def test_two_pages_do_not_mix(page: Any, cockpit: Cockpit) -> None:
@@ -472,13 +487,15 @@ def test_a_dms_is_validated_and_its_report_read(page: Any, cockpit: Cockpit) -> 
     for scenario in SHORT:
         choose(page, "cockpit-scenarios", scenario)
     page.keyboard.press("Escape")
-    choose(page, "cockpit-driver", "posed:portrait")
+    choose(page, "cockpit-driver", "posed:portrait")  # beside the starter: a cast of two
+    page.keyboard.press("Escape")
     page.locator("#cockpit-run").click()
     page.wait_for_function("document.body.innerText.includes('Validating reference on 2 scenarios')", timeout=60_000)
     page.wait_for_selector("iframe.cockpit-report", timeout=240_000)
     name = page.locator("#cockpit-result input").input_value()
     results = json.loads((cockpit.root / "results" / name / "results.json").read_text())
-    assert len(results["scenarios"]) == 2 and results["face"]["name"] == "portrait", "a photo is a driver, too"
+    assert [person["name"] for person in results["persons"]] == ["starter", "portrait"], "a photo is a driver, too"
+    assert len(results["scenarios"]) == 4
     report = page.frame_locator("iframe.cockpit-report")
     assert "reference" in report.locator("body").inner_text()
     # the report cannot reach the page around it
@@ -847,3 +864,21 @@ def test_a_wrong_start_is_one_line(tmp_path: Path, cockpit: Cockpit) -> None:
     assert "give NAME=COMMAND" in fails(dmsynth("cockpit", "--dms", "rm -rf", "--workspace", tmp_path / "w"))
     missing = dmsynth("cockpit", "--no-browser", "--face", tmp_path / "no.safetensors", "--workspace", tmp_path / "w")
     assert "no.safetensors" in fails(missing)
+
+
+def test_everybody_of_a_cast_is_a_face_of_the_workspace(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    run = tmp_path / "trainings" / "both"
+    run.mkdir()
+    starter = load_face(Path("starter")).trained
+    save_cast(run / "face.safetensors", {"one": starter, "two": starter})
+    assert list(workspace.trained()) == ["starter", "both#one", "both#two"]
+    server = LiveServer(workspace)
+    assert server.describe("both#two")["name"] == "both#two"
+    assert server.portrait("both#two").shape[0] == server.portrait("posed:portrait").shape[0]
+    (tmp_path / "datasets" / "anna").mkdir()
+    (tmp_path / "datasets" / "anna" / "manifest.json").write_text("{}")
+    with pytest.raises(DmsynthError, match="ben: is not here any more"):
+        workspace.begin_training("anna", "swapwarp", others=["ben"])
+    with pytest.raises(DmsynthError, match="nobody: is not here any more"):
+        workspace.begin_training("anna", "swapwarp", begin="nobody")

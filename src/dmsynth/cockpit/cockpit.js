@@ -132,12 +132,14 @@ class SteerTab {
           <label for="cockpit-photo"><input type="file" accept="image/*" id="cockpit-photo"
             aria-label="Steer a photo"><span class="cockpit-button">Steer a photo …</span></label></div>
       </div>
+      <div class="cockpit-drivers" role="group" aria-label="Driver"></div>
       <p class="cockpit-note cockpit-wait" role="status"></p>
       <div class="cockpit-message cockpit-error" role="alert"></div>
       <div class="cockpit-steerer"></div>`;
     this.message = root.querySelector(".cockpit-message");
     this.faces = root.querySelector(".cockpit-face");
     this.other = root.querySelector(".cockpit-other");
+    this.drivers = root.querySelector(".cockpit-drivers");
     this.faces.addEventListener("change", () => this.guard(() => this.show(this.faces.value)));
     this.other.addEventListener("change", () => this.guard(() => this.beside()));
     for (const select of [this.faces, this.other]) {
@@ -184,10 +186,45 @@ class SteerTab {
     this.renderers = listed.filter((each) => typeof each !== "string").map((each) => each.name); // move a brought picture
     options(this.faces, faces);
     options(this.other, [...faces, ...this.renderers], "nothing");
+    this.portraits(faces);
+  }
+
+  // A row of portraits to choose the driver from, where there is a choice.
+  portraits(names) {
+    const there = [...this.drivers.children].map((button) => button.dataset.name);
+    if (names.length < 2 || names.join("\n") === there.join("\n")) {
+      return;
+    }
+    this.drivers.replaceChildren(
+      ...names.map((name) => {
+        const [button, image, words] = ["button", "img", "span"].map((tag) => document.createElement(tag));
+        button.type = "button";
+        button.dataset.name = name;
+        image.alt = "";
+        image.loading = "lazy";
+        image.src = `/api/portrait?face=${encodeURIComponent(name)}`;
+        words.textContent = name.replace(/^posed:|^.*#/, "");
+        button.title = name;
+        button.append(image, words);
+        button.onclick = () => {
+          this.faces.value = name;
+          this.guard(() => this.show(name));
+        };
+        return button;
+      }),
+    );
+    this.chosen(this.wanted);
+  }
+
+  chosen(name) {
+    for (const button of this.drivers.children) {
+      button.setAttribute("aria-pressed", String(button.dataset.name === name));
+    }
   }
 
   async show(name) {
     this.wanted = name;
+    this.chosen(name);
     this.waiting.textContent = name.startsWith("posed:") ? `Preparing ${name} …` : "";
     const about = await fetched(`/api/face?name=${encodeURIComponent(name)}`).finally(() => {
       this.waiting.textContent = this.wanted === name ? "" : this.waiting.textContent;

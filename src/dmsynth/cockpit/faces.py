@@ -12,7 +12,7 @@ import gradio
 
 from dmsynth.cockpit.job_panel import JobPanel, begin_job, place
 from dmsynth.cockpit.jobs import Job
-from dmsynth.cockpit.showing import job_in_html, picture_in_html, plain, sentences
+from dmsynth.cockpit.showing import job_in_html, keep_fresh, picture_in_html, plain, sentences
 from dmsynth.cockpit.workspace import Workspace, outs_of
 from dmsynth.datasets.dataset import open_dataset
 from dmsynth.report.figures import loss_curves
@@ -23,6 +23,7 @@ from dmsynth.video.pictures import is_picture
 _PICTURES = {"contact-sheet.png": "frames", "coverage.png": "coverage", "marginals.png": "distributions"}
 _SIZES = {"about 320×240": "", "256×256": "256x256", "320×240": "320x240", "240×320": "240x320", "480×368": "480x368"}
 _MODELS = {"SwapWarp": "swapwarp", "the thesis's": "rotation"}
+_NOTHING = "nothing"
 _NO_DATASET = '<p class="cockpit-note">No dataset yet: bring a recording.</p>'
 
 
@@ -30,7 +31,9 @@ def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     """Lay out the tab of a ``page``; a training that runs, or ran last, is shown when it is opened."""
     gradio.Markdown("**1. Bring** recordings of one person, or one portrait → a dataset.")
     dataset = _bring(_Datasets(workspace), page)
-    gradio.Markdown("**2. Train** a dataset in the background → a face. It goes on when this page is closed.")
+    gradio.Markdown(
+        "**2. Train** a dataset in the background → a face; several → a cast. It goes on when this page is closed."
+    )
     _train(_Trainings(workspace), page, dataset)
 
 
@@ -84,6 +87,12 @@ def _train(trainings: _Trainings, page: gradio.Blocks, dataset: gradio.Dropdown)
                 longest = gradio.Number(
                     label="Seconds (0: until no better)", value=0, minimum=0, maximum=1e6, elem_id="cockpit-seconds"
                 )
+            others = gradio.Dropdown(
+                [], value=[], multiselect=True, label="With further datasets: a cast", elem_id="cockpit-others"
+            )
+            begin = gradio.Dropdown(
+                [_NOTHING], value=_NOTHING, label="Begin from: half a minute is enough then", elem_id="cockpit-begin"
+            )
             train = gradio.Button("Train", size="md", min_width=90, variant="primary", elem_id="cockpit-train")
             place(panel.which, panel.state)
             with gradio.Row():
@@ -92,7 +101,10 @@ def _train(trainings: _Trainings, page: gradio.Blocks, dataset: gradio.Dropdown)
             preview = gradio.HTML(apply_default_css=False, elem_id="cockpit-preview")
             curves = gradio.HTML(apply_default_css=False, elem_id="cockpit-curves")
 
-    panel.connect(train, trainings.begin, [dataset, model, longest], [preview, curves], trainings.pictures)
+    known = trainings.workspace
+    keep_fresh(page, {others: known.datasets, begin: lambda: [_NOTHING, *known.trained()]})
+    asked = [dataset, model, longest, others, begin]
+    panel.connect(train, trainings.begin, asked, [preview, curves], trainings.pictures)
     panel.find_again(page)
 
 
@@ -144,10 +156,13 @@ class _Trainings:
 
     workspace: Workspace
 
-    def begin(self, dataset: str | None, model: str, seconds: float | None) -> Job:
+    def begin(
+        self, dataset: str | None, model: str, seconds: float | None, others: list[str] | None, begin: str | None
+    ) -> Job:
         if model not in _MODELS:
             raise DmsynthError(f"{model}: no such model")
-        return self.workspace.begin_training(dataset, _MODELS[model], seconds)
+        begin = None if begin == _NOTHING else begin
+        return self.workspace.begin_training(dataset, _MODELS[model], seconds, others or (), begin)
 
     def said(self, job: Job | None) -> str:
         if job is None:

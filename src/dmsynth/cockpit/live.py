@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,18 +23,22 @@ from pydantic import Field
 
 from dmsynth.cockpit.workspace import Workspace
 from dmsynth.controls import ControlSpace
+from dmsynth.learning.face_file import located, read_face
 from dmsynth.steering import FACE, FaceSpec, SteerableFace, open_renderer
 from dmsynth.steering.live import LiveFace
+from dmsynth.steering.renderer import PORTRAIT
 from dmsynth.steering.source import as_source
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.records import Number, Record, checked, json_of
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.video import Image, read_video, write_image
 from dmsynth.video.pictures import read_image
+from dmsynth.video.portrait import default_portrait
 from dmsynth.web.description import description
 
 _QUALITY = 90  # of the JPEGs that are sent
 _OPEN_FACES, _SOURCES = 4, 12  # kept in memory
+_PORTRAITS, _PORTRAIT_HEIGHT = 200, 72  # kept in memory; pixels
 _LARGEST_SOURCE = 1280  # pixels of its longer side: twice what a face has
 _LARGEST_MESSAGE = 4000  # characters
 
@@ -98,7 +102,7 @@ class LiveServer:
     def face(self, name: str) -> LiveFace:
         """A face by its name, opened once, its first picture drawn. ``DmsynthError`` if there is none."""
         path = self.workspace.face(name)
-        changed = path.stat().st_mtime if path.is_file() else 0.0  # trained on since
+        changed = _changed(path)  # trained on since
         if (found := self._open_one(name, changed)) is not None:
             return found
         with self._opening:  # a photo takes seconds: whoever draws another face shall not wait for it
@@ -137,6 +141,11 @@ class LiveServer:
             return {"face": name, "source": self.keep_source(read_image(kept))}
 
         return await asyncio.get_running_loop().run_in_executor(self._bringing, look)
+
+    def portrait(self, name: str) -> Image:
+        """What a face looks like, small: its most typical source frame, or the picture that is posed."""
+        path = self.workspace.face(name)
+        return _portrait(path, _changed(path))
 
     def describe(self, name: str) -> dict[str, Any]:
         """What a page must know of a face, and how many source frames it has."""
@@ -262,6 +271,24 @@ class LiveServer:
                     await socket.send_text(json.dumps({"error": str(error)}))
         except (WebSocketDisconnect, RuntimeError):
             return  # the page was closed, perhaps in the middle of an answer
+
+
+def _changed(path: Path) -> float:
+    """When a face's file was written last; 0 for what is no file."""
+    file, _ = located(path)
+    return file.stat().st_mtime if file.is_file() else 0.0
+
+
+@lru_cache(maxsize=_PORTRAITS)
+def _portrait(path: Path, changed: float) -> Image:
+    """A face is not opened for it: a photo would take seconds."""
+    spec = FaceSpec.of(path)
+    if spec.kind == FACE:
+        picture = read_face(path).source
+    else:
+        picture = default_portrait() if str(spec.where) == PORTRAIT else read_image(spec.where)
+    share = _PORTRAIT_HEIGHT / picture.shape[0]
+    return cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
 
 
 def _opened(path: Path) -> LiveFace:

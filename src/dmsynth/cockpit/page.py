@@ -18,6 +18,7 @@ from dmsynth.cockpit.gate import Gate
 from dmsynth.cockpit.live import LiveServer
 from dmsynth.cockpit.workspace import LARGEST, Workspace, slug
 from dmsynth.support.errors import DmsynthError
+from dmsynth.video import Image
 
 _PAGES = 200  # that are open at once, and then some
 _ASSETS = {
@@ -77,6 +78,10 @@ def _routes(live_server: LiveServer) -> FastAPI:
     @app.get("/api/source")
     def source(face: str, number: int) -> Response:
         return _answered(lambda: _picture(live_server, face, number))
+
+    @app.get("/api/portrait")
+    def portrait(face: str) -> Response:
+        return _answered(lambda: _as_jpeg(live_server.portrait(face)))
 
     @app.post("/api/source")
     async def bring(request: Request) -> Response:
@@ -151,8 +156,10 @@ def _picture(live_server: LiveServer, name: str, number: int) -> Response:
     sources = live_server.face(name).face.trained.sources
     if not 0 <= number < len(sources):
         raise DmsynthError(f"{name}: has source frames 0 to {len(sources) - 1}")
-    frame = sources[number]
-    small = cv2.resize(frame, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+    return _as_jpeg(cv2.resize(sources[number], None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA))
+
+
+def _as_jpeg(small: Image) -> Response:
     done, jpeg = cv2.imencode(".jpg", small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
     assert done
     return Response(jpeg.tobytes(), media_type="image/jpeg", headers={"Cache-Control": "max-age=600"})

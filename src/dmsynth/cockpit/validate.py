@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +13,14 @@ from urllib.parse import quote
 
 import gradio
 import pandas as pd
+import yaml
 
 from dmsynth.cockpit.job_panel import JobPanel, begin_job, place
 from dmsynth.cockpit.jobs import Job
 from dmsynth.cockpit.showing import job_in_html, keep_fresh, plain, sentences
-from dmsynth.cockpit.workspace import Workspace, outs_of
+from dmsynth.cockpit.workspace import Workspace, outs_of, slug
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import write_text
 from dmsynth.trackers.openpilot import is_at_hand
 from dmsynth.validation.compare import compare, read_results
 
@@ -53,7 +56,9 @@ def _validate(validations: _Validations, page: gradio.Blocks) -> None:
             )
             dmss = gradio.CheckboxGroup(validations.dmss(), value=["reference"], label="DMS under test")
             faces = list(workspace.faces())
-            face = gradio.Dropdown(faces, value=faces[0], label="Driver", elem_id="cockpit-driver")
+            face = gradio.Dropdown(
+                faces, value=[faces[0]], multiselect=True, label="Driver; several are a cast", elem_id="cockpit-driver"
+            )
             with gradio.Row():
                 run = gradio.Button("Run", size="md", min_width=90, variant="primary", elem_id="cockpit-run")
                 place(*panel.buttons.values())
@@ -89,13 +94,14 @@ class _Validations:
             return gradio.skip()
         return list(self.workspace.scenarios()) if group == "all" else self.workspace.groups().get(group, [])
 
-    def begin(self, names: list[str], dmss: list[str], face: str) -> Job:
+    def begin(self, names: list[str], dmss: list[str], faces: list[str]) -> Job:
         known = self.workspace.scenarios()
-        if not names or not dmss:
-            raise DmsynthError("choose at least one scenario and one DMS")
+        if not names or not dmss or not faces:
+            raise DmsynthError("choose at least one scenario, one DMS and one driver")
         if set(names) - set(known) or set(dmss) - set(self.dmss()):
             raise DmsynthError("a scenario or DMS is not here any more; choose again")
-        asked = ["validate", *(str(known[name]) for name in names), "--face", str(self.workspace.face(face))]
+        drivers = [str(self.workspace.face(face)) for face in faces]
+        asked = ["validate", *(str(known[name]) for name in names)]
         videos = str(self.workspace.root / "videos" / "scenarios")
         commands, outs = [], []
         title = f"Validating {', '.join(dmss)} on {len(names)} scenario{'s' if len(names) > 1 else ''}"
@@ -104,7 +110,9 @@ class _Validations:
                 out = self.workspace.new("results", f"{dms}-{len(names)}-scenarios")
                 out.mkdir()  # the name is taken
                 outs.append(str(out))
-                commands.append([*asked, "--out", str(out), "--dms", self.registered.get(dms, dms), "--videos", videos])
+                who = ["--face", drivers[0]] if len(drivers) == 1 else ["--cast", str(_cast_file(out, faces, drivers))]
+                dms = self.registered.get(dms, dms)
+                commands.append([*asked, *who, "--out", str(out), "--dms", dms, "--videos", videos])
             return begin_job(self.workspace, "validation", title, commands, {"outs": outs})
 
     def result(self, job: Job | None) -> tuple[Any]:
@@ -119,6 +127,18 @@ class _Validations:
             return _NO_RESULT, gradio.update(visible=False)
         folder = _result(self.workspace, name)
         return _report_in_html(name), gradio.update(value=_packed(self.workspace, folder), visible=True)
+
+
+def _cast_file(folder: Path, names: list[str], drivers: list[str]) -> Path:
+    """A cast of some of the workspace's faces, written to a result's folder."""
+    persons: dict[str, str] = {}
+    for name, driver in zip(names, drivers, strict=True):
+        wish = slug(name.rpartition("#")[2].removeprefix("posed:")) or "driver"
+        free = (f"{wish[:36]}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
+        persons[next(each for each in free if each not in persons)] = driver
+    path = folder / "cast.yaml"
+    write_text(path, yaml.safe_dump({"persons": persons}, sort_keys=False))
+    return path
 
 
 def _report_in_html(name: str) -> str:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from dmsynth.cockpit.jobs import Job, find_jobs, make_job
+from dmsynth.learning.face_file import people_of
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing, sha256_of, wait_for_lock
 from dmsynth.validation.scenario_files import library, parse_scenario, read_scenario
@@ -51,10 +53,10 @@ class Workspace:
             (self.root / kind).mkdir(parents=True, exist_ok=True)
 
     def trained(self) -> dict[str, Path]:
-        """The ``brought`` faces, ``starter``, and every finished training."""
+        """The ``brought`` faces, ``starter``, and every finished training; of a cast everybody in it."""
         trained = self._with("trainings", "face.safetensors")
-        faces = {name: folder / "face.safetensors" for name, folder in trained.items()}
-        return {**self.brought, "starter": Path("starter"), **faces}
+        files = {name: folder / "face.safetensors" for name, folder in trained.items()}
+        return {**_everybody(self.brought), "starter": Path("starter"), **_everybody(files)}
 
     def faces(self) -> dict[str, Path]:
         """Whatever can be steered: the ``trained`` faces, the portrait that comes with dmsynth, and uploaded pictures,
@@ -126,23 +128,39 @@ class Workspace:
             wait_for_lock(file)
             yield
 
-    def begin_training(self, dataset: str | None, model: str, seconds: float | None = None) -> Job:
+    def begin_training(
+        self,
+        dataset: str | None,
+        model: str,
+        seconds: float | None = None,
+        others: Sequence[str] = (),
+        begin: str | None = None,
+    ) -> Job:
         """Train a face on a dataset in a background job, until it stops improving or for ``seconds``. Of two
         simultaneous equal requests (two pages, a double click) one is refused.
 
+        Args:
+            others: further datasets: the training is a cast's.
+            begin: a trained face to begin from.
+
         Raises:
-            DmsynthError: no such dataset; the same training is running.
+            DmsynthError: no such dataset or face; the same training is running.
         """
-        known = self.datasets()
+        known, trained = self.datasets(), self.trained()
         if dataset not in known:
             raise DmsynthError("choose a dataset to learn from; import one if there is none")
-        command = ["train", str(known[dataset]), "--model", model]
+        others = [other for other in others if other != dataset]
+        gone = [other for other in others if other not in known] + ([begin] if begin and begin not in trained else [])
+        if gone:
+            raise DmsynthError(f"{gone[0]}: is not here any more; choose again")
+        command = ["train", *(str(known[name]) for name in (dataset, *others)), "--model", model]
+        command += ["--from", str(trained[begin])] if begin else []
         command += ["--max-time", f"{seconds:g}s"] if seconds else []
         with self.alone():
             begun = (job for job in self.jobs("training") if job.about["commands"][0][:-1] == [*command, "--out"])
             if any(job.is_alive() for job in begun):
                 raise DmsynthError(f"{dataset}: this training is running already; stop it first, or let it end")
-            out = self.new("trainings", dataset)
+            out = self.new("trainings", "cast" if others else dataset)
             commands = [[*command, "--out", str(out)]]
             job = make_job(
                 self.new("jobs", "training"), f"Training {out.name}", "training", commands, {"out": str(out)}
@@ -205,6 +223,24 @@ class Workspace:
             with replacing(kept) as temporary:
                 temporary.write_text(text, "utf-8")
         return kept
+
+
+def _everybody(files: dict[str, Path]) -> dict[str, Path]:
+    """Faces by name: of a cast's file everybody in it, ``NAME#PERSON``."""
+    faces: dict[str, Path] = {}
+    for name, file in files.items():
+        people = _people(file, file.stat().st_mtime_ns) if file.is_file() else ()
+        faces |= {f"{name}#{person}": Path(f"{file}#{person}") for person in people} or {name: file}
+    return faces
+
+
+@lru_cache(maxsize=200)
+def _people(file: Path, changed: int) -> tuple[str, ...]:
+    """The names in a cast's file; none of a single face, or of one that cannot be read."""
+    try:
+        return tuple(people_of(file))
+    except DmsynthError:
+        return ()
 
 
 def outs_of(job: Job) -> list[str]:
