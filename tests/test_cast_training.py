@@ -25,7 +25,7 @@ from dmsynth.learning.warm_start import Codes, Head, averaged, in_channels, plac
 from dmsynth.steering import FaceSpec, load_face, open_renderer
 from dmsynth.steering.cast import read_cast
 from dmsynth.support.errors import DmsynthError
-from dmsynth.trackers import Tracker
+from dmsynth.trackers import Tracker, recognition
 
 
 @pytest.fixture(scope="module")
@@ -292,3 +292,14 @@ def test_a_trained_cast_is_named_as_any_other(cast: Path, tmp_path: Path) -> Non
     works("cast", "split", cast, "--out", tmp_path)
     with pytest.raises(DmsynthError, match="is one face and no cast"):
         read_cast(tmp_path / "grace.safetensors")
+
+
+def test_face_recognition_tells_people_apart(people: list[Dataset], tracker: Tracker) -> None:
+    if not recognition.is_at_hand():
+        pytest.skip("needs dlib-bin and face_recognition_models, which are not installed")
+    found = []
+    for dataset in people:
+        images = [np.array(dataset.frames[i]) for i in dataset.split("train")[:6]]
+        found.append(recognition.described((image, tracker(image)[0]) for image in images))
+    distances = np.linalg.norm(np.concatenate(found)[:, None] - np.concatenate(found)[None], axis=2)
+    assert np.median(distances[:6, :6]) < recognition.SAME < np.median(distances[:6, 6:])

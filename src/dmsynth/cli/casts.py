@@ -82,10 +82,11 @@ def cast_evaluate(
             each["person"], each["driver"], each["frames"], each["lost"],
             " / ".join(f"{value:.2f}" for value in each["error"].values()),
             "–" if each["identity"] is None else f"{each['identity']:.2f}",
+            "–" if each["recognized"] is None else f"{each['recognized']:.0%}",
         )
         for each in found["pairs"]
     ]  # fmt: skip
-    output.table(("person", "driven by", "frames", "lost", "mean error (°)", "identity"), rows)
+    output.table(("person", "driven by", "frames", "lost", "mean error (°)", "identity", "recognized"), rows)
     for name, told in found["leakage"].items():
         shares = ["–" if told[key] is None else f"{told[key]:.0%}" for key in ("told", "from_controls", "chance")]
         output.print(f"{name}: who drives is told from {shares[0]} of the faces, {shares[1]} of the controls; "

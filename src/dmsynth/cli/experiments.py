@@ -36,22 +36,26 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/demo"),
     photo: Annotated[Path | None, typer.Option(help="A portrait; default: a public-domain one.")] = None,
     frames: Annotated[int, typer.Option(min=36, help="How many poses to train and test on.")] = 900,
-    train_time: Annotated[str, typer.Option(help="How long to train.")] = "180s",
+    train_time: Annotated[str | None, typer.Option(help="How long to train; default: 500 steps.")] = None,
+    begin: Annotated[str, typer.Option("--from", help="The face that training begins from, or nothing.")] = "starter",
     seed: Seed = 0,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
     second_tracker: SecondTracker = "auto",
     second_tracker_model: SecondTrackerModel = None,
 ) -> None:
-    """From one portrait to a steered, tracked video with a report, in about five minutes on two cores."""
+    """From one portrait to a steered, tracked video with a report, in about two minutes on two cores."""
     from dmsynth.experiments.demo import DemoSize, demo
     from dmsynth.trackers import open_second_tracker, open_tracker
 
     duration = duration_of(train_time)
-    assert duration is not None
     pool = open_tracker(tracker, tracker_model)
     second = open_second_tracker(pool, second_tracker, second_tracker_model)
-    size = DemoSize(frames=frames, train_seconds=duration.total_seconds())
+    size = DemoSize(
+        frames=frames,
+        begin=None if begin == "nothing" else Path(begin),
+        train_seconds=duration.total_seconds() if duration else None,
+    )
     metrics = demo(out, pool, photo, size, seed, second, given_command())
     print_metrics(metrics)
     output.print(f"report: {out / 'report.html'}\nvideo:  {out / 'steered.mp4'}")

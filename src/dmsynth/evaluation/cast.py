@@ -16,8 +16,8 @@ from dmsynth.learning.warm_start import codes_of
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.progress import progress
-from dmsynth.trackers import Tracker
-from dmsynth.trackers.face import why_unusable
+from dmsynth.trackers import Tracker, recognition
+from dmsynth.trackers.face import Face, why_unusable
 from dmsynth.trackers.identity import Likeness
 from dmsynth.video import Image
 
@@ -32,7 +32,9 @@ def measure_cast(path: Path, datasets: Mapping[str, Dataset], tracker: Tracker, 
 
     Returns:
         ``pairs``: one entry a driven person and driver: ``frames`` that count, ``lost``, mean ``error`` of each control
-        in degrees, ``identity`` (1: as alike as other real frames of the person, 0: the driver), ``nearer``.
+        in degrees, ``identity`` (1: as alike as other real frames of the person, 0: the driver), ``nearer``; and the
+        second opinion where there is one (``trackers.recognition``), else None: ``distance``, the median one from the
+        person's real frames, and ``recognized``, the share below ``recognition.SAME``.
         ``leakage``: for each person the share of drawn faces from which a classifier (nearest mean of the pixels on
         the mesh, learned on the first half of each driver's frames, asked about the second) tells who drives;
         ``from_controls``, the same of the commanded codes themselves; ``chance``.
@@ -125,8 +127,20 @@ def _driven(
         "lost": len(values) - len(found),
         "error": {name: float(each) for name, each in zip(names, error, strict=True)},
         **likeness.kept(drawn, tracker),
+        **_recognized(_real(person), [(image, each) for _, image, each in usable], tracker),
     }
     return figures, patterns, found
+
+
+def _recognized(real: list[Image], drawn: list[tuple[Image, Face]], tracker: Tracker) -> dict[str, float | None]:
+    """What face recognition says of drawn faces: how far from the person's real ones they are."""
+    if not recognition.is_at_hand() or not drawn:
+        return {"distance": None, "recognized": None}
+    seen = [(image, tracker(image)) for image in real]
+    own = recognition.described((image, faces[0]) for image, faces in seen if why_unusable(faces, image) is None)
+    found = recognition.described(drawn)
+    distances = np.linalg.norm(found[:, None] - own[None], axis=2).mean(axis=1)
+    return {"distance": float(np.median(distances)), "recognized": float(np.mean(distances < recognition.SAME))}
 
 
 def _real(dataset: Dataset, count: int = 24) -> list[Image]:

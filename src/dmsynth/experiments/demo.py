@@ -29,11 +29,17 @@ FRAME_RATE = 25.0
 
 @dataclass(frozen=True)
 class DemoSize:
-    """The size of a demo. The default takes about five minutes on two cores; tests use a smaller one."""
+    """The size of a demo. The default takes about two minutes on two cores; tests use a smaller one.
+
+    Attributes:
+        begin: the face that training begins from; None: from nothing.
+        train_seconds, steps: how long it is; neither: as long as usual (``learning.settings.ADAPTING``).
+    """
 
     frames: int = 900
     size: tuple[int, int] = (320, 240)
-    train_seconds: float = 180
+    begin: Path | None = Path("starter")
+    train_seconds: float | None = None
     steps: int | None = None
 
 
@@ -59,7 +65,8 @@ def demo(
     trained = train(
         dataset,
         out / "training",
-        max_time=None if size.steps else timedelta(seconds=size.train_seconds),
+        begin=size.begin,
+        max_time=timedelta(seconds=size.train_seconds) if size.train_seconds else None,
         steps=size.steps,
         seed=seed,
     )
