@@ -5,27 +5,35 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.callbacks import Timer
 
 from commands import dmsynth
 from commands import fails as why
-from dmsynth.datasets.dataset import Dataset, open_dataset
+from dmsynth.datasets.dataset import Dataset
 from dmsynth.datasets.photo import PoseRange, pose_photo
+from dmsynth.experiments.drivers import open_drivers
+from dmsynth.learning.callbacks import Bound
 from dmsynth.learning.cast import Cast, train_cast
-from dmsynth.learning.face_file import people_of, read_face, read_people
+from dmsynth.learning.data import prepare
+from dmsynth.learning.face_file import fingerprint_of, people_of, read_face, read_people
+from dmsynth.learning.settings import choose_settings
 from dmsynth.learning.swapwarp import GRID, Place, SwapWarp
-from dmsynth.learning.training import train
+from dmsynth.learning.training import Training, train
 from dmsynth.learning.warm_start import Codes, Head, averaged, in_channels, placed, refitted
 from dmsynth.steering import FaceSpec, load_face, open_renderer
 from dmsynth.steering.cast import read_cast
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, recognition
+from dmsynth.validation.scenario_files import find_scenarios
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +228,32 @@ def test_a_forgotten_person_is_gone(cast: Path, tmp_path: Path, people: list[Dat
     assert own not in (run / "face.safetensors").read_bytes()
     assert "the only one" in fails("forget", "eileen", run)
     assert "no nobody" in fails("forget", "nobody", cast)
+    assert "is one person" in fails("forget", "eileen", f"{cast}#eileen")
+    said = fails("train", *(p.path for p in people), "--steps", 200, "--out", run)
+    assert "was forgotten" in said, "nobody comes back by mistake"
+
+
+def test_forgetting_leaves_other_runs_alone(cast: Path, tmp_path: Path, people: list[Dataset]) -> None:
+    """A cast's file that lies in the folder of another training."""
+    train(people[0], tmp_path / "run", steps=2, quiet=True)
+    beside = tmp_path / "run" / "both.safetensors"
+    beside.write_bytes(cast.read_bytes())
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir() if file != beside}
+    works("forget", "grace", beside)
+    assert people_of(beside) == ["eileen"]
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir() if file != beside} == before
+
+
+def test_a_cast_is_the_same_however_its_people_are_given(people: list[Dataset], tmp_path: Path) -> None:
+    whole = train_cast(people, tmp_path / "a", steps=6, quiet=True)
+    train_cast(people, tmp_path / "b", steps=4, quiet=True, checkpoint_every=timedelta(0))
+    (tmp_path / "b" / "face.safetensors").unlink()
+    other = train_cast(people[::-1], tmp_path / "b", steps=6, quiet=True)
+    for name in ("eileen", "grace"):
+        one, two = (read_face(Path(f"{path}#{name}")).network.state_dict() for path in (whole, other))
+        assert one.keys() == two.keys()
+        assert all(one[key].shape == two[key].shape for key in one), name
+    assert people_of(whole) == people_of(other) == ["eileen", "grace"]
 
 
 def test_who_cannot_be_a_cast(people: list[Dataset], photo_dataset: Dataset, tmp_path: Path) -> None:
@@ -234,27 +268,56 @@ def test_who_cannot_be_a_cast(people: list[Dataset], photo_dataset: Dataset, tmp
 def test_beginning_from_a_cast_is_ahead_of_beginning_from_nothing(
     cast: Path, tmp_path: Path, tracker: Tracker, hopper: Path
 ) -> None:
-    """As many steps, on somebody in frames of another size: the one that begins from others moves already."""
+    """After as few steps, on somebody in frames of another size: the one that begins from others turns already."""
     poses = PoseRange(pitch=10, yaw=20, roll=10)
-    pose_photo(tmp_path / "new", hopper, tracker, 72, (112, 96), poses, seed=5)
-    dataset = open_dataset(tmp_path / "new")
-    losses: list[float] = []
-    for begin in (None, cast, Path(f"{cast}#eileen")):
-        run = tmp_path / f"run-{len(losses)}"
-        train(dataset, run, begin=begin, steps=12, quiet=True)
-        face = load_face(run / "face.safetensors")
-        test = dataset.split("test")
-        values = dataset.controls(face.trained.space, "calibrated")[test]
-        drawn = np.array(list(face.frames(values)), float)
-        losses.append(float(np.abs(drawn - dataset.frames[test]).mean()))
-    assert max(losses[1:]) < 0.9 * losses[0], losses
+    dataset = pose_photo(tmp_path / "new", hopper, tracker, 72, (112, 96), poses, seed=5)
+    turned = []
+    for number, begin in enumerate((None, cast, Path(f"{cast}#eileen"))):
+        face = load_face(train(dataset, tmp_path / f"run-{number}", begin=begin, steps=2, quiet=True))
+        face = face.from_one_source()
+        left, right = (tracker(face.steer(yaw=yaw))[0].pose["yaw"] for yaw in (-12.0, 12.0))
+        turned.append(right - left)
+    assert turned[0] < 8 < 12 < min(turned[1:]), turned
 
 
 def test_a_beginning_that_does_not_fit_is_refused(people: list[Dataset], tmp_path: Path, cast: Path) -> None:
     data = people[0].path
-    assert "no such file" in fails("train", data, "--from", tmp_path / "none.safetensors", "--out", tmp_path / "r")
+    assert "no such face file" in fails("train", data, "--from", tmp_path / "none.safetensors", "--out", tmp_path / "r")
     assert "--from" in fails("train", data, "--from", cast, "--model", "rotation", "--out", tmp_path / "r")
     assert "--from" in fails("train", *(p.path for p in people), "--from", cast, "--out", tmp_path / "r")
+    assert "--base-channels" in fails("train", data, "--from", cast, "--base-channels", 4, "--out", tmp_path / "r")
+    assert "--epochs" in fails("train", *(p.path for p in people), "--epochs", 4, "--out", tmp_path / "r")
+
+
+def test_a_beginning_keeps_its_width(people: list[Dataset], tmp_path: Path) -> None:
+    narrow = train(people[1], tmp_path / "narrow", base_channels=4, steps=2, quiet=True)
+    face = load_face(train(people[0], tmp_path / "run", begin=narrow, steps=2, quiet=True))
+    assert face.trained.shape["base_channels"] == 4
+    works("cast", "join", f"a={narrow}", "b=starter", "--out", tmp_path / "two.safetensors")
+    said = fails("train", people[0].path, "--from", tmp_path / "two.safetensors", "--out", tmp_path / "r")
+    assert "different base channels" in said
+
+
+def test_one_face_in_two_files_is_one_driver(cast: Path, tmp_path: Path) -> None:
+    works("cast", "split", cast, "--out", tmp_path)
+    assert "is there already" in fails("cast", "split", cast, "--out", tmp_path)
+    alone = tmp_path / "grace.safetensors"
+    assert fingerprint_of(Path(f"{cast}#grace")) == fingerprint_of(alone) != fingerprint_of(Path(f"{cast}#eileen"))
+    specs = {"one": FaceSpec(f"{cast}#grace"), "two": FaceSpec(str(alone))}
+    with pytest.raises(DmsynthError, match="would count twice"):
+        open_drivers(specs, find_scenarios(["all"])[:1])
+
+
+def test_the_edges_of_frames_are_trained_too(photo_dataset: Dataset, tmp_path: Path) -> None:
+    """Windows reach every pixel, with landmarks and without."""
+    settings = choose_settings(photo_dataset, "swapwarp", {})
+    training = Training(SwapWarp(96, 80), settings, prepare(photo_dataset, settings).training, Bound(1, Timer()))
+    for landmarks in (None, torch.full((2, 5, 2), 0.5)):
+        seen = np.zeros((80, 96), bool)
+        for step in range(4000):
+            with patch.object(Training, "global_step", step):
+                seen[training._window(torch.zeros(2, 1, 80, 96), landmarks)] = True
+        assert seen.all(), landmarks is None
 
 
 def test_one_person_under_two_names_is_noticed(tmp_path: Path, tracker: Tracker, people: list[Dataset]) -> None:

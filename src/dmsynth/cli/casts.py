@@ -12,16 +12,16 @@ from dmsynth.cli.app import FACES, Json, TrackerModel, TrackerName, app, output,
 cast_app = typer.Typer(help="Several people in one face file.", no_args_is_help=True)
 app.add_typer(cast_app, name="cast", rich_help_panel=FACES)
 
-CastFile = Annotated[Path, typer.Argument(help="face.safetensors of a cast.")]
+CastFile = Annotated[Path, typer.Argument(help="The run folder of a cast, or its file.")]
 
 
 @cast_app.command("list")
 def cast_list(cast: CastFile, as_json: Json = False) -> None:
     """Who is in a cast, and on what consent."""
-    from dmsynth.learning.face_file import read_people
+    from dmsynth.learning.face_file import cast_file, read_people
     from dmsynth.steering.provenance import consent_of
 
-    people = read_people(cast)
+    people = read_people(cast_file(cast))
     if as_json:
         print_json([{"person": name, **face.about} for name, face in people.items()])
         return
@@ -67,12 +67,13 @@ def cast_evaluate(
     """Drive everybody with everybody else: errors, identity, and whether the driver shows."""
     from dmsynth.datasets.dataset import open_dataset
     from dmsynth.evaluation.cast import measure_cast
+    from dmsynth.learning.face_file import cast_file
     from dmsynth.support.files import check_output, write_json
     from dmsynth.trackers import open_tracker
 
     check_output(out)
     named = {path.resolve().name: open_dataset(path) for path in datasets}
-    found = measure_cast(cast, named, open_tracker(tracker, tracker_model), frames)
+    found = measure_cast(cast_file(cast), named, open_tracker(tracker, tracker_model), frames)
     write_json(out, found)
     if as_json:
         print_json(found)
@@ -80,7 +81,7 @@ def cast_evaluate(
     rows = [
         (
             each["person"], each["driver"], each["frames"], each["lost"],
-            " / ".join(f"{value:.2f}" for value in each["error"].values()),
+            " / ".join("–" if value is None else f"{value:.2f}" for value in each["error"].values()),
             "–" if each["identity"] is None else f"{each['identity']:.2f}",
             "–" if each["recognized"] is None else f"{each['recognized']:.0%}",
         )

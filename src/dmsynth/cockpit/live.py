@@ -287,8 +287,9 @@ def _portrait(path: Path, changed: float) -> Image:
         picture = read_face(path).source
     else:
         picture = default_portrait() if str(spec.where) == PORTRAIT else read_image(spec.where)
-    share = _PORTRAIT_HEIGHT / picture.shape[0]
-    return cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    height, width = picture.shape[:2]
+    size = max(1, round(width * _PORTRAIT_HEIGHT / height)), _PORTRAIT_HEIGHT
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def _opened(path: Path) -> LiveFace:

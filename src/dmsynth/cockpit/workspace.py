@@ -153,6 +153,8 @@ class Workspace:
         gone = [other for other in others if other not in known] + ([begin] if begin and begin not in trained else [])
         if gone:
             raise DmsynthError(f"{gone[0]}: is not here any more; choose again")
+        if others and begin:
+            raise DmsynthError("a cast begins from nothing; leave out the further datasets, or what to begin from")
         command = ["train", *(str(known[name]) for name in (dataset, *others)), "--model", model]
         command += ["--from", str(trained[begin])] if begin else []
         command += ["--max-time", f"{seconds:g}s"] if seconds else []

@@ -43,6 +43,8 @@ def measure_cast(path: Path, datasets: Mapping[str, Dataset], tracker: Tracker, 
         DmsynthError: a person has no dataset, or the tracker gives no landmarks.
     """
     people = read_people(path)
+    if len(people) < 2:
+        raise DmsynthError(f"{path}: holds one person; several are needed to drive each other")
     for name in people:
         if name not in datasets:
             raise DmsynthError(f"{path}: name the dataset of {name}, too")
@@ -113,19 +115,22 @@ def _driven(
     """What a driven face looks like: the figures, (m, pixels) its patterns, and which of the rows these are."""
     likeness = Likeness.learn(_real(person), _real(driver), tracker)
     if likeness is None:
-        raise DmsynthError(f"{person.path} and {driver.path}: cannot be told apart; they seem to show one person")
+        raise DmsynthError(
+            f"{person.path} and {driver.path}: cannot be told apart: they show one person, or {tracker.name} finds too "
+            "few faces with landmarks in them"
+        )
     drawn = list(face.frames(values, carried=carried, moving=False)) if len(values) else []
     seen = [(number, image, tracker(image)) for number, image in enumerate(drawn)]
     usable = [(number, image, faces[0]) for number, image, faces in seen if why_unusable(faces, image) is None]
     found = np.array([number for number, *_ in usable], dtype=np.int64)
     names = face.trained.space.names
     measured = np.array([[each.pose[name] for name in names] for *_, each in usable]).reshape(-1, len(names))
-    error = np.abs(measured - values[found]).mean(axis=0) if len(found) else np.full(len(names), np.nan)
+    error = np.abs(measured - values[found]).mean(axis=0) if len(found) else [None] * len(names)
     patterns = np.array([likeness.mesh.warp(image, each) for _, image, each in usable])
     figures = {
         "frames": len(values),
         "lost": len(values) - len(found),
-        "error": {name: float(each) for name, each in zip(names, error, strict=True)},
+        "error": {name: None if each is None else float(each) for name, each in zip(names, error, strict=True)},
         **likeness.kept(drawn, tracker),
         **_recognized(_real(person), [(image, each) for _, image, each in usable], tracker),
     }
@@ -153,7 +158,7 @@ def _real(dataset: Dataset, count: int = 24) -> list[Image]:
 def _told(groups: list[NDArray[np.float64]] | list[NDArray[Any]]) -> float | None:
     """The share of the second halves of the groups' rows that lie nearest to their own group's first half, the mean
     over the groups; None if one has too few rows."""
-    if min(len(group) for group in groups) < 4:
+    if len(groups) < 2 or min(len(group) for group in groups) < 4:
         return None
     halves = [np.split(group, [len(group) // 2]) for group in groups]
     means = np.stack([first.mean(axis=0) for first, _ in halves])

@@ -65,7 +65,7 @@ def open_drivers(face: FaceSpec | Mapping[str, FaceSpec], scenarios: Sequence[Sc
                 drivers.append(_open(person, spec))
             except DmsynthError as error:
                 raise DmsynthError(f"{person}: {error}") from None
-            same = next((each.person for each in drivers[:-1] if each.sha256 == drivers[-1].sha256), None)
+            same = next((each.person for each in drivers[:-1] if _is_one(each, drivers[-1])), None)
             if same is not None:
                 raise DmsynthError(
                     f"{person}: has the face of {same} (SHA-256 {drivers[-1].sha256[:16]}…): one driver under two "
@@ -75,6 +75,12 @@ def open_drivers(face: FaceSpec | Mapping[str, FaceSpec], scenarios: Sequence[Sc
         who = drivers[0].person or drivers[0].spec.face
         raise DmsynthError(f"{who}: {why_not(scenarios[0], drivers[0].face)}")
     return drivers
+
+
+def _is_one(driver: Driver, other: Driver) -> bool:
+    """Whether two drivers are one face, in files of whatever kind."""
+    prints = [each.face.trained.about.get("fingerprint") for each in (driver, other)]
+    return driver.sha256 == other.sha256 or (prints[0] is not None and prints[0] == prints[1])
 
 
 def _open(person: str | None, spec: FaceSpec) -> Driver:

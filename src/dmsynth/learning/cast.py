@@ -26,7 +26,16 @@ from dmsynth.datasets.dataset import Dataset
 from dmsynth.learning.batches import Batch, Batches, Stream
 from dmsynth.learning.callbacks import Bound
 from dmsynth.learning.data import TrainingData, prepare
-from dmsynth.learning.face_file import TrainedFace, check_name, read_face, read_people, save_cast, save_face
+from dmsynth.learning.face_file import (
+    TrainedFace,
+    cast_file,
+    check_name,
+    located,
+    read_face,
+    read_people,
+    save_cast,
+    save_face,
+)
 from dmsynth.learning.settings import Options, choose_settings
 from dmsynth.learning.swapping import OBJECTIVES
 from dmsynth.learning.swapwarp import SwapWarp
@@ -128,17 +137,20 @@ def _batches(streams: Iterable[Stream]) -> list[Batches]:
 
 def train_cast(datasets: Sequence[Dataset], out: Path, **options: Unpack[Options]) -> Path:
     """Train a cast of the people of several datasets; returns the path of ``face.safetensors`` in the run folder
-    ``out``. People are named as their datasets' folders. Called again, it goes on, as ``training.train`` does.
+    ``out``. People are named as their datasets' folders, and come in the order of their names. Called again, it goes
+    on, as ``training.train`` does.
 
     Raises:
         DmsynthError: one name twice, datasets that show different controls, or what ``training.train`` raises.
     """
-    names = [dataset.path.resolve().name for dataset in datasets]
+    datasets = sorted(datasets, key=_name)  # the same training, however they are given
+    names = [_name(dataset) for dataset in datasets]
     _check(datasets, names, options)
     if not options.get("quiet"):
         _warn_of_one_person(datasets, names)
     all_settings = [choose_settings(dataset, "swapwarp", options) for dataset in datasets]
-    together = hashlib.sha256(" ".join(sorted(d.sha256 for d in datasets)).encode()).hexdigest()
+    who = " ".join(f"{name} {dataset.sha256}" for name, dataset in zip(names, datasets, strict=True))
+    together = hashlib.sha256(who.encode()).hexdigest()
     settings = replace(all_settings[0], dataset_sha256=together)
     data = [prepare(dataset, own) for dataset, own in zip(datasets, all_settings, strict=True)]
     lightning.seed_everything(settings.seed, verbose=False)
@@ -166,7 +178,7 @@ def train_cast(datasets: Sequence[Dataset], out: Path, **options: Unpack[Options
     validated = validated if all(each.per_pass for each in validated) else []
     frames = sum(len(each.dataset.split("train")) for each in data)
     material = Material(
-        Path(", ".join(str(dataset.path) for dataset in datasets)),
+        {name: str(dataset.path) for name, dataset in zip(names, datasets, strict=True)},
         f"{len(data)} people, {frames} frames",
         Stream(_InTurn(validated), endless=False),
     )
@@ -188,10 +200,14 @@ def train_cast(datasets: Sequence[Dataset], out: Path, **options: Unpack[Options
     return fit(training, out, material, finish, options)
 
 
+def _name(dataset: Dataset) -> str:
+    return dataset.path.resolve().name
+
+
 def _check(datasets: Sequence[Dataset], names: Sequence[str], options: Options) -> None:
     for dataset, name in zip(datasets, names, strict=True):
         check_name(name, dataset.path)
-        twice = [other.path for other, its in zip(datasets, names, strict=True) if its == name]
+        twice = [other.path for other, its in zip(datasets, names, strict=True) if its.lower() == name.lower()]
         if len(twice) > 1:
             raise DmsynthError(
                 f"{twice[0]} and {twice[1]}: two people named {name}; they are named as their folders: rename one"
@@ -210,6 +226,8 @@ def _check(datasets: Sequence[Dataset], names: Sequence[str], options: Options) 
         grey = next(dataset.path for dataset in datasets if dataset.frames.ndim == 3)
         colour = next(dataset.path for dataset in datasets if dataset.frames.ndim == 4)
         raise DmsynthError(f"{colour} is in colour and {grey} is grey; make one of them anew, with or without --colour")
+    if options.get("epochs") is not None:
+        raise DmsynthError("--epochs: people of a cast have not as many frames; give --steps or --max-time")
     if options.get("devices", 1) > 1:
         raise DmsynthError("--devices: a cast is trained on one device; leave the option out")
     if options.get("begin"):
@@ -272,14 +290,21 @@ def join(faces: Sequence[str], out: Path) -> list[str]:
             raise DmsynthError(f"two people named {name}; rename one")
         people[name] = read_face(Path(face))
     check_output(out)
+    if any(located(Path(each.partition("=")[2]))[0].resolve() == out.resolve() for each in faces):
+        raise DmsynthError(f"{out}: is one of the faces; give the cast another name")
     save_cast(out, people)
     return list(people)
 
 
 def split(cast: Path, out: Path) -> list[Path]:
-    """Write every person of a cast to ``out``/NAME.safetensors; returns these files."""
-    people = read_people(cast)
+    """Write every person of a cast to ``out``/NAME.safetensors; returns these files. ``DmsynthError`` if one of them is
+    there."""
+    people = read_people(cast_file(cast))
+    files = {name: out / f"{name}.safetensors" for name in people}
+    there = [file for file in files.values() if file.exists()]
+    if there:
+        raise DmsynthError(f"{there[0]}: is there already; give another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     for name, face in people.items():
-        save_face(out / f"{name}.safetensors", face)
-    return [out / f"{name}.safetensors" for name in people]
+        save_face(files[name], face)
+    return list(files.values())

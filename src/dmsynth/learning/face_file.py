@@ -233,13 +233,16 @@ def save_cast(path: Path, people: Mapping[str, TrainedFace]) -> None:
         people: by name (``check_name``).
     """
     kept: dict[str, torch.Tensor] = {}
-    described = {}
+    described: dict[str, Any] = {}
     for name, face in people.items():
         check_name(name, path)
+        if any(other.lower() == name.lower() for other in described):
+            raise DmsynthError(f"{path}: two people named {name}, but for capitals; rename one")
         content, tensors = _described(face)
         keys = {}
         for part, tensor in tensors.items():
-            keys[part] = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + _bytes(tensor)).hexdigest()
+            about = f"{part} {tensor.dtype} {tuple(tensor.shape)} "
+            keys[part] = hashlib.sha256(about.encode() + _bytes(tensor)).hexdigest()
             kept[keys[part]] = tensor
         described[name] = {"content": content, "tensors": keys}
     metadata = {"format": FORMAT, "version": __version__, "people": described}
@@ -277,7 +280,7 @@ def _described(face: TrainedFace) -> tuple[dict[str, Any], dict[str, torch.Tenso
         "control_space": face.space.to_dict(),
         "carried": face.carried.to_dict(),
         "coverage_tolerance": face.coverage.tolerance,
-        "about": {name: value for name, value in face.about.items() if name != "sha256"},
+        "about": {name: value for name, value in face.about.items() if name != "fingerprint"},
     }
     content["sha256"] = _fingerprint(content, tensors)
     return content, tensors
@@ -348,9 +351,29 @@ def read_face(path: Path) -> TrainedFace:
     if "sha256" in content and content["sha256"] != _fingerprint(content, tensors):
         raise DmsynthError(f"{path}: damaged or changed: its checksum is not that of its content; {_AGAIN}")
     face = _from_content(path, content, tensors)
-    if cast is not None:  # the file's own hash is that of everybody in it
-        face.about["sha256"] = content["sha256"]
+    face.about["fingerprint"] = str(content.get("sha256"))
     return face
+
+
+def fingerprint_of(path: Path) -> str:
+    """The SHA-256 of a face's content, whatever file it lies in; of a person's, if one is named. ``DmsynthError`` as
+    ``read_face``."""
+    file, person = located(path)
+    with _opened(file) as stored:
+        metadata = stored.metadata() or {}
+    cast = _cast_of(file, metadata)
+    content = json_of(metadata["dmsynth"], f"{file}: its description", _AGAIN) if cast is None else None
+    return str((content or _chosen(file, cast or {}, person)[0])["sha256"])
+
+
+def cast_file(path: Path) -> Path:
+    """The file of a cast that is named by its run folder, or by itself. ``DmsynthError`` if one person is named."""
+    if path.is_dir():
+        return path / "face.safetensors"
+    file, person = located(path)
+    if person is not None:
+        raise DmsynthError(f"{path}: is one person; name the cast: {file}")
+    return file
 
 
 @contextmanager
@@ -377,8 +400,10 @@ def _cast_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
         return None
     where = f"{path}: its description"
     content = checked(json_of(metadata["dmsynth_cast"], where, _AGAIN), _Cast, where, _AGAIN)
-    for name in content.people:
+    for name, person in content.people.items():
         check_name(name, path)
+        if len(set(person.tensors.values())) < len(person.tensors):
+            raise DmsynthError(f"{where} of {name} names a tensor twice; {_AGAIN}")
     return {name: (person.content, person.tensors) for name, person in content.people.items()}
 
 
@@ -387,7 +412,7 @@ def _chosen(path: Path, cast: dict[str, Any], person: str | None) -> tuple[dict[
     name = next(iter(cast)) if person is None and len(cast) == 1 else person
     if name not in cast:
         who = f"a cast of {', '.join(cast)}; name one: {path}#{next(iter(cast))}"
-        raise DmsynthError(f"{path}: is {who}" if name is None else f"{path}: no {printable(name)} in {who}")
+        raise DmsynthError(f"{path}: no {printable(name)} in {who}" if name else f"{path}: is {who}")
     content, keys = cast[name]
     if "sha256" not in content:
         raise DmsynthError(f"{path}: its description of {name} is damaged; {_AGAIN}")

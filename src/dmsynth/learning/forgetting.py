@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmsynth.learning.face_file import read_people, save_cast
+from dmsynth.learning.face_file import cast_file, read_people, save_cast
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.files import lock, read_json, write_json
+from dmsynth.support.files import lock, read_json, remove_leftovers, write_json
 from dmsynth.support.records import printable
 
 
@@ -41,36 +42,47 @@ def forget(name: str, cast: Path) -> Forgotten:
     Raises:
         DmsynthError: there is no such cast or person, or nobody else is in it, or it is being trained.
     """
-    file = cast / "face.safetensors" if cast.is_dir() else cast
-    people = read_people(file)
-    if name not in people:
-        raise DmsynthError(f"{file}: no {printable(name)} in it; there is {', '.join(people)}")
-    if len(people) == 1:
-        raise DmsynthError(f"{file}: {name} is the only one in it; remove the file")
-    gone = people.pop(name)
+    file = cast_file(cast)
     note, removed = file.parent / "run.json", []
-    if note.is_file():
-        with note.open("rb") as held:
+    run = read_json(note) if file.name == "face.safetensors" and note.is_file() else {}
+    of_this_run = name in (run.get("people") or {})
+    with note.open("rb") if of_this_run else nullcontext() as held:
+        if held is not None:
             lock(held, file.parent)  # by a training
-            for path in (*(file.parent / each for each in _HOLD_FRAMES), *file.parent.glob("events.out.tfevents.*")):
-                if path.is_file():
-                    path.unlink()
-                    removed.append(path)
-            _unname(note, gone.about)
-    save_cast(file, people)
+            if not file.is_file():
+                raise DmsynthError(f"{file.parent}: its training is not finished; finish it, or remove the folder")
+        people = read_people(file)
+        if name not in people:
+            raise DmsynthError(f"{file}: no {printable(name)} in it; there is {', '.join(people)}")
+        if len(people) == 1:
+            raise DmsynthError(f"{file}: {name} is the only one in it; remove the file")
+        gone = people.pop(name)
+        if of_this_run:
+            removed = _clean(file.parent)
+            _unname(note, run, name)
+        save_cast(file, people)
     dataset = str(gone.about["dataset"])
     remains = [
         f"the weights that {', '.join(people)} share were learned from {name}'s frames, too; only a training without "
         "them makes weights that were not",
         f"the dataset {dataset}, the recording or photo that it was made from, and whatever was rendered, split off or "
-        f"begun from this cast before: remove what is to be removed ({name}'s videos carry the dataset's hash "
-        f"{str(gone.about['dataset_sha256'])[:12]} in their provenance)",
+        "begun from this cast before, or logged of its making: remove what is to be removed (videos carry the "
+        f"dataset's hash {str(gone.about['dataset_sha256'])[:12]} in their provenance)",
     ]
     return Forgotten(file, list(people), removed, remains)
 
 
-def _unname(note: Path, about: dict[str, Any]) -> None:
-    """Take a person's dataset out of the run's note; it cannot be gone on with, because its data are not the same."""
-    content = read_json(note)
-    datasets = [each for each in str(content.get("dataset", "")).split(", ") if Path(each).name != about["dataset"]]
-    write_json(note, content | {"dataset": ", ".join(datasets), "forgot": "a person; train anew to go on"})
+def _clean(run: Path) -> list[Path]:
+    """Remove from a run folder what holds frames or weights; returns what was there."""
+    removed = remove_leftovers(run)
+    for path in (*(run / each for each in _HOLD_FRAMES), *run.glob("events.out.tfevents.*")):
+        if path.is_file():
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def _unname(note: Path, run: dict[str, Any], name: str) -> None:
+    """Take a person out of the run's note; it cannot be gone on with, because its data are not the same."""
+    people = {other: dataset for other, dataset in run["people"].items() if other != name}
+    write_json(note, run | {"people": people, "forgot": "a person"})

@@ -12,7 +12,7 @@ import torch
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.datasets.dataset import Dataset
-from dmsynth.learning.face_file import located
+from dmsynth.learning.face_file import located, read_people
 from dmsynth.learning.models import RECIPES, Recipe
 from dmsynth.learning.optimization import OPTIMIZATIONS, Optimization
 from dmsynth.support.errors import DmsynthError
@@ -103,7 +103,7 @@ def choose_settings(dataset: Dataset, model: str, options: Options) -> Settings:
         seed=options.get("seed", 0),
         optimization=_optimization(recipe, options),
         latent=(latent or recipe.latent) if recipe.latent else None,
-        base_channels=options.get("base_channels") or recipe.base_channels,
+        base_channels=_width(begin, options.get("base_channels")) or recipe.base_channels,
         precision=precision or best_precision(),
         begin=_identified(begin) if begin else None,
         transfer=options.get("transfer", False),
@@ -118,6 +118,19 @@ def choose_settings(dataset: Dataset, model: str, options: Options) -> Settings:
     if settings.latent is not None and settings.latent < space.size:
         raise DmsynthError(f"--latent {settings.latent}: must hold the {space.size} controls {', '.join(space.names)}")
     return settings
+
+
+def _width(begin: Path | None, wanted: int | None) -> int | None:
+    """The base channels that are given: by the face that a training begins from, or by the user."""
+    if begin is None:
+        return wanted
+    widths = {face.shape["base_channels"] for face in read_people(begin).values()}
+    if len(widths) > 1:
+        raise DmsynthError(f"--from {begin}: its networks have different base channels; name one: {begin}#PERSON")
+    width = widths.pop()
+    if wanted not in (None, width):
+        raise DmsynthError(f"--base-channels {wanted}: {begin} has {width}, which stays; leave the option out")
+    return width
 
 
 def _identified(face: Path) -> str:

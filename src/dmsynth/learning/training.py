@@ -23,7 +23,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,7 +52,7 @@ from dmsynth.learning.callbacks import (
     Preview,
 )
 from dmsynth.learning.data import TrainingData, prepare
-from dmsynth.learning.face_file import SourceFeatures, TrainedFace, read_people, save_face
+from dmsynth.learning.face_file import SourceFeatures, TrainedFace, save_face
 from dmsynth.learning.models import Model
 from dmsynth.learning.settings import ADAPTING, Options, Settings, choose_settings
 from dmsynth.learning.swapping import OBJECTIVES, Window
@@ -68,6 +68,7 @@ from dmsynth.support.version import __version__
 _LOG_EVERY = 25  # steps
 _SMALLEST = 32  # pixels to which images are shrunk; on maps of a pixel oneDNN's bfloat16 gradients are not numbers
 _ALIGNED = 8  # pixels: windows begin and end at multiples of it
+_ANYWHERE = 0.2  # of the windows, so that the picture's edges are learned, too
 _STARVED = 1 / 3  # of a model's usual steps: too few to be looked at
 _JUDGED = 32  # held-out frames that say whether a training still gets better
 _VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every pass would cost more than training
@@ -121,15 +122,18 @@ class Training(lightning.LightningModule):
         return total
 
     def _window(self, images: Tensor, landmarks: Tensor | None) -> Window:
-        """A part of the images about the head, at a random place that the seed and the step decide."""
+        """A part of the images, mostly about the head, at a random place that the seed and the step decide."""
         random = np.random.default_rng((self.settings.seed, self.global_step))
-        head = (0.5, 0.5) if landmarks is None else landmarks[random.integers(len(images))].mean(0).flip(0).tolist()
+        anywhere = landmarks is None or random.random() < _ANYWHERE
+        head = None if anywhere else landmarks[random.integers(len(images))].mean(0).flip(0).tolist()  # type: ignore[index]
         window = []
-        for size, centre in zip(images.shape[-2:], head, strict=True):
+        for axis, size in enumerate(images.shape[-2:]):
             length = math.ceil(self.settings.recipe.window * size / _ALIGNED) * _ALIGNED
-            begin = centre * size + random.uniform(-0.75, -0.25) * length
-            begin = int(min(max(begin, 0), size - length)) // _ALIGNED * _ALIGNED
-            window.append(slice(begin, begin + length))
+            begin = random.uniform(0, size - length)
+            if head is not None:
+                begin = min(max(head[axis] * size + random.uniform(-0.75, -0.25) * length, 0), size - length)
+            at = round(begin / _ALIGNED) * _ALIGNED
+            window.append(slice(at, at + length))
         return window[0], window[1]
 
     def validation_step(self, batch: Batch, number: int) -> None:
@@ -188,7 +192,7 @@ def train(dataset: Dataset, out: Path, model: str = "swapwarp", **options: Unpac
     lightning.seed_everything(settings.seed, verbose=False)
     shape = shape_of(data, settings)
     begin = options.get("begin")
-    network = first_network(shape, settings) if begin is None else begun_from(read_people(begin).values(), data)
+    network = first_network(shape, settings) if begin is None else begun_from(begin, data)
     bound, plateau = _bound(data, settings, options)
     training = Training(network, settings, data.training, bound)
     frames, (width, height) = len(dataset.split("train")), dataset.size
@@ -204,10 +208,10 @@ def train(dataset: Dataset, out: Path, model: str = "swapwarp", **options: Unpac
 
 @dataclass(frozen=True)
 class Material:
-    """What a training learns from, for its run folder and its user: where it lies, how much it is, and held-out
-    batches."""
+    """What a training learns from, for its run folder and its user: where it lies (of a cast, for each person), how
+    much it is, and held-out batches."""
 
-    path: Path
+    path: Path | dict[str, str]
     extent: str
     validation: Stream
 
@@ -375,17 +379,22 @@ class _Run(Record):
     """``run.json``, as far as it is read again."""
 
     settings: dict[str, Any]
+    forgot: str | None = None
 
 
 @contextmanager
-def begin_run(out: Path, dataset: Path, settings: Settings) -> Iterator[None]:
+def begin_run(out: Path, dataset: Path | dict[str, str], settings: Settings) -> Iterator[None]:
     """Make the run folder, or recognize it as this same run, and hold it for the length of the block.
 
     ``DmsynthError`` if it holds another training or another process is working on it.
     """
     note = out / "run.json"
     if note.is_file():
-        before = read_record(note, _Run, "choose another folder or remove it").settings
+        run = read_record(note, _Run, "choose another folder or remove it")
+        if run.forgot:
+            raise DmsynthError(f"{out}: a person of this cast was forgotten; train the others in another folder")
+        usual = {field.name: field.default for field in fields(settings) if field.default is not MISSING}
+        before = usual | run.settings  # of earlier versions, which had not all of them
         different = [name for name, value in asdict(settings).items() if before.get(name) != value]
         if different:
             changes = ", ".join(f"{n} {before.get(n)!r:.200} → {getattr(settings, n)!r:.200}" for n in different)
@@ -396,7 +405,7 @@ def begin_run(out: Path, dataset: Path, settings: Settings) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         content = {
             "made_by": f"dmsynth {__version__}",
-            "dataset": str(dataset),
+            **({"people": dataset} if isinstance(dataset, dict) else {"dataset": str(dataset)}),
             "settings": asdict(settings),
             "machine": describe_machine(),
         }

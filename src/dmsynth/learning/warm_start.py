@@ -9,8 +9,9 @@ lost by it but the appearance of the person.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from dmsynth.controls import ControlSpace
 from dmsynth.controls.carried import CODES_PER_SPREAD, Carried
 from dmsynth.learning.batches import to_network
 from dmsynth.learning.data import TrainingData
-from dmsynth.learning.face_file import TrainedFace
+from dmsynth.learning.face_file import read_people
 from dmsynth.learning.swapping import pyramid_loss, swap
 from dmsynth.learning.swapwarp import GRID, PATCH, Place, SwapWarp, resized
 from dmsynth.support.errors import DmsynthError
@@ -191,9 +192,9 @@ def codes_of(space: ControlSpace, carried: Carried) -> Codes:
     )
 
 
-def begun_from(faces: Iterable[TrainedFace], data: TrainingData) -> SwapWarp:
-    """The network to begin with: of trained faces the one that draws the dataset's frames best, or the mean of all,
-    refitted to it; its common face is the dataset's typical frame.
+def begun_from(begin: Path, data: TrainingData) -> SwapWarp:
+    """The network to begin with: of the faces in a file (``face_file.read_people``) the one that draws the dataset's
+    frames best, or the mean of all, refitted to it; its common face is the dataset's typical frame.
 
     Raises:
         DmsynthError: faces of another model, or with other controls.
@@ -203,11 +204,11 @@ def begun_from(faces: Iterable[TrainedFace], data: TrainingData) -> SwapWarp:
     found = dataset.feature_landmarks()
     head = None if found is None else Head.of(found[dataset.split("train")], dataset.size)
     candidates = []
-    for face in faces:
+    for face in read_people(begin).values():
         network = face.network
         if not isinstance(network, SwapWarp) or face.space.names != data.space.names:
             raise DmsynthError(
-                f"{face.about['dataset']}: a {face.model} that steers {', '.join(face.space.names)}; begin from a face "
+                f"--from {begin}: is a {face.model} that steers {', '.join(face.space.names)}; begin from a face "
                 f"of the model swapwarp that steers {', '.join(data.space.names)}"
             )
         network = in_channels(network, channels)

@@ -284,7 +284,9 @@ def _alike(shares: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
 
 def face_name(path: Path) -> str:
     """What people call the face in a file: its run's folder, or where the file has a name of its own, that."""
-    return path.resolve().parent.name if path.name == "face.safetensors" else path.stem
+    file, person = located(path)
+    name = file.resolve().parent.name if file.name == "face.safetensors" else file.stem
+    return f"{name}#{person}" if person else name
 
 
 def load_face(path: Path, device: str = "cpu") -> SteerableFace:

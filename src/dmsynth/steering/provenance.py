@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dmsynth.learning.face_file import TrainedFace
+from dmsynth.learning.face_file import TrainedFace, fingerprint_of, located
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of, write_json
 from dmsynth.support.records import Record, Sha256, Text, checked, content_of, json_of, printable
@@ -113,7 +113,9 @@ class Found:
 def face_sha256(path: Path, face: TrainedFace) -> str:
     """What renders, as a hash: of the face's file; where it comes from no such file, what it says of itself (of
     LivePortrait's weights and its source picture)."""
-    return str(face.about.get("sha256") or sha256_of(path))
+    if face.about.get("sha256"):
+        return str(face.about["sha256"])
+    return sha256_of(path) if located(path)[1] is None else fingerprint_of(path)
 
 
 def consent_of(about: dict[str, Any]) -> str:
