@@ -94,5 +94,5 @@ RECIPES: dict[str, Recipe] = {
         gives_code=name == "SD",
     )
     for name in OBJECTIVES
-    if name != "SwapWarp"
+    if not name.startswith("SwapWarp")
 }
