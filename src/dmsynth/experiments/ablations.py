@@ -67,7 +67,11 @@ VARIANTS: dict[str, Variant] = {
     ),
     "no-warp": Variant(
         "without warping: frames and features stay where they are, the last layers paint",
-        {"dmsynth.learning.swapwarp.warp": lambda images, flow: images},
+        {
+            "dmsynth.learning.swapwarp.warp": lambda images, flow, window=(slice(None), slice(None)): images[
+                ..., *window
+            ]
+        },
     ),
     "no-mask": Variant(
         "without the mask: every pixel is the source's, moved", {"dmsynth.learning.swapwarp._OPEN": 30.0}
