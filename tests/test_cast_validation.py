@@ -102,6 +102,7 @@ def test_the_report_begins_with_a_matrix_that_leads_to_every_video(out: Path) ->
         )
 
 
+@pytest.mark.slow
 def test_a_person_alone_uses_the_same_videos_and_gives_the_files_of_one_face(cast: Path, out: Path) -> None:
     videos = {file: file.stat().st_mtime_ns for file in (cast.parent / "videos").iterdir()}
     alone = cast.parent / "alone"
@@ -133,6 +134,7 @@ def test_a_second_version_is_compared_over_all_persons(cast: Path, out: Path) ->
         assert "give FIGURE=NUMBER" in fails(dmsynth("compare", out, two, "--wanted", wrong))
 
 
+@pytest.mark.slow
 def test_logs_lie_in_a_folder_for_each_person(cast: Path, out: Path, tmp_path: Path) -> None:
     lines = [Answer(number / 10, yaw=0.0).to_json() + "\n" for number in range(21)]
     for person in ("eileen", "photo"):
