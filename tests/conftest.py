@@ -83,7 +83,17 @@ def face_video(tmp_path_factory: pytest.TempPathFactory, posed: PosedPhoto) -> P
     return path
 
 
-_LONGEST = ("test_cockpit", "test_validate", "test_jobs", "test_cli", "test_web", "test_rival", "test_editing")
+_LONGEST = (
+    "test_cockpit",
+    "test_cast_validation",
+    "test_cast_training",
+    "test_validate",
+    "test_jobs",
+    "test_cli",
+    "test_web",
+    "test_rival",
+    "test_editing",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -118,6 +118,7 @@ def test_a_person_alone_uses_the_same_videos_and_gives_the_files_of_one_face(cas
     assert "one person in common" in fails(dmsynth("compare", alone, out, "--wanted", "yaw error=1"))
 
 
+@pytest.mark.slow
 def test_a_second_version_is_compared_over_all_persons(cast: Path, out: Path) -> None:
     two = cast.parent / "two"
     arguments = ["validate", cast.parent / "scenarios", "--cast", cast, "--dms-option", "delay=1.5", "--workers", 1]

@@ -66,6 +66,7 @@ def test_a_job_runs_shows_its_progress_and_ends(tmp_path: Path, photo_dataset: D
     assert [other.folder for other in find_jobs(tmp_path)] == [job.folder]
 
 
+@pytest.mark.slow
 def test_a_stopped_job_goes_on(tmp_path: Path, photo_dataset: Dataset) -> None:
     job = training(tmp_path, photo_dataset, 4)
     job.start()
