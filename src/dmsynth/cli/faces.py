@@ -70,7 +70,7 @@ def train_command(
         Path | None, typer.Option("--from", help="Begin from a trained face or a cast: half a minute is enough then.")
     ] = None,
     transfer: Annotated[
-        bool, typer.Option("--transfer", help="Of a cast: draw people with each other's controls, too; twice the time.")
+        bool, typer.Option("--transfer", help="Of a cast: draw people with each other's controls, too; slower.")
     ] = False,
     model: Annotated[
         str, typer.Option(help="swapwarp, or a model of the thesis: rotation, position-spe, …")
