@@ -56,7 +56,9 @@ def posed(tracker: Tracker, portrait: Image) -> PosedPhoto:
 def photo_dataset(tmp_path_factory: pytest.TempPathFactory, tracker: Tracker) -> Dataset:
     """72 posed frames of 96×80."""
     poses = PoseRange(pitch=10, yaw=20, roll=10)
-    return pose_photo(tmp_path_factory.mktemp("photo") / "dataset", None, tracker, 72, (96, 80), poses, seed=3)
+    return pose_photo(
+        tmp_path_factory.mktemp("photo") / "dataset", None, tracker, 72, (96, 80), poses, seed=3, colour=False
+    )
 
 
 @pytest.fixture(scope="session")

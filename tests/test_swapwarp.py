@@ -163,7 +163,8 @@ def test_what_the_command_explains_is_not_carried(rows: Codes) -> None:
 
 def test_half_of_the_pairs_begin_at_a_source(photo_dataset: Dataset) -> None:
     frames = photo_dataset.split("train")
-    batches = Batches(photo_dataset, np.zeros((len(photo_dataset), 3), np.float32), frames, 8, 0, frames[:1])
+    codes = np.zeros((len(photo_dataset), 3), np.float32)
+    batches = Batches(photo_dataset, photo_dataset.frames, codes, frames, 8, 0, frames[:1])
     drawn = np.concatenate([batches._order(past) for past in range(20)]).reshape(-1, 2)
     share = (drawn[:, 0] == frames[0]).mean()
     assert 0.4 < share < 0.6  # the only source is the first and the nearest
@@ -181,7 +182,7 @@ def test_a_recording_carries_expression_and_place(tmp_path: Path, face_video: Pa
     face = load_face(train(dataset, tmp_path / "run", steps=10))
     assert set(face.trained.carried.names) <= set(names)
     assert face.trained.source_codes.shape[1] == 3 + face.trained.carried.size
-    assert face.steer(yaw=3).shape == (80, 96)
+    assert face.steer(yaw=3).shape == (80, 96, 3), "recordings are imported in colour"
     assert len(values) == len(dataset)
 
 

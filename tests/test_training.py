@@ -173,16 +173,16 @@ def test_sizes_that_do_not_halve_four_times_are_refused() -> None:
 def test_batches_depend_on_seed_and_number_alone(photo_dataset: Dataset) -> None:
     codes = np.arange(len(photo_dataset), dtype=np.float32)[:, None]
     indices = photo_dataset.split("train")
-    batches = Batches(photo_dataset, codes, indices, 4, seed=1)
+    batches = Batches(photo_dataset, photo_dataset.frames, codes, indices, 4, seed=1)
     first_pass = torch.cat([batches(n)[1] for n in range(batches.per_pass)]).flatten().tolist()
     assert len(set(first_pass)) == len(first_pass) and set(first_pass) <= set(indices.tolist())
     second_pass = torch.cat([batches(n + batches.per_pass)[1] for n in range(batches.per_pass)]).flatten().tolist()
     assert first_pass != second_pass
     images, code = batches(7)
-    again, code_again = Batches(photo_dataset, codes, indices, 4, seed=1)(7)
+    again, code_again = Batches(photo_dataset, photo_dataset.frames, codes, indices, 4, seed=1)(7)
     assert torch.equal(images, again) and torch.equal(code, code_again)
     assert images.shape == (4, 1, 80, 96) and images.max() <= 1
-    assert not torch.equal(Batches(photo_dataset, codes, indices, 4, seed=2)(7)[1], code)
+    assert not torch.equal(Batches(photo_dataset, photo_dataset.frames, codes, indices, 4, seed=2)(7)[1], code)
 
 
 def test_training_lowers_the_loss_and_writes_one_file(face_file: Path, photo_dataset: Dataset) -> None:
@@ -270,7 +270,7 @@ def test_the_swap_stays_within_a_recording(photo_dataset: Dataset) -> None:
     labels = photo_dataset.labels.assign(recording_index=[0, 1, 1] * (len(photo_dataset) // 3))
     two = replace(photo_dataset, labels=labels)
     codes = np.arange(len(two), dtype=np.float32)[:, None]
-    batches = Batches(two, codes, two.split("train"), 4, seed=0)
+    batches = Batches(two, two.frames, codes, two.split("train"), 4, seed=0)
     for number in range(3 * batches.per_pass):
         names = labels["recording_index"].to_numpy()[batches(number)[1].flatten().int().numpy()]
         assert names[0] == names[1] and names[2] == names[3]

@@ -143,7 +143,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 Device = Annotated[str, typer.Option("--device", help="Where the face is drawn: cpu, cuda, or auto: a GPU if any.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Crop = Annotated[str | None, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT: look at this part of the video only.")]
-Colour = Annotated[bool, typer.Option("--colour", help="Store RGB instead of grey.")]
+Colour = Annotated[bool, typer.Option("--colour/--grey", help="Store RGB, or grey.")]
 
 
 def face_spec(

@@ -319,7 +319,7 @@ def evaluate_eyes_command(
     )
     assert steerable is not None
     table, frames = measure_eyes(steerable, pool, network)
-    grey = steerable.trained.shape["channels"] == 1
+    grey = not steerable.trained.in_colour
     known = None if exact is None else measure_eyes(exact, pool, network, steerable.size, grey)[0]
     found = summarize_eyes(table, known)
     write_json(out / "eyes.json", found)

@@ -21,7 +21,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.video.pictures import is_picture
 
 _PICTURES = {"contact-sheet.png": "frames", "coverage.png": "coverage", "marginals.png": "distributions"}
-_SIZES = {"about 320×240": "", "256×256": "256x256", "320×240": "320x240", "240×320": "240x320", "480×368": "480x368"}
+_SIZES = {"about 640×480": "", "512×512": "512x512", "640×480": "640x480", "480×640": "480x640", "320×240": "320x240"}
 _MODELS = {"SwapWarp": "swapwarp", "the thesis's": "rotation"}
 _NOTHING = "nothing"
 _NO_DATASET = '<p class="cockpit-note">No dataset yet: bring a recording.</p>'

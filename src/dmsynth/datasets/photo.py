@@ -101,10 +101,10 @@ def pose_photo(
     photo: Path | None,
     tracker: Tracker,
     frames: int = 1000,
-    size: tuple[int, int] = (320, 240),
+    size: tuple[int, int] = (640, 480),
     poses: PoseRange | None = None,
     seed: int = 0,
-    colour: bool = False,
+    colour: bool = True,
     consent: str | None = None,
 ) -> Dataset:
     """Make a dataset of one portrait in random poses.
@@ -120,7 +120,7 @@ def pose_photo(
         frames: how many poses to draw.
         size: width, height of the frames, each divisible by 16.
         poses: the range they are drawn from; by default ``PoseRange()``.
-        colour: store RGB instead of grey.
+        colour: store RGB, not grey.
         consent: who is shown, and on what consent; the default portrait is in the public domain.
 
     Raises:

@@ -38,7 +38,7 @@ BACK_SAMPLING = 1.0  # likewise, of its back, whose texture is soft
 BACK_MATTE = 0.9  # of the matte: where the back meets the front
 FRINGE = 1.5  # centimetres: loose hair and soft outline outside of it, this far at most before the back, give way to it
 BACK_FROM = 15.0  # degrees of turn: below, the outline's slope (STEEPEST) hides the back
-SOURCE_JUMP = 8.0  # geometry pixels between sources of neighbouring output pixels: more means an occluding edge
+SOURCE_JUMP = 4.0  # geometry pixels between sources of neighbouring output pixels: an occluding edge, or nearly one
 
 
 class PosedPhoto:

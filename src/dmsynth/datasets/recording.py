@@ -22,7 +22,7 @@ from dmsynth.trackers import Face, Tracker, face_labels, how_to_crop, why_unusab
 from dmsynth.trackers.identity import PersonChangeDetector
 from dmsynth.video import Image, VideoInfo, check_crop, check_whole, cut_to_shape, fit, probe_video, read_video
 
-_AUTOMATIC_AREA = 320 * 240
+_AREA = 640 * 480  # pixels of a frame, unless a size is given
 _TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
 _LYING = 60.0  # degrees of roll, in the median, that no driver has
 _ENOUGH = 24  # frames that tell so
@@ -44,7 +44,7 @@ def import_recordings(
     tracker: Tracker,
     size: tuple[int, int] | None = None,
     crop: tuple[int, int, int, int] | None = None,
-    colour: bool = False,
+    colour: bool = True,
     consent: str | None = None,
     widened: bool = True,
 ) -> Dataset:
@@ -60,9 +60,9 @@ def import_recordings(
         videos: the recordings.
         tracker: who measures; thread-safe (``TrackerPool``).
         size: width, height of the frames, each divisible by 16; by default the first video's shape at the area
-            of 320×240. Frames are scaled to cover it and the overhang is cut equally on both sides.
+            of 640×480 (``shape_at``). Frames are scaled to cover it and the overhang is cut equally on both sides.
         crop: left, top, width, height in pixels of the upright video: use only this part.
-        colour: store RGB instead of grey.
+        colour: store RGB, not grey.
         consent: who may be shown, and on what consent.
         widened: add frames of the recording, posed (``sources.widening``), to learn from.
 
@@ -70,7 +70,7 @@ def import_recordings(
         DmsynthError: a video that cannot be read, too few usable frames, a head that lies on its side.
     """
     infos = _checked(videos, crop)
-    size = size or _automatic_size(*(crop[2:] if crop else (infos[0].width, infos[0].height)))
+    size = size or shape_at(*(crop[2:] if crop else (infos[0].width, infos[0].height)))
     names = [video.name.encode("utf-8", "replace").decode() for video in videos]  # a name need not be text
     recipe = {
         "kind": "recording",
@@ -245,7 +245,9 @@ def _carried(face: Face) -> dict[str, float]:
     return {f"carried_{name}": value for name, value in (place | face.expression).items()}
 
 
-def _automatic_size(width: int, height: int) -> tuple[int, int]:
-    """The shape's sides at the area of 320×240, rounded to multiples of 16; small videos are not enlarged."""
-    scale = min(1.0, math.sqrt(_AUTOMATIC_AREA / (width * height)))
-    return max(16, round(width * scale / 16) * 16), max(16, round(height * scale / 16) * 16)
+def shape_at(width: int, height: int, area: int = _AREA) -> tuple[int, int]:
+    """Width and height of that shape with at most ``area`` pixels, and so that half of each is a multiple of 16, as a
+    network takes it (``learning.data.learned``); small frames are not enlarged, theirs are multiples of 16."""
+    scale = min(1.0, math.sqrt(area / (width * height)))
+    unit = 32 if scale < 1 and area >= _AREA else 16
+    return max(unit, round(width * scale / unit) * unit), max(unit, round(height * scale / unit) * unit)

@@ -161,7 +161,7 @@ def _held_out(face: SteerableFace, dataset: Dataset, most: int) -> _HeldOut:
         raise DmsynthError(f"{dataset.path}: has no test frames; make it from more material")
     chosen = test[np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(int)]
     commanded = dataset.controls(face.trained.space, face.trained.about["settings"]["labels"])[chosen]
-    like_steered = to_grey if face.trained.shape["channels"] == 1 else to_rgb
+    like_steered = to_rgb if face.trained.in_colour else to_grey
     targets = [like_steered(np.array(dataset.frames[index])) for index in chosen]
     return _HeldOut(chosen, commanded, carried_along(face, dataset, commanded, chosen), targets)
 

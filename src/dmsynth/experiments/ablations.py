@@ -113,7 +113,9 @@ def ablate(
 ) -> StudyReport:
     """Train every variant for the same number of steps on the same posed portrait, judge each on the same held-out
     poses from one source frame, and write ``report.html`` and ``report.md``. Interrupted, the same call goes on."""
-    pose_photo(out / "dataset", None, open_tracker(tracker, tracker_model), FRAMES, SIZE, PoseRange(), seed)
+    pose_photo(
+        out / "dataset", None, open_tracker(tracker, tracker_model), FRAMES, SIZE, PoseRange(), seed, colour=False
+    )
     given = {
         "dataset": str((out / "dataset").resolve()),
         "tracker": tracker,

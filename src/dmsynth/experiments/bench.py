@@ -99,7 +99,7 @@ def bench(
     if loaded:
         result["beside_others"] = beside
     if race_seconds:
-        dataset = pose_photo(folder / "dataset", None, tracker, RACE_FRAMES, SIZE, PoseRange(), seed=0)
+        dataset = pose_photo(folder / "dataset", None, tracker, RACE_FRAMES, SIZE, PoseRange(), seed=0, colour=False)
         result["race"] = race(dataset, folder / "race", tracker, race_seconds)
     return result
 

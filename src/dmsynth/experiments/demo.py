@@ -37,7 +37,8 @@ class DemoSize:
     """
 
     frames: int = 900
-    size: tuple[int, int] = (320, 240)
+    size: tuple[int, int] = (640, 480)
+    colour: bool = True
     begin: Path | None = Path("starter")
     train_seconds: float | None = None
     steps: int | None = None
@@ -61,7 +62,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     # Slightly wider than the commands, because a tracker may measure less than the true angle.
     poses = PoseRange(pitch=10, yaw=36, roll=11)
-    dataset = pose_photo(out / "dataset", photo, tracker, size.frames, size.size, poses, seed)
+    dataset = pose_photo(out / "dataset", photo, tracker, size.frames, size.size, poses, seed, size.colour)
     trained = train(
         dataset,
         out / "training",

@@ -8,6 +8,7 @@ driving video's tracked pose is their command (4.2); what they draw is tracked a
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import pandas as pd
 
 from dmsynth.datasets.dataset import Dataset, nearest_to_neutral, open_dataset
 from dmsynth.datasets.photo import PoseRange, pose_photo
-from dmsynth.datasets.recording import import_recordings
+from dmsynth.datasets.recording import import_recordings, shape_at
 from dmsynth.experiments.rotation_drives import FRAME_RATE, SPACE, Material, draw, read_driver
 from dmsynth.experiments.rotation_findings import findings
 from dmsynth.experiments.rotation_judging import Judged, against_command, judge, reference
@@ -38,6 +39,7 @@ from dmsynth.support.progress import console
 from dmsynth.support.table_files import write_table
 from dmsynth.trackers import Tracker, open_second_tracker, open_tracker
 from dmsynth.trackers.identity import Likeness
+from dmsynth.video import probe_video
 
 DRIVING_FRAMES = 250  # 4.2
 _REAL = 120  # real frames of each person that identities are learned from
@@ -202,8 +204,10 @@ def _begin(out: Path, preset: str, study: Study, recordings: Sequence[Path], see
 def _dataset(path: Path, study: Study, recordings: Sequence[Path], tracker: Tracker, seed: int) -> Dataset:
     """The rotation dataset (4.1)."""
     if not recordings:
-        return pose_photo(path, None, tracker, study.posed, study.size or _PORTRAIT, PoseRange(), seed)
-    return import_recordings(path, recordings, tracker, study.size, widened=study.widened)
+        return pose_photo(path, None, tracker, study.posed, study.size or _PORTRAIT, PoseRange(), seed, colour=False)
+    info = probe_video(recordings[0])
+    size = study.size or shape_at(info.width, info.height, math.prod(_PORTRAIT))
+    return import_recordings(path, recordings, tracker, size, colour=False, widened=study.widened)
 
 
 def _trained(folder: Path, dataset: Dataset, model: str, study: Study, seed: int) -> SteerableFace:

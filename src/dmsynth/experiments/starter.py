@@ -10,7 +10,7 @@ from dmsynth.learning.training import train
 from dmsynth.trackers import Tracker
 
 FRAMES = 1200
-SIZE = (320, 240)
+SIZE = (640, 480)
 STEPS = 3600  # not a time, so that the same machine gives the same face; four minutes on two cores
 
 

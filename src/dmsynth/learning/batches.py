@@ -25,6 +25,7 @@ class Batches:
     included, is what makes one's code with the other's appearance code the one's image.
 
     Args:
+        frames: those of the dataset, as they are learned from (``data.learned``).
         sources: frames that will be steered from. Half of all pairs begin at one: the first, or the nearest by code.
         landmarks: as ``Dataset.landmarks`` gives them, for objectives that use them.
     """
@@ -32,6 +33,7 @@ class Batches:
     def __init__(
         self,
         dataset: Dataset,
+        frames: NDArray[np.uint8],
         codes: NDArray[np.float32],
         indices: NDArray[np.int64],
         batch: int,
@@ -39,7 +41,7 @@ class Batches:
         sources: NDArray[np.int64] | None = None,
         landmarks: NDArray[np.float32] | None = None,
     ) -> None:
-        self._frames, self._codes, self._batch, self._seed = dataset.frames, codes, batch, seed
+        self._frames, self._codes, self._batch, self._seed = frames, codes, batch, seed
         self._landmarks = landmarks
         recording = dataset.labels["recording_index"].to_numpy()
         self._recordings = [indices[recording[indices] == which] for which in np.unique(recording[indices])]

@@ -221,11 +221,6 @@ def _check(datasets: Sequence[Dataset], names: Sequence[str], options: Options) 
                 f"{dataset.path}: shows {', '.join(space.names)}, but {datasets[0].path} shows "
                 f"{', '.join(first.names)}; a cast shares its controls: give --controls rotation, or make one anew"
             )
-    channels = {dataset.frames.ndim for dataset in datasets}
-    if len(channels) > 1:
-        grey = next(dataset.path for dataset in datasets if dataset.frames.ndim == 3)
-        colour = next(dataset.path for dataset in datasets if dataset.frames.ndim == 4)
-        raise DmsynthError(f"{colour} is in colour and {grey} is grey; make one of them anew, with or without --colour")
     if options.get("epochs") is not None:
         raise DmsynthError("--epochs: people of a cast have not as many frames; give --steps or --max-time")
     if options.get("devices", 1) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +15,12 @@ from dmsynth.datasets.dataset import Dataset, nearest_to_neutral
 from dmsynth.learning.batches import Batches, Stream
 from dmsynth.learning.settings import Settings
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.parallel import map_ordered
+from dmsynth.video import to_grey
 
 _SOURCES = 96  # frames kept to steer from, by models that take several
+_AREA = 320 * 240  # pixels that are learned from, where the detail is the source's
+_LARGE = 1.5 * _AREA  # larger frames are made so small
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class TrainingData:
 
     Attributes:
         space: the controls, their range fitted to the training frames.
+        frames: (n, h, w) or (n, h, w, 3) uint8, as they are learned from (``learned``).
         codes: (n, k + c) float32, the control codes of all frames; the last c are carried controls.
         carried: what these hold.
         sources: (s,) numbers of the training frames that are kept to steer from.
@@ -33,6 +39,7 @@ class TrainingData:
 
     dataset: Dataset
     space: ControlSpace
+    frames: NDArray[np.uint8]
     codes: NDArray[np.float32]
     carried: Carried
     sources: NDArray[np.int64]
@@ -69,12 +76,30 @@ def prepare(dataset: Dataset, settings: Settings) -> TrainingData:
         sources = steer_from(dataset, codes, carried, space)
     landmarks = dataset.landmarks() if recipe.carries else None
     begins_at = sources if recipe.carries else None
+    seen = learned(dataset) if recipe.carries else dataset.frames
     at_once = max(2, min(batch, len(held_out) // 2 * 2))
     return TrainingData(
-        dataset, space, codes, carried, sources,
-        Stream(Batches(dataset, codes, frames, batch, settings.seed, begins_at, landmarks), endless=True),
-        Stream(Batches(dataset, codes, held_out, at_once, 0, landmarks=landmarks), endless=False),
+        dataset, space, seen, codes, carried, sources,
+        Stream(Batches(dataset, seen, codes, frames, batch, settings.seed, begins_at, landmarks), endless=True),
+        Stream(Batches(dataset, seen, codes, held_out, at_once, 0, landmarks=landmarks), endless=False),
     )  # fmt: skip
+
+
+def learned(dataset: Dataset) -> NDArray[np.uint8]:
+    """The frames (n, h, w) uint8 of a dataset as a network sees them that takes detail and colour from the source: in
+    grey, and large ones at the area of 320×240, so that they are learned as fast as small ones. What is learned, flow,
+    light and mask, is smooth."""
+    width, height = size = dataset.size
+    if width * height > _LARGE:
+        shrink = (_AREA / (width * height)) ** 0.5
+        size = max(16, round(width * shrink / 16) * 16), max(16, round(height * shrink / 16) * 16)
+    elif dataset.frames.ndim == 3:
+        return dataset.frames
+
+    def small(number: int) -> NDArray[np.uint8]:
+        return np.asarray(cv2.resize(to_grey(np.array(dataset.frames[number])), size, interpolation=cv2.INTER_AREA))
+
+    return np.stack(list(map_ordered(small, range(len(dataset)))))
 
 
 def steer_from(

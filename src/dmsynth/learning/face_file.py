@@ -1,8 +1,8 @@
 """A trained face as one file: ``face.safetensors``.
 
 Tensors: the network's weights (``network.*``), the training coverage (``coverage.codes``), source frames (``sources``:
-one PNG of all of them, one below the other), their control codes (``source_codes``) and their facial
-features (``features.*``).
+one PNG of all of them, one below the other; where they are larger than the network's or in colour, a WebP each, with
+``sources.ends``), their control codes (``source_codes``) and their facial features (``features.*``).
 Everything else is JSON in the file's metadata under ``dmsynth``. No pickle is ever read.
 
 A cast is several faces in one file (``save_cast``): each tensor once, however many share it, and under ``dmsynth_cast``
@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,6 +33,7 @@ from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.learning.autoencoder import Autoencoder, channels_last
 from dmsynth.learning.models import RECIPES, Model
+from dmsynth.learning.source_frames import CODED, CodedFrames, coded, decoded, packed, unpacked
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing
 from dmsynth.support.records import Count, Number, Record, Text, checked, json_of, printable
@@ -42,10 +41,10 @@ from dmsynth.support.version import __version__
 from dmsynth.trackers.features import FEATURE_POINTS
 from dmsynth.video import Image
 
-FORMAT = 3
+FORMAT = 4
+_PNG_FORMAT = 3  # of faces whose source frames are as their network sees them
 _LARGEST = 2**30  # bytes of a file; the thesis's largest network has 160 MB
 _MOST_PIXELS = 2**22  # of a frame
-_MOST_SOURCE_BYTES = 2**28
 _LARGEST_WEIGHT = 1e6  # trained ones are a thousandth of that; far beyond, every picture is black
 _AGAIN = "train the face again or copy the file anew"
 
@@ -99,6 +98,14 @@ class _Shape(Record):
         return self
 
 
+class _Frame(Record):
+    """Size of the source frames, which need not be the network's."""
+
+    width: Annotated[int, Field(ge=16, le=4096)]
+    height: Annotated[int, Field(ge=16, le=4096)]
+    channels: Literal[1, 3]
+
+
 class _WarpShape(_Shape):
     controls: Annotated[int, Field(ge=1, le=1000)]
 
@@ -144,6 +151,7 @@ class _Description(Record):
     """A face file's metadata."""
 
     shape: dict[str, Any]
+    frame: _Frame | None = None
     control_space: _Space
     carried: _Carried = _Carried()
     coverage_tolerance: Annotated[float, Field(gt=0, le=1000)]
@@ -191,10 +199,11 @@ class TrainedFace:
         coverage: the training poses.
         carried: what the control codes hold beyond the space's controls.
         sources: (s, h, w) or (s, h, w, 3) uint8, training frames from which to steer if no other is given; the first
-            is the most typical one.
+            is the most typical one. As they were recorded: often larger than the network's, and in colour.
         source_codes: (s, k) float32, their control codes, carried controls included.
         about: how it was made: dataset hash, labels, tracker, settings, seconds, machine.
         features: of the source frames, if the dataset knew them.
+        coded: the source frames as they were read, if with loss.
     """
 
     network: Model
@@ -207,11 +216,27 @@ class TrainedFace:
     source_codes: NDArray[np.float32]
     about: dict[str, Any]
     features: SourceFeatures | None = None
+    coded: CodedFrames | None = None
 
     @property
     def draws(self) -> bool:
         """Whether there is a network, to draw any motion; a video that was made elsewhere has the one."""
         return self.network is not None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames that are drawn: the source frames'."""
+        return int(self.sources.shape[2]), int(self.sources.shape[1])
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether frames are drawn in RGB, not grey: as the source frames are."""
+        return self.sources.ndim == 4
+
+    @property
+    def is_detailed(self) -> bool:
+        """Whether source frames are larger than the network's, or in colour where it is grey."""
+        return (*self.size, self.in_colour) != (self.shape["width"], self.shape["height"], self.shape["channels"] == 3)
 
     @property
     def source(self) -> Image:
@@ -267,13 +292,18 @@ def _described(face: TrainedFace) -> tuple[dict[str, Any], dict[str, torch.Tenso
     """A face's description and its tensors."""
     tensors = {f"network.{name}": value.cpu().contiguous() for name, value in face.network.state_dict().items()}
     tensors["coverage.codes"] = torch.from_numpy(np.concatenate([face.coverage.codes, face.coverage.carried], axis=1))
-    tensors["sources"] = torch.from_numpy(_packed(face.sources))
+    if face.coded is not None and face.coded.frames is face.sources:
+        tensors |= face.coded.tensors
+    elif face.is_detailed:
+        tensors |= {name: torch.from_numpy(each) for name, each in coded(face.sources).items()}
+    else:
+        tensors["sources"] = torch.from_numpy(packed(face.sources))
     tensors["source_codes"] = torch.from_numpy(face.source_codes)
     if face.features is not None:
         tensors["features.landmarks"] = torch.from_numpy(face.features.landmarks)
         tensors["features.values"] = torch.from_numpy(face.features.values)
     content = {
-        "format": FORMAT,
+        "format": FORMAT if face.is_detailed else _PNG_FORMAT,
         "version": __version__,
         "model": face.model,
         "shape": face.shape,
@@ -282,6 +312,8 @@ def _described(face: TrainedFace) -> tuple[dict[str, Any], dict[str, torch.Tenso
         "coverage_tolerance": face.coverage.tolerance,
         "about": {name: value for name, value in face.about.items() if name != "fingerprint"},
     }
+    if face.is_detailed:
+        content["frame"] = dict(zip(("width", "height"), face.size, strict=True)) | {"channels": 1 + 2 * face.in_colour}
     content["sha256"] = _fingerprint(content, tensors)
     return content, tensors
 
@@ -343,7 +375,7 @@ def read_face(path: Path) -> TrainedFace:
     if not isinstance(content, dict):
         raise DmsynthError(f"{path}: its description is damaged; {_AGAIN}")
     version, model, made_by = (str(content.get(name))[:50] for name in ("format", "model", "version"))
-    if version not in ("1", "2", str(FORMAT)) or model not in RECIPES:
+    if version not in ("1", "2", str(_PNG_FORMAT), str(FORMAT)) or model not in RECIPES:
         raise DmsynthError(
             f"{path}: face format {printable(version)}, model {printable(model)!r} of dmsynth {printable(made_by)}, "
             f"but this is dmsynth {__version__} (format {FORMAT}); train the face again or install that version"
@@ -446,7 +478,7 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
         )
     carried = Carried.from_dict(description.carried.model_dump())
     try:
-        frames, codes = _sources(content["format"], shape, space, tensors)
+        frames, codes = _sources(content["format"], description.frame, shape, space, tensors)
         weights = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
         network = _network(recipe.network, shape, weights)
         length = space.size + carried.size
@@ -472,6 +504,7 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
         source_codes=codes.numpy(),
         about=description.about.model_dump(),
         features=features,
+        coded=CodedFrames(frames, {name: tensors[name] for name in CODED}) if set(CODED) <= set(tensors) else None,
     )
 
 
@@ -524,16 +557,20 @@ def _check_carried(carried: _Carried, controls: int) -> None:
 
 
 def _sources(
-    version: int, shape: dict[str, int], space: ControlSpace, tensors: dict[str, torch.Tensor]
+    version: int, frame: _Frame | None, shape: dict[str, int], space: ControlSpace, tensors: dict[str, torch.Tensor]
 ) -> tuple[NDArray[np.uint8], torch.Tensor]:
-    """Source frames (s, h, w) or (s, h, w, 3) and their codes. ``ValueError`` unless they are of the face's shape."""
+    """Source frames (s, h, w) or (s, h, w, 3) and their codes. ``ValueError`` unless they are of the face's shape, or
+    as its description says."""
     name = "source" if version == 1 else "sources"
     stored, codes = tensors.get(name), tensors.get("source_codes")
     if stored is None or stored.dtype != torch.uint8:
         raise ValueError(f"has no {name}")
-    one = (shape["height"], shape["width"]) if shape["channels"] == 1 else (shape["height"], shape["width"], 3)
+    said = frame.model_dump() if frame else shape
+    one = (said["height"], said["width"]) if said["channels"] == 1 else (said["height"], said["width"], 3)
     if version == FORMAT:
-        frames = _unpacked(stored.numpy(), one)
+        frames = decoded(stored.numpy(), tensors.get("sources.ends"), one)
+    elif version == _PNG_FORMAT:
+        frames = unpacked(stored.numpy(), one)
     else:
         frames = stored.numpy()[None] if version == 1 else stored.numpy()
     if version == 1:  # one source frame, and nothing carried
@@ -543,22 +580,3 @@ def _sources(
     if codes is None:
         raise ValueError("has no source_codes")
     return frames, codes
-
-
-def _packed(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Images (s, h, w) or (s, h, w, 3) as the bytes of one PNG."""
-    return cv2.imencode(".png", np.concatenate(list(images)))[1].ravel()
-
-
-def _unpacked(png: NDArray[np.uint8], one: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The inverse of ``_packed`` for frames of the shape ``one``. ``ValueError`` if it is none; its size is looked at
-    before it is made."""
-    start = png[:24].tobytes() if png.ndim == 1 else b""
-    is_png = len(start) == 24 and start.startswith(b"\x89PNG\r\n\x1a\n")
-    width, height = struct.unpack(">II", start[16:]) if is_png else (0, 0)
-    if width != one[1] or height == 0 or height % one[0] or height * width * len(one) > _MOST_SOURCE_BYTES:
-        raise ValueError("its source frames are no picture of its size")
-    stacked = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
-    if stacked is None or stacked.dtype != np.uint8 or stacked.shape != (height, *one[1:]):
-        raise ValueError("its source frames cannot be read")
-    return stacked.reshape(-1, *one)

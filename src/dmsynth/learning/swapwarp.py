@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from dmsynth.support.errors import DmsynthError
 
 PATCH = 4  # the convolutions see the image in patches of 4×4 pixels
-_REACH = 0.3  # of the image: the displacement that a flow of 1 stands for
+REACH = 0.3  # of the image: the displacement that a flow of 1 stands for
 GRID = (15, 20)  # rows and columns of a map's points; between them it is linear
 _HIDDEN = 64
 _FLOW_SCALE = 0.2  # of a convolution's output added to a flow: one optimizer step must not move it far
 _ROUNDS = 4  # of the fixed-point iteration that inverts a map
 _OPEN = 3.0  # the mask's initial logit: sigmoid(3) = 95 % of a pixel is the warped source's
+_SHOWN = (0.5, 0.9)  # of the mask: from here on the source shows what is wanted, wholly and at all
+_LIGHT = 4  # pixels: what changes from one to the next of such squares is light, and what is finer is detail
 _ON_DISK = {"stem.": "look.", "downsample.": "look_wider.", "head.": "read."}
 """Modules under other names in face files and checkpoints, which keep the names of version 0.1."""
 
@@ -172,7 +174,7 @@ class SwapWarp(nn.Module):
 
     def steer(self, appearance: Appearance, code: Tensor) -> Tensor:
         """Images (n, channels, h, w) in [0, 1] of an appearance (1 or n) at the controls ``code`` (n, k)."""
-        return self.draw(appearance.expand(len(code)), code).image.clamp(0, 1)
+        return shown(self.draw(appearance.expand(len(code)), code))
 
     def decode(self, appearance: Appearance) -> Tensor:
         """Images (n, channels, h, w) in [0, 1] of appearances at their own controls."""
@@ -185,7 +187,7 @@ class SwapWarp(nn.Module):
     def follow(self, points: Tensor, code: Tensor, into: Tensor) -> Tensor:
         """Where points (n, p, 2; shares of the image) of frames at ``code`` (n, k) lie in frames at ``into`` (n, k),
         by the maps alone."""
-        on_common = points + _REACH * _at(self.to_common(code, GRID), points)
+        on_common = points + REACH * _at(self.to_common(code, GRID), points)
         return self.from_common(on_common, into, first=points)
 
     def on_common(self, appearance: Appearance) -> Tensor:
@@ -200,8 +202,22 @@ class SwapWarp(nn.Module):
         is a guess."""
         place, there = self.to_common(code, GRID), points if first is None else first
         for _ in range(_ROUNDS + 1):
-            there = points - _REACH * _at(place, there)
+            there = points - REACH * _at(place, there)
         return there
+
+
+def correction(drawing: Drawing) -> Tensor:
+    """What a drawing changes in the warped source: (n, channels, h, w). Where the source shows what is wanted, only
+    light: detail stays the source's, which is sharper than what a network draws. Elsewhere all that is painted."""
+    change = (drawing.image - drawing.warped).float()
+    size, (none, whole) = change.shape[-2:], _SHOWN
+    there = resized(((drawing.mask - none) / (whole - none)).clamp(0, 1), size)
+    return change + there * (resized(F.avg_pool2d(change, _LIGHT), size) - change)
+
+
+def shown(drawing: Drawing) -> Tensor:
+    """The picture of a drawing: (n, channels, h, w) in [0, 1]."""
+    return (drawing.warped + correction(drawing)).clamp(0, 1)
 
 
 def _to_disk(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
@@ -292,7 +308,7 @@ def warp(
     y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=flow.device)
     x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=flow.device)
     here = torch.stack(torch.meshgrid(x[window[1]], y[window[0]], indexing="xy"))
-    there = (here + 2 * _REACH * flow.float()).permute(0, 2, 3, 1)
+    there = (here + 2 * REACH * flow.float()).permute(0, 2, 3, 1)
     return F.grid_sample(images.float(), there, mode, padding_mode="border", align_corners=False).to(images.dtype)
 
 

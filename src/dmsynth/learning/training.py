@@ -246,8 +246,8 @@ def fit(
 
 def shape_of(data: TrainingData, settings: Settings) -> dict[str, int]:
     """The arguments of the network."""
-    width, height = data.dataset.size
-    channels = 1 if data.dataset.frames.ndim == 3 else 3
+    height, width = data.frames.shape[1:3]
+    channels = 1 if data.frames.ndim == 3 else 3
     shape = {"width": width, "height": height, "channels": channels, "base_channels": settings.base_channels}
     if settings.latent is None:
         return shape | {"controls": data.codes.shape[1]}
@@ -277,7 +277,7 @@ def _bound(data: TrainingData, settings: Settings, options: Options) -> tuple[Bo
     bound.hold, bound.expected = hold, settings.recipe.steps or 1
     judged = np.linspace(0, len(data.held_out) - 1, min(len(data.held_out), _JUDGED)).round().astype(int)
     frames = data.held_out[judged]
-    images, codes = to_network(data.dataset.frames[frames]), torch.from_numpy(data.codes[frames])
+    images, codes = to_network(data.frames[frames]), torch.from_numpy(data.codes[frames])
     return bound, Plateau(bound, images, codes, data.space.size)
 
 

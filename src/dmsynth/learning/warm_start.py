@@ -200,7 +200,7 @@ def begun_from(begin: Path, data: TrainingData) -> SwapWarp:
         DmsynthError: faces of another model, or with other controls.
     """
     dataset = data.dataset
-    channels = 1 if dataset.frames.ndim == 3 else 3
+    channels = 1 if data.frames.ndim == 3 else 3
     found = dataset.feature_landmarks()
     head = None if found is None else Head.of(found[dataset.split("train")], dataset.size)
     candidates = []
@@ -214,16 +214,16 @@ def begun_from(begin: Path, data: TrainingData) -> SwapWarp:
         network = in_channels(network, channels)
         network = refitted(network, codes_of(face.space, face.carried), codes_of(data.space, data.carried))
         if head is not None and face.features is not None:
-            place = Head.of(face.features.landmarks, (face.shape["width"], face.shape["height"])).to(head)
+            place = Head.of(face.features.landmarks, face.size).to(head)
             network = placed(network, place)
             with torch.no_grad():
                 network.common_features.copy_(place.moved(network.common_features))
-        candidates.append(of_size(network, dataset.size))
+        candidates.append(of_size(network, (data.frames.shape[2], data.frames.shape[1])))
     if len(candidates) > 1:
         candidates.append(averaged(candidates))
     first = data.sources[:1]
     for network in candidates:
-        show(network, to_network(dataset.frames[first]), torch.from_numpy(data.codes[first]))
+        show(network, to_network(data.frames[first]), torch.from_numpy(data.codes[first]))
     return min(candidates, key=lambda network: _loss(network, data))
 
 

@@ -105,8 +105,9 @@ def _opener(spec: FaceSpec) -> Callable[[FaceSpec, tuple[int, int] | None], Any]
 
 
 def open_face(spec: FaceSpec, size: tuple[int, int] | None = None) -> SteerableFace:
-    """The trained face that a spec names, at its source if it says one; ``size`` is the face's own."""
+    """The trained face that a spec names, at its source if it says one, and at ``size`` if that is not its own."""
     face = load_face(spec.where, spec.device)
+    face = face if size is None else face.drawn_at(size)
     if spec.source is None:
         return with_features(face.from_one_source() if spec.one_source else face)
     source = read_source(spec.source)
@@ -140,7 +141,7 @@ class Command:
         talking: a seed: add a mouth that talks; where the trajectory opens it wider, that counts (``motion.mouth``).
         expression: of eyes and mouth: what the trajectory says (``driving``), ``neutral``: at rest, or as in the
             ``source`` frame.
-        size: width, height of the frames, for a renderer that has no size of its own, such as a photo.
+        size: width, height of the frames, if not the renderer's own.
         effects: camera effects (``video.effects``): names and strengths, applied in this order.
     """
 
@@ -206,7 +207,7 @@ def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
     """The shot of a renderer that takes commands. Relative driving starts at the pose of its source."""
     face = open_renderer(spec, command.size)
     if command.size not in (None, face.size):
-        raise DmsynthError(f"{spec.face}: draws {face.size[0]}x{face.size[1]}; --size goes with a photo")
+        raise DmsynthError(f"{spec.face}: draws {face.size[0]}x{face.size[1]}, and no other size; leave --size out")
     motion = commanded(face, spec, command)
     face = getattr(face, "head_only", face) if command.expression == "source" else face
     if command.expression == "source" and face.trained.space.moves_eyes:

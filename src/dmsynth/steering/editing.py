@@ -83,6 +83,7 @@ def edit_video(
             "without --face only eyes and mouth can be moved: command gaze_yaw, gaze_pitch, eye_opening or "
             "mouth_opening, or give a face that was trained on this driver"
         )
+    face = face and face.as_learned()
     if face and not (isinstance(face.trained.network, SwapWarp) and face.trained.space.turns_head):
         raise DmsynthError(f"{face.path}: editing needs a SwapWarp face that turns its head; train one without --model")
     if out.suffix.lower() not in (".mp4", ".mkv", ".mov"):
@@ -205,7 +206,7 @@ def _turned(
     rgb: Image = frame.to_ndarray(format="rgb24")
     left, top, width, height = _region(rgb.shape[1], rgb.shape[0], face.size)
     luma = frame.to_ndarray(format="gray")[top : top + height, left : left + width]
-    inside = luma if face.trained.shape["channels"] == 1 else rgb[top : top + height, left : left + width]
+    inside = rgb[top : top + height, left : left + width] if face.trained.in_colour else luma
     own = _own_pose(face, inside, faces[0], tracker)
     # Between the recorded pose and the commanded one: angles are small, and never wrap.
     target = own + step.turn * (step.pose - own)

@@ -96,6 +96,7 @@ def export_halves(face: SteerableFace, encode: Path, steer: Path) -> None:
 
     Raises ``DmsynthError`` for packages that are not installed.
     """
+    face = face.as_learned()
     network, _, _ = _portable(face, None)
     image = face.to_network(face.trained.source)
     code = torch.from_numpy(np.array(face.trained.source_codes[:1]))
@@ -124,6 +125,7 @@ def export_onnx(face: SteerableFace, out: Path, source: Image | None = None) -> 
     """
     if out.suffix.lower() != ".onnx":
         raise DmsynthError(f"{out}: give a name that ends in .onnx")
+    face = face.as_learned()
     face = face if source is None else face.head_only  # of a given frame's eyes nothing is known
     module = _FixedSource(face, source)
     rest = torch.from_numpy(np.array([face.trained.space.row({})], dtype=np.float32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.coverage import clip
 from dmsynth.learning.face_file import SourceFeatures, TrainedFace, located, read_face
+from dmsynth.learning.swapwarp import SwapWarp
+from dmsynth.steering.detailed import DetailedNetwork
 from dmsynth.steering.renderer import FACE, FaceSpec
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.machine import device_of
@@ -42,7 +44,33 @@ class SteerableFace:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the frames in pixels."""
-        return self.trained.shape["width"], self.trained.shape["height"]
+        network = self._network
+        return network.size if isinstance(network, DetailedNetwork) else self.trained.size
+
+    def drawn_at(self, size: tuple[int, int]) -> SteerableFace:
+        """The same face with frames of that (width, height); detail is that of its source frames. Of another shape than
+        theirs, the middle is drawn. ``DmsynthError`` for a model that draws its own size only."""
+        network = self._network
+        if size == self.size:
+            return self
+        if isinstance(network, DetailedNetwork):
+            network = network.network
+        if not isinstance(network, SwapWarp):
+            raise DmsynthError(f"{self.path}: draws {self.size[0]}x{self.size[1]} only; leave --size out")
+        return replace(self, trained=_drawn_in_detail(self.trained, network, size))
+
+    def as_learned(self) -> SteerableFace:
+        """The same face as its network sees it: its source frames small and in grey where it learned them so."""
+        network: Any = self._network
+        if not isinstance(network, DetailedNetwork):
+            return self
+        trained = self.trained
+        sources = np.stack([network.small(frame) for frame in trained.sources])
+        features = trained.features
+        if features is not None:
+            shrink = np.array(network.learned, np.float32) / trained.size
+            features = replace(features, landmarks=features.landmarks * shrink.astype(np.float32))
+        return replace(self, trained=replace(trained, network=network.network, sources=sources, features=features))
 
     def steer(self, source: Image | None = None, **pose: float) -> Image:
         """One frame: the ``source``'s appearance at the commanded pose.
@@ -121,10 +149,11 @@ class SteerableFace:
         def draw(part: _Part) -> list[Image]:
             code, sources = part
             with torch.inference_mode():
-                total: Any = 0.0
-                for appearance, share in sources:
-                    total = total + self._network.steer(appearance, code) * share[:, None, None, None]
-                return to_pixels(total)
+                drawn = [to_pixels(self._network.steer(appearance, code)) for appearance, _ in sources]
+            if len(drawn) == 1:
+                return drawn[0]
+            shares = np.stack([share.cpu().numpy() for _, share in sources])
+            return [_mixed(pictures, each) for *pictures, each in zip(*drawn, shares.T, strict=True)]
 
         if threads == 1:
             for part in parts:
@@ -185,17 +214,18 @@ class SteerableFace:
         """The same face with this one source frame, grey or RGB uint8 of any size. ``at`` as in ``frames``;
         ``features``: of the frame (``steering.source.as_source``), which then has the face's size. Raises
         ``DmsynthError`` if not."""
-        if features is not None and source.shape[1::-1] != self.size:
+        if features is not None and source.shape[1::-1] != self.trained.size:
+            wide, high = self.trained.size
             raise DmsynthError(
-                f"a source frame of {source.shape[1]}×{source.shape[0]} with eyes, but {self.path} draws "
-                f"{self.size[0]}×{self.size[1]}; steering.source.as_source makes it so"
+                f"a source frame of {source.shape[1]}×{source.shape[0]} with eyes, but those of {self.path} have "
+                f"{wide}×{high}; steering.source.as_source makes it so"
             )
         k = self.trained.space.size
         with torch.inference_mode():
             code = self._network.controls(self._encoded(source, at))[:, : k + self.trained.carried.size].cpu().numpy()
         if at is not None:
             code[0, :k] = self.trained.space.encode(at)
-        sources = np.asarray(source)[None]
+        sources = to_pixels(self.to_network(source))[0][None]
         return replace(self, trained=replace(self.trained, sources=sources, source_codes=code, features=features))
 
     def reconstruct(self, image: Image) -> Image:
@@ -229,16 +259,23 @@ class SteerableFace:
 
     def to_network(self, image: Image) -> torch.Tensor:
         """Grey or RGB uint8 of any size as the network sees it: (1, channels, height, width) in [0, 1]."""
-        image = to_grey(image) if self.trained.shape["channels"] == 1 else to_rgb(image)
-        image = fit(image, *self.size)
+        image = to_rgb(image) if self.trained.in_colour else to_grey(image)
+        image = fit(image, *self.trained.size)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).float().to(self.device) / 255
         return pixels[None, None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)[None]
 
 
 def to_pixels(images: torch.Tensor) -> list[Image]:
-    """(n, channels, height, width) in [0, 1] → n images (height, width) or (height, width, 3) uint8."""
-    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    """(n, channels, height, width) in [0, 1], or uint8 → n images (height, width) or (height, width, 3) uint8."""
+    images = images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
+    pixels = images.permute(0, 2, 3, 1).cpu().numpy()
     return [image[..., 0] if image.shape[2] == 1 else image for image in pixels]
+
+
+def _mixed(pictures: Sequence[Image], shares: NDArray[np.float32]) -> Image:
+    """Pictures of one size, each with its share; the shares' sum is 1."""
+    total = sum(picture * np.float32(share) for picture, share in zip(pictures, shares, strict=True))
+    return np.asarray(np.round(total), np.uint8)
 
 
 def choose_sources(codes: NDArray[np.float32], source_codes: NDArray[np.float32], change: float) -> NDArray[np.int64]:
@@ -289,6 +326,11 @@ def face_name(path: Path) -> str:
     return f"{name}#{person}" if person else name
 
 
+def _drawn_in_detail(trained: TrainedFace, network: SwapWarp, size: tuple[int, int]) -> TrainedFace:
+    detailed: Any = DetailedNetwork(network, (trained.shape["width"], trained.shape["height"]), size)
+    return replace(trained, network=detailed)
+
+
 def load_face(path: Path, device: str = "cpu") -> SteerableFace:
     """Load ``face.safetensors``, or the face that comes with dmsynth by the name ``starter``. See ``dmsynth.load``.
 
@@ -302,5 +344,7 @@ def load_face(path: Path, device: str = "cpu") -> SteerableFace:
         )
     file, person = located(path)
     face = read_face(path)
-    face.network.to(device)
+    network: Any = face.network.to(device)
+    if face.is_detailed and isinstance(network, SwapWarp):
+        face = _drawn_in_detail(face, network, face.size)
     return SteerableFace(face, file if person is None else path, device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.datasets.feature_posing import PosedFeatures
 from dmsynth.learning.face_file import SourceFeatures
-from dmsynth.learning.swapwarp import Appearance, Drawing, SwapWarp, resized, warp
+from dmsynth.learning.swapwarp import Appearance, Drawing, SwapWarp, resized, shown, warp
+from dmsynth.steering.detailed import Detailed, DetailedNetwork
 from dmsynth.steering.face import SteerableFace, to_pixels
 from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, to_rgb
@@ -40,8 +41,8 @@ class Seen:
     """An encoded source frame with its facial features taken apart.
 
     Attributes:
-        appearance: of the network.
-        image: (h, w) or (h, w, 3) uint8.
+        appearance: of the network (``Appearance``, or ``detailed.Detailed``).
+        image: (h, w) or (h, w, 3) uint8, in the size of the source frames.
         features: of the frame.
         regions: (2, h, w) in [0, 1], 1 around the eyes, and around the mouth: where the picture is the flow's alone if
             they move. What the network adds to the flow it has learned from these features at rest.
@@ -52,46 +53,58 @@ class Seen:
     features: PosedFeatures
     regions: NDArray[np.float32]
 
-    def drawn(self, wanted: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(channels + 1, h, w) in [0, 1]: the frame with its features as ``wanted`` (5,), and where they count."""
+    def painted(self, wanted: NDArray[np.float64]) -> tuple[Image, NDArray[np.float32]]:
+        """The frame with its features as ``wanted`` (5,), and where they count: (h, w) in [0, 1]."""
         colour = np.array(to_rgb(self.image))
         self.features.paint(colour, wanted)
-        pixels = colour if self.image.ndim == 3 else colour[..., :1]
         share = np.minimum(np.abs(self.features.moved(wanted)) / WHOLLY_DRAWN, 1).astype(np.float32)
         counts = np.maximum(share[:-1].max() * self.regions[0], share[-1] * self.regions[1])
-        return np.concatenate([pixels.transpose(2, 0, 1) / np.float32(255), counts[None]])
+        return np.ascontiguousarray(colour if self.image.ndim == 3 else colour[..., 0]), counts
+
+    def drawn(self, wanted: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(channels + 1, h, w) in [0, 1]: what is ``painted``, and last, where it counts."""
+        picture, counts = self.painted(wanted)
+        channels = picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+        return np.concatenate([channels / np.float32(255), counts[None]])
 
 
 class PaintedNetwork:
     """A network for a head, and features drawn into its source: in the shape of a model (``steering.face``)."""
 
-    def __init__(self, network: SwapWarp, space: ControlSpace) -> None:
+    def __init__(self, network: SwapWarp | DetailedNetwork, space: ControlSpace) -> None:
         self.network, self.space = network, space
 
-    def encode(self, images: Tensor, code: Tensor | None = None) -> Appearance:
+    def encode(self, images: Tensor, code: Tensor | None = None) -> Appearance | Detailed:
         """A source frame of whose features nothing is known: they stay as they are."""
         return self.network.encode(images, code if code is None else without_features(code))
 
-    def steer(self, seen: Seen | Appearance, code: Tensor) -> Tensor:
-        """Frames (n, channels, h, w) in [0, 1] of that source at control codes (n, k)."""
-        if isinstance(seen, Appearance):
-            return self.network.steer(seen, without_features(code))
-        drawing = self.network.draw(seen.appearance.expand(len(code)), without_features(code))
+    def steer(self, seen: Seen | Appearance | Detailed, code: Tensor) -> Tensor:
+        """Frames (n, channels, h, w), in [0, 1] or uint8, of that source at control codes (n, k)."""
+        network: Any = self.network
+        if not isinstance(seen, Seen):
+            return cast(Tensor, network.steer(seen, without_features(code)))
         wanted = self.space.decode(code[:, : self.space.size].cpu().numpy())[:, len(HEAD) :]
         distinct, which = np.unique(wanted.round(_ALIKE), axis=0, return_inverse=True)
         if len(distinct) == 1 and np.allclose(seen.features.moved(distinct[0]), 0, atol=10**-_ALIKE):
-            return drawing.image.clamp(0, 1)
+            return cast(Tensor, network.steer(seen.appearance, without_features(code)))
+        if isinstance(network, DetailedNetwork):
+            drawing = network.draw(seen.appearance, without_features(code))
+            pictures, counts = zip(*(seen.painted(row) for row in distinct), strict=True)
+            return network.enlarged(drawing, [pictures[each] for each in which], np.stack(counts)[which])
+        drawing = network.draw(seen.appearance.expand(len(code)), without_features(code))
         frames = torch.from_numpy(np.stack([seen.drawn(row) for row in distinct])[which]).to(code.device)
         return with_painted(drawing, frames)
 
-    def decode(self, seen: Seen | Appearance) -> Tensor:
+    def decode(self, seen: Seen | Appearance | Detailed) -> Tensor:
         """The source as it is."""
-        return self.network.decode(seen if isinstance(seen, Appearance) else seen.appearance)
+        network: Any = self.network
+        return cast(Tensor, network.decode(seen.appearance if isinstance(seen, Seen) else seen))
 
-    def controls(self, seen: Seen | Appearance) -> Tensor:
+    def controls(self, seen: Seen | Appearance | Detailed) -> Tensor:
         """(1, k): the control code of the source; the head's as the encoder reads it."""
+        appearance: Any
         appearance, own = (
-            (seen, np.array(FEATURES_AT_REST)) if isinstance(seen, Appearance) else (seen.appearance, seen.features.own)
+            (seen.appearance, seen.features.own) if isinstance(seen, Seen) else (seen, np.array(FEATURES_AT_REST))
         )
         head = self.network.controls(appearance)
         values = np.concatenate([np.zeros(len(HEAD)), own])[None]
@@ -147,6 +160,16 @@ class PaintedFace(SteerableFace):
         return with_features(self.head_only.from_source(source, None if at is None else at[: len(HEAD)], features))
 
     @property
+    def size(self) -> tuple[int, int]:
+        return self.head_only.size
+
+    def drawn_at(self, size: tuple[int, int]) -> SteerableFace:
+        return with_features(self.head_only.drawn_at(size))
+
+    def as_learned(self) -> SteerableFace:
+        return with_features(self.head_only.as_learned())
+
+    @property
     def head_only(self) -> SteerableFace:
         trained, network = self.trained, self._network
         space = replace(CONTROL_SPACES["rotation"], controls=trained.space.controls[: len(HEAD)])
@@ -162,7 +185,11 @@ class PaintedFace(SteerableFace):
 def with_features(face: SteerableFace) -> SteerableFace:
     """The same face with eyes and mouth that can be commanded, if it knows where they are in its source frames."""
     trained = face.trained
-    if trained.features is None or trained.space.name != "rotation" or not isinstance(trained.network, SwapWarp):
+    if (
+        trained.features is None
+        or trained.space.name != "rotation"
+        or not isinstance(trained.network, SwapWarp | DetailedNetwork)
+    ):
         return face
     space = _space(trained.space)
     at_rest = space.encode(np.array([[*np.zeros(len(HEAD)), *FEATURES_AT_REST]]))[:, _COLUMNS]
@@ -224,7 +251,7 @@ def _around(boxes: Sequence[tuple[slice, slice]], size: tuple[int, int], steep: 
 def with_painted(drawing: Drawing, frames: Tensor) -> Tensor:
     """What the network draws (n, channels, h, w), with the features out of source frames (n, channels + 1, h, w), the
     last of which says where they count (``Seen.drawn``)."""
-    image = drawing.image.clamp(0, 1)
+    image = shown(drawing)
     moved = warp(frames, resized(drawing.flow, frames.shape[-2:]), "bicubic").clamp(0, 1)  # bilinear: too soft
     return image + moved[:, -1:] * (moved[:, :-1] - image)
 

@@ -26,7 +26,7 @@ def description(face: SteerableFace, name: str) -> dict[str, Any]:
         "name": name,
         "model": face.trained.model,
         "size": list(face.size),
-        "channels": face.trained.shape["channels"],
+        "channels": 3 if face.trained.in_colour else 1,
         "controls": [
             {
                 "name": c.name, "unit": c.unit, "low": c.low, "high": c.high, "rest": c.at_rest,

@@ -56,6 +56,7 @@ def export_web(face: SteerableFace, out: Path, name: str) -> Path:
 
 
 def _write(face: SteerableFace, folder: Path, name: str, runtime: dict[str, Path]) -> None:
+    face = face.as_learned()
     encode, steer = folder / "encode.onnx", folder / "steer.onnx"
     export_halves(face, encode, steer)
     trained = face.trained
