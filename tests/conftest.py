@@ -17,9 +17,8 @@ from hypothesis import settings
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.datasets.photo import PoseRange, pose_photo, prepare
 from dmsynth.datasets.photo_posing import PosedPhoto
-from dmsynth.learning.face_file import save_face
+from dmsynth.learning.face_file import read_face, save_face
 from dmsynth.learning.training import train
-from dmsynth.steering import load_face
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker, open_tracker
 from dmsynth.video import Image, VideoWriter
@@ -65,7 +64,7 @@ def photo_dataset(tmp_path_factory: pytest.TempPathFactory, tracker: Tracker) ->
 def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter face as versions before wrote it: it does not know where its eyes are, and turns its head only."""
     path = tmp_path_factory.mktemp("head") / "head.safetensors"
-    save_face(path, replace(load_face(Path("starter")).trained, features=None))
+    save_face(path, replace(read_face(Path("starter")), features=None))
     return path
 
 

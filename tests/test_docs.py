@@ -85,10 +85,10 @@ def test_the_python_interface_does_what_its_page_says(tmp_path: Path, monkeypatc
     there: dict[str, Any] = {}
     for code in blocks(ROOT / "docs" / "api.md", "python"):
         exec(compile(code, "docs/api.md", "exec"), there)
-    assert there["picture"].shape == (240, 320) and len(there["pictures"]) == 5
+    assert there["picture"].shape == (480, 640, 3) and len(there["pictures"]) == 5
     errors = there["tracking_errors"](there["table"], there["face"].trained.space)["mae"]
     assert all(error < 2 for error in errors.values())
-    off = abs(there["grey"].astype(int) - there["face"].from_one_source().steer(yaw=20, pitch=-5).astype(int))
+    off = abs(there["grey"].astype(int) - there["face"].from_one_source().as_learned().steer(yaw=20, pitch=-5).astype(int))
     assert off.max() <= 2, "ONNX Runtime draws what PyTorch draws"
     assert there["results"]["summary"]["pass"] == 1 and there["mine"].size == (96, 80)
 

@@ -95,7 +95,7 @@ def test_a_page_names_nothing_outside(page_folder: Path, tmp_path: Path) -> None
 
 
 def test_the_browser_draws_what_we_draw(page: Any) -> None:
-    face = with_features(load_face(Path("starter")))
+    face = with_features(load_face(Path("starter"))).as_learned()
     codes = face.trained.source_codes
     for pose in ([0.0, 0.0, 0.0], [8.0, -20.0, 5.0], [-10.0, 25.0, -8.0]):
         drawn = page.evaluate(
@@ -113,7 +113,7 @@ def test_the_browser_draws_what_we_draw(page: Any) -> None:
 
 
 def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
-    face = with_features(load_face(Path("starter"))).from_one_source()
+    face = with_features(load_face(Path("starter"))).from_one_source().as_learned()
     lids = []
     for eyes in (
         {},

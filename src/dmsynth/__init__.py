@@ -3,7 +3,7 @@
 import dmsynth
 
 face = dmsynth.load("runs/demo/face.safetensors")
-picture = face.steer(yaw=20, pitch=-5)          # (height, width) uint8
+picture = face.steer(yaw=20, pitch=-5)          # (height, width, 3) uint8
 """
 
 from __future__ import annotations
