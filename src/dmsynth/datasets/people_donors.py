@@ -26,13 +26,22 @@ from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
+Points = tuple[tuple[float, float], ...]
 
 WIDTH, HEIGHT = 640, 512  # of the canvas
 UNIT = 70.0  # pixels: a face has the size that a posed photo is cut to
 CENTRE = (WIDTH / 2, 272.0)
 _STEP = 4  # pixels between the places where a warp is computed
 _RINGS = (1.45, 2.0)  # times the head: from there on a picture is only moved, turned and scaled
+_TRAGI = (234, 454)
+_DRAWN_IN = 0.45  # of an ear's width
 _HEAD = (135.0, 160.0)  # pixels: half the width and height of a head
+EARS: tuple[Points, Points] = (  # outlines in the second donor's picture
+    ((196, 178), (180, 174), (166, 178), (157, 182), (153, 195), (155, 212), (161, 225), (164, 240), (168, 255),
+     (174, 266), (181, 270), (188, 267), (200, 262)),
+    ((324, 178), (345, 174), (363, 181), (371, 186), (376, 196), (375, 212), (371, 228), (366, 245), (361, 258),
+     (357, 265), (350, 268), (343, 266), (330, 262)),
+)  # fmt: skip
 GRACE_CONSENT = "public domain: Grace Hopper, photographed by the US Navy"
 
 
@@ -45,15 +54,18 @@ class Donor:
         landmarks: (478, 2) in its pixels.
         shape: (478, 2) from the front.
         matte: (h, w) float32, 0 to 1: the head, with its hair and the top of its neck.
+        ears: (n, 2) points on the ears' outer rims in its pixels; they are drawn in, because ears that stand off
+            break in turned heads. Empty where hair hides them.
     """
 
     picture: Float
     landmarks: Double
     shape: Double
     matte: Float
+    ears: Double
 
     @staticmethod
-    def of(picture: Image, tracker: Tracker, name: str, enlarged: float = 1.0) -> Donor:
+    def of(picture: Image, tracker: Tracker, name: str, enlarged: float = 1.0, ears: Points = ()) -> Donor:
         """Of a portrait with one whole face; raises ``DmsynthError`` if there is none, or the tracker has no mesh."""
         large = cv2.resize(picture, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_LANCZOS4)
         faces = tracker(large)
@@ -67,7 +79,7 @@ class Donor:
         small = cv2.resize(large, None, fx=1 / enlarged, fy=1 / enlarged, interpolation=cv2.INTER_AREA)
         shape = HeadShape(points / enlarged, faces[0].rotation, (small.shape[1], small.shape[0]))
         matte = refine_matte(head_mask(small, shape), large)
-        return Donor(large.astype(np.float32), points[:, :2], frontal, matte)
+        return Donor(large.astype(np.float32), points[:, :2], frontal, matte, np.array(ears, float).reshape(-1, 2))
 
     def warped(self, values: Float, places: Double) -> Float:
         """``values`` (h, w, ...) of this picture's pixels on the canvas, its landmarks at ``places`` (478, 2)."""
@@ -82,8 +94,11 @@ class Donor:
         turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
         circle = np.column_stack([_HEAD[0] * np.cos(turn), _HEAD[1] * np.sin(turn)])
         rings = np.concatenate([CENTRE + ring * circle for ring in _RINGS])
-        known = np.concatenate([places, rings])
-        shift = np.concatenate([self.landmarks - similar(places), np.zeros_like(rings)])
+        back = _similarity(self.landmarks, places)
+        ears = back(self.ears)
+        ears[:, 0] -= _DRAWN_IN * (ears[:, 0] - np.where(ears[:, 0] < CENTRE[0], *places[list(_TRAGI), 0]))
+        known = np.concatenate([places, ears, rings])
+        shift = np.concatenate([self.landmarks - similar(places), self.ears - similar(ears), np.zeros_like(rings)])
         across, down = np.meshgrid(np.arange(0, WIDTH + _STEP, _STEP), np.arange(0, HEIGHT + _STEP, _STEP))
         grid = np.stack([across, down], axis=-1).astype(float).reshape(-1, 2)
         found = similar(grid) + RBFInterpolator(known, shift, kernel="linear", smoothing=2.0)(grid)
@@ -121,5 +136,5 @@ def load_donors(tracker: Tracker) -> tuple[Donor, Donor]:
     """The included portrait, enlarged to the canvas' scale, and Grace Hopper."""
     return (
         Donor.of(default_portrait(), tracker, PORTRAIT_CONSENT, 2.0),
-        Donor.of(grace_hopper(), tracker, GRACE_CONSENT),
+        Donor.of(grace_hopper(), tracker, GRACE_CONSENT, ears=(*EARS[0][3:9], *EARS[1][3:9])),
     )

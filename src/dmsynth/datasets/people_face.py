@@ -185,8 +185,8 @@ def _parts(places: Double) -> tuple[Float, Float, Float]:
     return eyes, nose, ellipse(lips.mean(axis=0), 0.66 * across, 0.7 * down + 11, 4.0)
 
 
-def _features(places: Double, lips: bool = True) -> Float:
-    """The mask of what is not skin inside a face: eyes, nostrils and, if so told, lips."""
+def _features(places: Double, lips: float = 1.0) -> Float:
+    """The mask of what is not skin inside a face: eyes, nostrils and, so much, lips."""
     eyes = [
         filled(places[list(EYE_OUTLINES[name]["upper"] + EYE_OUTLINES[name]["lower"][::-1])], 0, 4)
         for name in EYE_OUTLINES
@@ -200,14 +200,16 @@ def _smoothed(picture: Float, places: Double, share: float, keep_eyes: bool) -> 
     """The skin with its lines smoothed; shading and features stay, and the glasses if ``keep_eyes``."""
     if not share:
         return picture
-    skin = filled(places[list(OVAL)], 3, 10) * (1 - _features(places, lips=False))
+    skin = filled(places[list(OVAL)], 3, 10) * (1 - _features(places, lips=0.7))
     if keep_eyes:
         skin *= 1 - cv2.dilate(_parts(places)[0], np.ones((5, 5)))
     flat = lab(picture)
     for _ in range(3):
         flat = cv2.bilateralFilter(flat, 15, 11, 5)
-    mixed = lab(picture) + (share * skin)[..., None] * (flat - lab(picture))
-    return rgb(mixed)
+    values = lab(picture)
+    pores = values - cv2.GaussianBlur(values, (0, 0), 1.0)
+    flat = cv2.GaussianBlur(flat, (0, 0), 1.6) + 0.7 * pores
+    return rgb(values + (share * skin)[..., None] * (flat - values))
 
 
 def _lines(picture: Float, places: Double) -> Float:

@@ -14,18 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.datasets.people_donors import HEIGHT, WIDTH, Donor, Double, Float
+from dmsynth.datasets.people_donors import EARS, HEIGHT, WIDTH, Donor, Double, Float
 from dmsynth.datasets.people_face import BROWS, LIPS, OVAL, by, filled, joined, lab, rgb
 from dmsynth.datasets.people_traits import Traits
 
 _SOFT = 0.55  # pixels: hairs are as sharp as the donors' pictures
 _FINE = 3  # hairs are drawn in a picture that many times as large
-_EARS = (  # in the second donor's picture
-    ((196, 178), (180, 174), (166, 178), (157, 182), (153, 195), (155, 212), (161, 225), (164, 240), (168, 255),
-     (174, 266), (181, 270), (188, 267), (200, 262)),
-    ((324, 178), (345, 174), (363, 181), (371, 186), (376, 196), (375, 212), (371, 228), (366, 245), (361, 258),
-     (357, 265), (350, 268), (343, 266), (330, 262)),
-)  # fmt: skip
 _SIDES = (127, 356)  # at the height of the eyes
 _HAIRLINE = (21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251)
 JAW = (132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361)
@@ -112,7 +106,7 @@ class Hairs:
 def ears(donor: Donor, places: Double) -> Float:
     """The mask of the second donor's ears on the canvas."""
     mask = np.zeros(donor.picture.shape[:2], np.uint8)
-    for ear in _EARS:
+    for ear in EARS:
         cv2.fillPoly(mask, [np.array(ear) * 16], 255, cv2.LINE_AA, 4)
     return np.clip(cv2.GaussianBlur(donor.warped(mask.astype(np.float32) / 255, places), (0, 0), 0.8), 0, 1)
 

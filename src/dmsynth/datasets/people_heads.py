@@ -101,13 +101,13 @@ def _curls(picture: Float, places: Double, dome: Dome, traits: Traits) -> Float:
     middles = np.argwhere(random.uniform(0, 1, region.shape) < (region > 0.5) * 0.16)[:, ::-1].astype(float)
     middles = random.permutation(middles)
     turn = np.linspace(0, 2 * np.pi, 9)
-    size = random.uniform(1.3, 3.6, (len(middles), 1))
+    size = random.uniform(1.0, 3.0, (len(middles), 1))
     start = random.uniform(0, 2 * np.pi, (len(middles), 1))
     paths = middles[:, None] + np.stack([size * np.cos(turn + start), size * np.sin(turn + start)], axis=2)
     lit = 0.75 - 0.35 * np.sin(turn[:-1] + start + 0.4)
     inner = 0.7 + 0.5 * dome.light()[tuple(np.clip(np.rint(middles), 0, (WIDTH - 1, HEIGHT - 1)).astype(int).T[::-1])]
     layer.ground(_region(dome, places, grown - 3, 0.4))
-    layer.draw(paths, lit * inner[:, None] * random.uniform(0.6, 1.35, (len(middles), 1)), 3)
+    layer.draw(paths, lit * inner[:, None] * random.uniform(0.6, 1.35, (len(middles), 1)), 4)
     return layer.over(picture)
 
 
