@@ -86,11 +86,11 @@ class Hairs:
     def draw(self, paths: NDArray[np.floating], light: NDArray[np.floating], width: int = 2, cover: int = 255) -> None:
         """Hairs (n, points, 2) in pixels, in this order, each piece as bright as ``light`` (n, points − 1) says."""
         whole = np.rint(paths * _FINE * 16).astype(np.int32)
-        for path, bright in zip(whole, light, strict=True):
-            cv2.polylines(self.cover, [path], False, cover, width, cv2.LINE_AA, 4)
-            for start, end, each in zip(path[:-1], path[1:], bright, strict=True):
-                colour = np.clip(self.colour * each, 0, 255).tolist()
-                cv2.line(self.picture, start.tolist(), end.tolist(), colour, width, cv2.LINE_AA, 4)
+        cv2.polylines(self.cover, list(whole), False, cover, width, cv2.LINE_AA, 4)
+        starts, ends = (part.reshape(-1, 2).tolist() for part in (whole[:, :-1], whole[:, 1:]))
+        colours = np.clip(light.reshape(-1, 1) * self.colour, 0, 255).tolist()
+        for start, end, colour in zip(starts, ends, colours, strict=True):
+            cv2.line(self.picture, start, end, colour, width, cv2.LINE_AA, 4)
 
     def over(self, picture: Float, share: float = 1.0) -> Float:
         """The picture with these hairs on it."""

@@ -46,8 +46,9 @@ SOURCE = (
     "made by dmsynth from Eileen Collins, photographed by NASA (scikit-image's astronaut), and Grace Hopper, "
     "photographed by the US Navy (matplotlib's grace_hopper.jpg)"
 )
+_CANDIDATES = 40  # of seed 0 for each role
 _CHOSEN = (0,) * len(ROLES)
-"""Of seed 0: which of the many persons of each role was chosen for being unlike the others (``docs/people.md``)."""
+"""Of seed 0: which of the candidates for each role was chosen for being unlike the others (``docs/people.md``)."""
 _REAL = (
     ("eileen", "posed:portrait", "a woman of about 35, light skin, brown hair, no glasses", PORTRAIT_CONSENT,
      "scikit-image's astronaut"),
@@ -108,7 +109,7 @@ def in_words(role: Role) -> str:
 def traits_of(seed: int, number: int) -> Traits:
     """Person ``number`` (0, 1, …) of a seed."""
     place = number % len(ROLES)
-    variant = _CHOSEN[number] if seed == 0 and number < len(ROLES) else number // len(ROLES)
+    variant = _CHOSEN[number] if seed == 0 and number < len(ROLES) else _CANDIDATES + number // len(ROLES)
     return drawn(ROLES[place], seed, place + len(ROLES) * variant)
 
 
