@@ -168,7 +168,13 @@ def with_glasses(picture: Float, places: Double, traits: Traits) -> Float:
         (lenses[1], places[356], lenses[1][:, 0].max()),
     ):
         outward = np.sign(ear[0] - places[168, 0])
-        line(np.array([(reach, lens[:, 1].mean() - 0.12 * apart), (ear[0] + 4 * outward, ear[1] + 3)]), False, thick)
+        line(
+            np.array(
+                [(reach, lens[:, 1].mean() - 0.12 * apart), (ear[0] + 4 * outward, lens[:, 1].mean() - 0.08 * apart)]
+            ),
+            False,
+            thick,
+        )
     cover = cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     inside = np.maximum(filled(lenses[0], 0.8), filled(lenses[1], 0.8))
     shadow = cv2.GaussianBlur(np.roll(cover, (4, 1), axis=(0, 1)), (0, 0), 2.0) * 0.4

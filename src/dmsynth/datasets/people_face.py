@@ -21,7 +21,7 @@ LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0
 TEETH = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 BROWS = ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46), (336, 296, 334, 293, 300, 276, 283, 282, 295, 285))
 NOSE_TIP, NOSE_BASE, NOSE_TOP, NOSTRILS = 4, 2, 168, (129, 358)
-_UNDER_EYES, _CHEEKS = (117, 346), (50, 280)
+_CHEEKS = (50, 280)
 _PROBES = ((117, 50, 205, 207, 187, 123), (346, 280, 425, 427, 411, 352))  # of the skin's colour
 _LEVELS = 5  # of the pyramids that two pictures are joined by
 
@@ -139,9 +139,8 @@ def composed(donors: tuple[Donor, Donor], places: Double, traits: Traits, head: 
     target, own = (cheeks(picture, places) for picture in pictures)
     contrast = np.clip(target[1] / own[1], 0.7, 1.0)
     pictures[1] = rgb(((lab(pictures[1]) - own[0]) * contrast + target[0]).astype(np.float32))
-    pictures[1] = _smoothed(pictures[1], places, traits.smooth, traits.eyes == 1)
-    lines = _lines(pictures[1], places)
-    skin = int(traits.eyes + traits.nose + traits.mouth > 1)
+    pictures[1] = _smoothed(pictures[1], places, traits.smooth)
+    skin = traits.nose * traits.mouth
     face = pictures[head]
     if skin != head:
         inside = filled(places[list(OVAL)], 2.0, -4)
@@ -150,11 +149,9 @@ def composed(donors: tuple[Donor, Donor], places: Double, traits: Traits, head: 
         inside = inside * above if skin == 0 else inside * (1 - 0.999 * (1 - above) * _fringe(pictures[0], places))
         face = joined(face, pictures[skin], inside.astype(np.float32))
     eyes, nose, mouth = _parts(places)
-    for number, mask in ((traits.eyes, eyes), (traits.nose, nose), (traits.mouth, mouth)):
+    for number, mask in ((0, eyes), (traits.nose, nose), (traits.mouth, mouth)):  # one donor wears glasses
         if number != skin:
             face = joined(face, pictures[number], mask)
-    if skin == 0 and traits.wrinkles:
-        face = rgb(lab(face) + traits.wrinkles * np.dstack([lines, 0 * lines, 0 * lines]))
     return face
 
 
@@ -196,13 +193,11 @@ def _features(places: Double, lips: float = 1.0) -> Float:
     return cv2.GaussianBlur(np.max([*eyes, nostrils, mouth], axis=0), (0, 0), 1.5)
 
 
-def _smoothed(picture: Float, places: Double, share: float, keep_eyes: bool) -> Float:
-    """The skin with its lines smoothed; shading and features stay, and the glasses if ``keep_eyes``."""
+def _smoothed(picture: Float, places: Double, share: float) -> Float:
+    """The skin with its lines smoothed; shading and features stay."""
     if not share:
         return picture
     skin = filled(places[list(OVAL)], 3, 10) * (1 - _features(places, lips=0.7))
-    if keep_eyes:
-        skin *= 1 - cv2.dilate(_parts(places)[0], np.ones((5, 5)))
     flat = lab(picture)
     for _ in range(3):
         flat = cv2.bilateralFilter(flat, 15, 11, 5)
@@ -210,15 +205,6 @@ def _smoothed(picture: Float, places: Double, share: float, keep_eyes: bool) -> 
     pores = values - cv2.GaussianBlur(values, (0, 0), 1.0)
     flat = cv2.GaussianBlur(flat, (0, 0), 1.6) + 0.7 * pores
     return rgb(values + (share * skin)[..., None] * (flat - values))
-
-
-def _lines(picture: Float, places: Double) -> Float:
-    """The lines of the skin, in L*, without eyes, glasses and mouth."""
-    light = lab(picture)[..., 0]
-    detail = light - cv2.GaussianBlur(light, (0, 0), 7)
-    eyes, _, _ = _parts(places)
-    mask = filled(places[list(OVAL)], 3, -7) * (1 - eyes) * (1 - _features(places))
-    return np.asarray(np.clip(detail, -14, 8) * mask)
 
 
 def toned(face: Float, places: Double, skin: Float, traits: Traits) -> Float:

@@ -117,22 +117,23 @@ def portrait(donors: tuple[Donor, Donor], traits: Traits) -> Image:
     """The person's picture, (512, 640, 3) uint8 RGB."""
     places = on_canvas(people_face.shape_of(donors, traits))
     dome = people_hair.Dome.of(places)
-    head, cover = _head(donors, places, traits)
+    head, cover, hair = _head(donors, places, traits)
     picture = people_dress.background(traits)
     picture = people_dress.with_neck_and_clothes(picture, places, traits)
     picture = picture + cover[..., None] * (head - picture)
-    if traits.eyes == 0:  # the second donor's are behind the frame of her glasses
-        picture = people_hair.brows(picture, places, traits)
+    picture = people_hair.brows(picture, places, traits)
     picture = people_hair.beard(picture, places, traits)
-    picture = people_dress.with_glasses(picture, places, traits)
-    if traits.hair != "donor":
-        picture = people_heads.covered(picture, places, dome, traits)
+    seen = people_dress.with_glasses(picture, places, traits)
+    if traits.hair == "donor":
+        picture = seen + hair[..., None] * (picture - seen)
+    else:
+        picture = people_heads.covered(seen, places, dome, traits)
     whole = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     return whole[:, ::-1].copy() if traits.mirrored else whole
 
 
-def _head(donors: tuple[Donor, Donor], places: Double, traits: Traits) -> tuple[Float, Float]:
-    """The head with skin, features and a donor's hair, and its mask."""
+def _head(donors: tuple[Donor, Donor], places: Double, traits: Traits) -> tuple[Float, Float, Float]:
+    """The head with skin, features and a donor's hair, its mask, and that of the hair."""
     own_hair = traits.hair == "donor"
     face = people_face.composed(donors, places, traits, 0 if own_hair else 1)
     oval = people_face.filled(places[list(people_face.OVAL)], 1.0, 0 if own_hair else -4)
@@ -146,11 +147,11 @@ def _head(donors: tuple[Donor, Donor], places: Double, traits: Traits) -> tuple[
     face = people_face.toned(face, places, skin, traits)
     face = people_face.with_moles(people_face.with_irises(face, places, traits), places, traits)
     if own_hair:
-        return people_hair.recoloured(face, hair, cover, traits), cover
+        return people_hair.recoloured(face, hair, cover, traits), cover, hair
     dome = people_hair.Dome.of(places)
     face = people_hair.scalp(face, cover, places, dome, np.random.default_rng((*traits.random, 0)))
     top = people_face.filled(np.concatenate([dome.outline(), places[[356, 127]]]), 1.0)
-    return face, np.maximum(cover, top)
+    return face, np.maximum(cover, top), np.zeros_like(cover)
 
 
 def _without_neck(donor: Donor, places: Double) -> Float:
