@@ -153,7 +153,7 @@ def _scarf(picture: Float, places: Double, dome: Dome, traits: Traits) -> Float:
     )
     oval = places[list(OVAL)]
     middle = oval.mean(axis=0)
-    opening = middle + (oval - middle) * (0.97, 0.97) + (0, 1)
+    opening = middle + 0.94 * (oval - middle)
     opening[np.argsort(oval[:, 1])[:9], 1] += 9
     cloth = filled(outer, 1.0) * (1 - filled(opening, 1.1))
     rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
@@ -176,9 +176,9 @@ def _beanie(picture: Float, places: Double, dome: Dome, traits: Traits) -> Float
     """A knitted cap with a folded rim above the brows."""
     random = np.random.default_rng((*traits.random, 10))
     hair = _crop(picture, places, dome, traits)
-    picture = picture + filled(np.array([(0, places[109, 1]), (WIDTH, places[109, 1]), (WIDTH, HEIGHT), (0, HEIGHT)]))[
-        ..., None
-    ] * (hair - picture)
+    temples = places[[54, 284], 1].mean()  # above them hair is under the cap
+    below = filled(np.array([(0, temples), (WIDTH, temples), (WIDTH, HEIGHT), (0, HEIGHT)]))
+    picture = picture + below[..., None] * (hair - picture)
     rim = places[[109, 10, 338], 1].mean() + 4
     left, right = dome.middle[0] - dome.across - 8, dome.middle[0] + dome.across + 8
     bow = np.array(

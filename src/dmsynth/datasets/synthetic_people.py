@@ -47,7 +47,7 @@ SOURCE = (
     "photographed by the US Navy (matplotlib's grace_hopper.jpg)"
 )
 _CANDIDATES = 100  # of seed 0 for a role, at most
-_CHOSEN = (5, 30, 58, 1, 4, 20, 76, 11, 25, 21, 77, 31)
+_CHOSEN = (5, 30, 58, 1, 4, 20, 76, 14, 25, 21, 77, 31)
 """Of seed 0: which of the candidates for each role was chosen for being unlike the others (``docs/people.md``)."""
 _REAL = (
     ("eileen", "posed:portrait", "a woman of about 35, light skin, brown hair, no glasses", PORTRAIT_CONSENT,
