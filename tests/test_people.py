@@ -106,13 +106,14 @@ def test_who_there_is_and_what_cannot_be_made(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all_twelve_are_followed_and_apart(tmp_path: Path, tracker: Tracker) -> None:
-    cast = read_cast(make_people(tmp_path, tracker))
+    everybody = read_cast(make_people(tmp_path, tracker))
+    cast = {name: face for name, face in everybody.items() if name not in ("eileen", "grace")}
     found = check_people({name: FaceSpec(face) for name, face in cast.items()}, tracker, None)
     for name, judges in found["persons"].items():
         (told,) = judges.values()
         assert told["lost"] == 0 and min(told["correlation"].values()) > 0.9, name
     assert found["likeness"]["mesh"]["apart"]
     if recognition.is_at_hand():
-        pairs = found["likeness"]["network"]["others"]
-        made = [pair["value"] for pair in pairs if not {"eileen", "grace"} & set(pair["persons"])]
-        assert len(made) == 66 and found["likeness"]["network"]["apart"] and np.median(made) > recognition.SAME
+        distances = [pair["value"] for pair in found["likeness"]["network"]["others"]]
+        assert len(distances) == 66 and found["likeness"]["network"]["apart"]
+        assert np.median(distances) > recognition.SAME

@@ -108,7 +108,9 @@ def ears(donor: Donor, places: Double) -> Float:
     mask = np.zeros(donor.picture.shape[:2], np.uint8)
     for ear in EARS:
         cv2.fillPoly(mask, [np.array(ear) * 16], 255, cv2.LINE_AA, 4)
-    return np.clip(cv2.GaussianBlur(donor.warped(mask.astype(np.float32) / 255, places), (0, 0), 0.8), 0, 1)
+    return np.clip(
+        cv2.GaussianBlur(donor.warped(np.asarray(mask, np.float32) / np.float32(255), places), (0, 0), 0.8), 0, 1
+    )
 
 
 def donor_hair(face: Float, places: Double, head: Float) -> Float:

@@ -40,7 +40,7 @@ NAMES = (
     "ash", "cleo", "drew", "eden", "flo", "glen", "jules", "kit", "lee", "max", "pat", "sam",
 )  # fmt: skip
 """Of the persons of a seed, in order. From the thirteenth on, roles are played by others."""
-CONSENT = "synthetic, nobody's likeness"
+CONSENT = "synthetic: shows no real person"
 LICENCE = "public domain, as the two portraits that it is made from"
 SOURCE = (
     "made by dmsynth from Eileen Collins, photographed by NASA (scikit-image's astronaut), and Grace Hopper, "
