@@ -50,7 +50,7 @@ def check_people(cast: Mapping[str, FaceSpec], tracker: Tracker, second: Tracker
         ``mae`` against the exact command. ``likeness``: ``mesh`` (correlation of shape-free patterns, ``identity``) and
         ``network`` (distance, ``recognition``; None where it is not installed), each with ``own``, the median over
         any two frames of each person, ``others``, the median over frames of the same pose of each two persons (the
-        most alike first), and ``apart``: whether no two persons are as alike as any one's own frames.
+        most alike first), and ``apart``: whether no two persons are as alike as the own frames of either.
 
     Raises:
         DmsynthError: fewer than two persons, a face that cannot be opened, that is found in less than three frames, or
@@ -118,5 +118,5 @@ def _compared(looks: Mapping[str, Mapping[int, NDArray[np.float64]]], alike: _Lo
             value = float(np.median([alike(looks[one][n], looks[other][n]) for n in both]))
             others.append({"persons": [one, other], "value": value})
     others.sort(key=lambda pair: -sign * pair["value"])
-    apart = all(sign * pair["value"] < min(sign * value for value in own.values()) for pair in others)
+    apart = all(sign * pair["value"] < min(sign * own[name] for name in pair["persons"]) for pair in others)
     return {"own": own, "others": others, "apart": apart}
