@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.datasets.dataset import Dataset, DatasetWriter, finished_dataset, split_at_random
-from dmsynth.datasets.photo import identity
+from dmsynth.datasets.photo import consent_for, identity
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.progress import progress
 from dmsynth.trackers import Tracker, check_landmarks, why_unusable
 from dmsynth.video import Image, to_grey
 from dmsynth.video.pictures import read_image
-from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
+from dmsynth.video.portrait import default_portrait
 
 WALL = (640, 480)  # width, height in pixels (3.1.1)
 FACE = (152, 200)
@@ -152,7 +152,7 @@ def make_position_dataset(
         DmsynthError: a picture that cannot be read or does not show exactly one whole face; another shape.
     """
     layout = Layout(*size)
-    recipe, consent = position_recipe(photo, tracker, frames, size, seed), None if photo else PORTRAIT_CONSENT
+    recipe, consent = position_recipe(photo, tracker, frames, size, seed), consent_for(photo)
     made = finished_dataset(out, recipe, consent)
     if made is not None:
         return made

@@ -17,6 +17,7 @@ from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import progress
+from dmsynth.support.records import Record, Text, read_record
 from dmsynth.trackers import Face, Tracker, check_landmarks, face_labels, why_unusable
 from dmsynth.video import Image, fit
 from dmsynth.video.pictures import read_image
@@ -96,6 +97,30 @@ def identity(photo: Path | None) -> dict[str, str]:
     return {"name": photo.name if photo else "astronaut", "sha256": hashlib.sha256(picture.tobytes()).hexdigest()}
 
 
+class _Beside(Record):
+    """What a file beside a picture says of it."""
+
+    consent: Text | None = None
+    licence: Text | None = None
+    source: Text | None = None
+
+
+def consent_for(photo: Path | None) -> str | None:
+    """On what consent a photo shows whom: what a JSON file of its name beside it says (``consent``, ``licence``,
+    ``source``), None without one. The default portrait is in the public domain.
+
+    Raises ``DmsynthError`` for a file that is no JSON object, or whose entries are no texts.
+    """
+    if photo is None:
+        return PORTRAIT_CONSENT
+    beside = photo.with_suffix(".json")
+    if not beside.is_file():
+        return None
+    about = read_record(beside, _Beside, f"mend it, or remove it: it should say on what consent {photo.name} is shown")
+    parts = (about.consent, about.licence and f"licence: {about.licence}", about.source and f"source: {about.source}")
+    return "; ".join(part for part in parts if part) or None
+
+
 def pose_photo(
     out: Path,
     photo: Path | None,
@@ -121,7 +146,7 @@ def pose_photo(
         size: width, height of the frames, each divisible by 16.
         poses: the range they are drawn from; by default ``PoseRange()``.
         colour: store RGB, not grey.
-        consent: who is shown, and on what consent; the default portrait is in the public domain.
+        consent: who is shown, and on what consent; by default ``consent_for`` the photo.
 
     Raises:
         DmsynthError: a picture that cannot be read or does not show exactly one whole face.
@@ -129,7 +154,7 @@ def pose_photo(
     poses = poses or PoseRange()
     name = photo.name if photo else "astronaut"
     recipe = photo_recipe(photo, tracker, frames, size, poses, seed, colour)
-    consent = consent or (None if photo else PORTRAIT_CONSENT)
+    consent = consent or consent_for(photo)
     made = finished_dataset(out, recipe, consent)
     if made is not None:
         return made

@@ -26,7 +26,7 @@ from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.datasets.dataset import Dataset, open_dataset
 from dmsynth.datasets.eye_posing import Eyes
-from dmsynth.datasets.photo import framed_face, identity
+from dmsynth.datasets.photo import consent_for, framed_face, identity
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.datasets.widening import LIMIT
 from dmsynth.learning.face_file import TrainedFace
@@ -37,7 +37,7 @@ from dmsynth.trackers import Tracker, why_unusable
 from dmsynth.trackers.gaze import MESH_POINTS
 from dmsynth.video import Image
 from dmsynth.video.pictures import read_image
-from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
+from dmsynth.video.portrait import default_portrait
 
 _DEGREES = 25.0  # either way: a code's range, in which 10° count like a deviation of an expression
 SPACE = replace(
@@ -178,7 +178,7 @@ def posed_picture(photo: Path | None, tracker: Tracker, size: tuple[int, int]) -
     known = space.encode(np.array([[*at, *space.row({})[len(HEAD) :]]]))
     about = {
         "sha256": sha256(b"posed " + picture.tobytes()).hexdigest(),
-        "consent": None if photo else PORTRAIT_CONSENT,
+        "consent": consent_for(photo),
         "dataset": name,
         "dataset_sha256": identity(photo)["sha256"],
         "tracker": tracker.name,
