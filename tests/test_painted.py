@@ -16,7 +16,7 @@ import dmsynth as library
 from commands import dmsynth, fails
 from dmsynth.controls import CONTROL_SPACES, EYES
 from dmsynth.datasets.eye_posing import Eyes
-from dmsynth.datasets.photo_posing import PosedPhoto
+from dmsynth.datasets.photo import prepare
 from dmsynth.evaluation.eyes import eye_commands, summarize_eyes
 from dmsynth.learning.face_file import SourceFeatures, read_face, save_face
 from dmsynth.motion.driving import Driving, drive
@@ -131,11 +131,12 @@ def test_a_source_that_does_not_fit_its_eyes_is_refused(
         starter.from_source(np.kron(framed, np.ones((2, 2) + (1,) * (framed.ndim - 2), np.uint8)), at, eyes)
 
 
-@pytest.mark.parametrize("own", [Eyes(gaze_yaw=16), Eyes(opening_left=0.55, opening_right=0.55)])
+@pytest.mark.parametrize("own", [Eyes(gaze_yaw=18), Eyes(opening_left=0.55, opening_right=0.55)])
 def test_eyes_at_rest_are_the_persons_rest(
-    starter: SteerableFace, tracker: Tracker, posed: PosedPhoto, own: Eyes
+    starter: SteerableFace, tracker: Tracker, portrait: Image, own: Eyes
 ) -> None:
     """Whatever the source frame's eyes do: those that look aside look ahead, lids that hang open."""
+    posed = prepare(portrait, tracker, starter.size, "portrait")
 
     def at_rest(eyes: Eyes) -> tuple[dict[str, float], dict[str, float]]:
         framed, at, seen = as_source(posed.pose(0, 0, 0, eyes=eyes), "posed", starter.head_only, tracker)
@@ -321,7 +322,7 @@ def test_a_mouth_that_the_source_shows_open_is_left_to_the_network() -> None:
     face = load_face(Path("starter")).from_one_source()
     known = face.trained.features
     assert known is not None
-    (usual,) = with_features(face).frames(poses(with_features(face), {"yaw": 5.0}))
+    usual, *_ = with_features(face).frames(poses(with_features(face), *[{"yaw": 5.0}] * 3))  # as many as below
     talks = SourceFeatures(known.landmarks, np.array([[0, 0, 1, 1, 0.3]], np.float32))
     there = with_features(replace(face, trained=replace(face.trained, features=talks)))
     rest, less, more = there.frames(

@@ -11,7 +11,7 @@ from dmsynth.trackers import Tracker
 
 FRAMES = 1200
 SIZE = (640, 480)
-STEPS = 3600  # not a time, so that the same machine gives the same face; four minutes on two cores
+STEPS = 6000  # not a time, so that the same machine gives the same face; ten minutes on two cores
 
 
 def make_starter(out: Path, folder: Path, tracker: Tracker) -> Path:

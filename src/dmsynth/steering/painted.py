@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -61,6 +62,17 @@ class Seen:
         counts = np.maximum(share[:-1].max() * self.regions[0], share[-1] * self.regions[1])
         return np.ascontiguousarray(colour if self.image.ndim == 3 else colour[..., 0]), counts
 
+    def blended(self, wanted: NDArray[np.float64]) -> tuple[Image, NDArray[np.float32]]:
+        """The frame with what is ``painted`` where it counts, and where that is."""
+        picture, counts = self.painted(wanted)
+        left, top, wide, high = cv2.boundingRect((counts > 0).astype(np.uint8))
+        box = np.s_[top : top + high, left : left + wide]
+        whole = self.image.copy()
+        if wide:
+            parts = (np.ascontiguousarray(each[box]) for each in (picture, self.image, counts, 1 - counts))
+            whole[box] = cv2.blendLinear(*parts)
+        return whole, counts
+
     def drawn(self, wanted: NDArray[np.float64]) -> NDArray[np.float32]:
         """(channels + 1, h, w) in [0, 1]: what is ``painted``, and last, where it counts."""
         picture, counts = self.painted(wanted)
@@ -89,7 +101,7 @@ class PaintedNetwork:
             return cast(Tensor, network.steer(seen.appearance, without_features(code)))
         if isinstance(network, DetailedNetwork):
             drawing = network.draw(seen.appearance, without_features(code))
-            pictures, counts = zip(*(seen.painted(row) for row in distinct), strict=True)
+            pictures, counts = zip(*(seen.blended(row) for row in distinct), strict=True)
             return network.enlarged(drawing, [pictures[each] for each in which], np.stack(counts)[which])
         drawing = network.draw(seen.appearance.expand(len(code)), without_features(code))
         frames = torch.from_numpy(np.stack([seen.drawn(row) for row in distinct])[which]).to(code.device)
