@@ -125,6 +125,10 @@ SecondTrackerModel = Annotated[Path | None, typer.Option(help="The second judge'
 OneSource = Annotated[
     bool, typer.Option("--one-source", help="Steer from the face's first source frame only, not from whichever suits.")
 ]
+CameraName = Annotated[
+    str | None,
+    typer.Option("--camera", help="The cabin camera: a name of `dmsynth camera list`, or a .yaml file."),
+]
 RendererName = Annotated[
     str,
     typer.Option(
