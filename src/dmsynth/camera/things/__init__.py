@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from dmsynth.camera.things.canvas import Scene
 from dmsynth.camera.things.cap import Cap
 from dmsynth.camera.things.glasses import Glasses
+from dmsynth.camera.things.hand import Hand
 from dmsynth.camera.things.head import Head
 from dmsynth.camera.things.mask import Mask
+from dmsynth.camera.things.phone import Phone
 from dmsynth.camera.things.scarf import Scarf
+from dmsynth.camera.things.wheel import Wheel
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers.gaze import EYE_OUTLINES
 from dmsynth.trackers.mouth import LOWER_RIM
@@ -49,6 +52,12 @@ THINGS: Mapping[str, Thing] = {
     "mask": Mask(),
     "cap": Cap(),
     "scarf": Scarf(),
+    "hand-mouth": Hand(13, (-2.0, 12.4, -2.2), (0.0, 0.0, 68.0), (14.0, 18.0, 10.0)),
+    "hand-cheek": Hand(147, (0.5, 9.0, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0)),
+    "hand-eye": Hand(468, (-0.5, 11.5, -1.8), (0.0, 0.0, 14.0), (10.0, 14.0, 8.0)),
+    "phone": Phone(),
+    "phone-left": Phone(left=True),
+    "wheel": Wheel(),
 }
 """Every thing by its name. ``sunglasses-ir`` are dark to a driver and clear in the near infrared."""
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.camera.things.head import Double, Float, Head, Light, patch, triangles
+from dmsynth.trackers.gaze import EYE_OUTLINES
+from dmsynth.trackers.mouth import LOWER_LIP, UPPER_LIP
 from dmsynth.video import Image
 
 FINE = 20.0  # pixels per centimetre that edges are drawn with, about
@@ -18,12 +20,21 @@ _FINENESS = (2, 4)  # pixels of a canvas per pixel of the frame, least and most
 _FAR = -1e3  # centimetres: the depth of what nothing covers
 _SUB = 4  # binary digits after the pixel that OpenCV's drawing takes
 _SHADOW_OFFSET = 0.25  # centimetres down
-_SHADOW_BLUR = 0.35  # centimetres, standard deviation
+_SHADOW_BLUR = 0.7  # centimetres: side of the square that it is averaged over, twice
 _AMBIENT = 0.45  # of the light comes from everywhere
 _BAND = 0.4  # centimetres: side of the square of skin that is looked at
 _NO_SKIN = 0.4  # logarithm of a colour over the skin's from where it is hair
 _TIGHT = 24  # exponent of a highlight
+_OPENINGS = (
+    *([*eye["upper"], *eye["lower"][::-1]] for eye in EYE_OUTLINES.values()),
+    [*UPPER_LIP, *LOWER_LIP[::-1]],
+)
+"""Outlines of eyes and mouth, of the mesh."""
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels of the frame."""
 
 
 @dataclass
@@ -50,7 +61,7 @@ class Scene:
         """Pixels of a canvas per pixel of the frame and axis."""
         return int(np.clip(round(FINE / self.head.scale), *_FINENESS))
 
-    def box(self, points: Double, margin: float) -> tuple[int, int, int, int]:
+    def box(self, points: Double, margin: float) -> Box:
         """Left, top, right and bottom around ``points`` (n, 2 or more) in pixels, a ``margin`` more, in the frame."""
         height, width = self.image.shape[:2]
         low = np.floor(points[:, :2].min(axis=0) - margin).clip(0, [width, height])
@@ -58,7 +69,7 @@ class Scene:
         return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
     @cached_property
-    def skin(self) -> tuple[tuple[int, int, int, int], Float]:
+    def skin(self) -> tuple[Box, Float]:
         """A box around the face, and the depth of the skin in it, as fine as a canvas."""
         seen, corner = self.head.seen(self.head.points), triangles()
         left, top, right, bottom = box = self.box(seen, 1.0)
@@ -68,6 +79,9 @@ class Scene:
         first, second = seen[corner[:, 1]] - seen[corner[:, 0]], seen[corner[:, 2]] - seen[corner[:, 0]]
         shown = np.flatnonzero(first[:, 0] * second[:, 1] < first[:, 1] * second[:, 0])
         order = shown[np.argsort(depth[shown], kind="stable")]
+        for opening in _OPENINGS:  # the mesh has none of what is in them
+            near = float(seen[opening, 2].mean())
+            cv2.fillPoly(skin, [_places(seen[opening], (left, top), self.fine)], near, cv2.LINE_8, _SUB)
         for place, near in zip(places[order], depth[order].tolist(), strict=True):
             cv2.fillConvexPoly(skin, place, near, cv2.LINE_8, _SUB)
         return box, skin
@@ -85,17 +99,29 @@ class Scene:
         into = (_NO_SKIN - other[first - 1]) / (other[first] - other[first - 1])
         return float((first - 1 + into) / (len(path) - 1))
 
-    def lay(self, box: tuple[int, int, int, int], layer: Float, light: Float | None = None) -> None:
-        """Lay a ``layer`` (h, w, 4), colours times opacity and opacity, over a ``box``; ``light`` (h, w) is what a
-        shadow leaves of the picture below."""
+    def lay(self, box: Box, layer: Float, shadow: float = 0.0) -> None:
+        """Lay a ``layer`` (h, w, 4), colours times opacity and opacity, over a ``box``. ``shadow``: how dark the shadow
+        is that it casts on the face, 0 to 1."""
         place = np.s_[box[1] : box[3], box[0] : box[2]]
         alpha = layer[..., 3]
-        left = 1.0 - alpha if light is None else (1.0 - alpha) * light
+        left = 1.0 - alpha
+        if shadow:
+            left *= self._lit(box, alpha, shadow)
         part = self.image[place]
         colours = layer[..., :3] @ _GREY if part.ndim == 2 else layer[..., :3]
         mixed = part * (left if part.ndim == 2 else left[..., None]) + colours
         self.image[place] = np.clip(mixed + 0.5, 0.0, 255.0).astype(np.uint8)
         np.maximum(self.cover[place], (alpha * 255.0).astype(np.uint8), out=self.cover[place])
+
+    def _lit(self, box: Box, alpha: Float, darkness: float) -> Float:
+        """What a shadow leaves of the light (h, w) beside what is opaque by ``alpha`` (h, w)."""
+        size = alpha.shape[::-1]
+        down = np.array([[1, 0, 0], [0, 1, _SHADOW_OFFSET * self.head.scale]], np.float32)
+        side = 2 * round(_SHADOW_BLUR * self.head.scale) + 1
+        soft = cv2.blur(cv2.blur(cv2.warpAffine(alpha, down, size), (side, side)), (side, side))
+        face = np.zeros(alpha.shape, np.float32)
+        cv2.fillConvexPoly(face, self.head.outline() - np.array(box[:2]), darkness)
+        return np.asarray(1.0 - soft * cv2.blur(face, (3, 3)))
 
 
 class Canvas:
@@ -107,7 +133,7 @@ class Canvas:
     def __init__(self, scene: Scene, points: Double) -> None:
         """Around ``points`` (n, 2 or more) in pixels of the frame."""
         self._scene, self._fine = scene, scene.fine
-        self._box = left, top, right, bottom = scene.box(points, 3.0 * _SHADOW_BLUR * scene.head.scale + 2.0)
+        self._box = left, top, right, bottom = scene.box(points, 2.0 * _SHADOW_BLUR * scene.head.scale)
         self._size = (right - left, bottom - top)
         self.outside = min(self._size) == 0
         self._pixels = np.zeros((self._size[1] * self._fine, self._size[0] * self._fine, 4), np.float32)
@@ -155,20 +181,11 @@ class Canvas:
             side = 2 * round(soften / 2 * self._scene.head.scale) + 1
             soft = cv2.blur(layer, (side, side))
             layer[..., :3] = soft[..., :3] * (layer[..., 3] / np.maximum(soft[..., 3], 1e-3))[..., None]
-        self._scene.lay(self._box, layer, self._shadow(layer[..., 3], shadow))
+        self._scene.lay(self._box, layer, shadow)
 
     def lay(self, layer: Float) -> None:
         """Lay a layer of this size over the frame."""
         self._scene.lay(self._box, layer)
-
-    def _shadow(self, alpha: Float, darkness: float) -> Float:
-        """What is left of the light (h, w) beside a thing."""
-        scale = self._scene.head.scale
-        down = np.array([[1, 0, 0], [0, 1, _SHADOW_OFFSET * scale]], np.float32)
-        soft = cv2.GaussianBlur(cv2.warpAffine(alpha, down, self._size), (0, 0), _SHADOW_BLUR * scale)
-        face = np.zeros(alpha.shape, np.float32)
-        cv2.fillConvexPoly(face, self._scene.head.outline() - np.array(self._box[:2]), 1.0)
-        return np.asarray(1.0 - np.float32(darkness) * soft * cv2.blur(face, (3, 3)))
 
 
 def _places(points: Double, corner: Sequence[int], fine: int) -> NDArray[np.int32]:

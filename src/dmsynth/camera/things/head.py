@@ -90,10 +90,12 @@ class Head:
         seen, half = self.seen(self.points[[RIGHT_CHEEK, LEFT_CHEEK, FOREHEAD]]), round(_PATCH / 2 * self.scale)
         patches = [patch(image, x, y, half) for x, y, _ in seen]
         right, left, forehead = (float(patch.mean()) for patch in patches)
-        skin = np.mean(patches[:2], axis=0) if self.rotation[2, 2] > 0.85 else patches[int(self.rotation[0, 2] > 0)]
+        share = float(np.clip(0.5 + self.rotation[0, 2], 0.0, 1.0))  # of the cheek that is seen better
+        skin = share * patches[0] + (1.0 - share) * patches[1]
         strength = float(np.clip(skin.mean() / 255.0 / SKIN, _DARKEST, _BRIGHTEST))
         aside = float(np.clip((left - right) / max(left + right, 1.0), -0.3, 0.3))
         above = float(np.clip((forehead - skin.mean()) / max(forehead, 1.0), 0.0, 0.3))
+        aside *= max(0.0, 1.0 - 2.0 * abs(self.rotation[0, 2]))  # of a turned face the far cheek tells nothing
         towards = np.array([2.0 * aside, 0.35 + above, 0.9])
         return Light(skin, strength, towards / np.linalg.norm(towards))
 
