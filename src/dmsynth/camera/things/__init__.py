@@ -53,7 +53,7 @@ THINGS: Mapping[str, Thing] = {
     "cap": Cap(),
     "scarf": Scarf(),
     "hand-mouth": Hand(13, (-2.0, 12.4, -2.2), (0.0, 0.0, 68.0), (14.0, 18.0, 10.0)),
-    "hand-cheek": Hand(147, (0.5, 9.0, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0)),
+    "hand-cheek": Hand(147, (0.5, 9.0, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0), beside=True),
     "hand-eye": Hand(468, (-0.5, 11.5, -1.8), (0.0, 0.0, 14.0), (10.0, 14.0, 8.0)),
     "phone": Phone(),
     "phone-left": Phone(left=True),

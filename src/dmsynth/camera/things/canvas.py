@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.camera.things.head import Double, Float, Head, Light, patch, triangles
+from dmsynth.camera.things.head import Bytes, Double, Float, Head, Light, patch, triangles
 from dmsynth.trackers.gaze import EYE_OUTLINES
 from dmsynth.trackers.mouth import LOWER_LIP, UPPER_LIP
 from dmsynth.video import Image
@@ -20,6 +20,7 @@ _FINENESS = (2, 4)  # pixels of a canvas per pixel of the frame, least and most
 _FAR = -1e3  # centimetres: the depth of what nothing covers
 _SUB = 4  # binary digits after the pixel that OpenCV's drawing takes
 _SHADOW_OFFSET = 0.25  # centimetres down
+_SHADOW_GRID = 6.0  # samples per centimetre of a shadow, at least
 _SHADOW_BLUR = 0.7  # centimetres: side of the square that it is averaged over, twice
 _AMBIENT = 0.45  # of the light comes from everywhere
 _BAND = 0.4  # centimetres: side of the square of skin that is looked at
@@ -30,7 +31,6 @@ _OPENINGS = (
     [*UPPER_LIP, *LOWER_LIP[::-1]],
 )
 """Outlines of eyes and mouth, of the mesh."""
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 Box = tuple[int, int, int, int]
@@ -51,7 +51,7 @@ class Scene:
 
     bare: Image
     image: Image
-    cover: NDArray[np.uint8]
+    cover: Bytes
     head: Head
     light: Light
     infrared: bool
@@ -99,29 +99,39 @@ class Scene:
         into = (_NO_SKIN - other[first - 1]) / (other[first] - other[first - 1])
         return float((first - 1 + into) / (len(path) - 1))
 
-    def lay(self, box: Box, layer: Float, shadow: float = 0.0) -> None:
-        """Lay a ``layer`` (h, w, 4), colours times opacity and opacity, over a ``box``. ``shadow``: how dark the shadow
-        is that it casts on the face, 0 to 1."""
-        place = np.s_[box[1] : box[3], box[0] : box[2]]
-        alpha = layer[..., 3]
-        left = 1.0 - alpha
-        if shadow:
-            left *= self._lit(box, alpha, shadow)
-        part = self.image[place]
-        colours = layer[..., :3] @ _GREY if part.ndim == 2 else layer[..., :3]
-        mixed = part * (left if part.ndim == 2 else left[..., None]) + colours
-        self.image[place] = np.clip(mixed + 0.5, 0.0, 255.0).astype(np.uint8)
-        np.maximum(self.cover[place], (alpha * 255.0).astype(np.uint8), out=self.cover[place])
+    def lay(self, box: Box, colours: Bytes, alpha: Bytes, shadow: float = 0.0) -> None:
+        """Lay something over a ``box`` of the frame.
 
-    def _lit(self, box: Box, alpha: Float, darkness: float) -> Float:
-        """What a shadow leaves of the light (h, w) beside what is opaque by ``alpha`` (h, w)."""
-        size = alpha.shape[::-1]
-        down = np.array([[1, 0, 0], [0, 1, _SHADOW_OFFSET * self.head.scale]], np.float32)
-        side = 2 * round(_SHADOW_BLUR * self.head.scale) + 1
-        soft = cv2.blur(cv2.blur(cv2.warpAffine(alpha, down, size), (side, side)), (side, side))
-        face = np.zeros(alpha.shape, np.float32)
-        cv2.fillConvexPoly(face, self.head.outline() - np.array(box[:2]), darkness)
-        return np.asarray(1.0 - soft * cv2.blur(face, (3, 3)))
+        Args:
+            colours: (h, w, 3), times the opacity.
+            alpha: (h, w), the opacity, 255 is all.
+            shadow: how dark the shadow is that it casts on the face, 0 to 1.
+        """
+        place = np.s_[box[1] : box[3], box[0] : box[2]]
+        left = cv2.bitwise_not(alpha)
+        if shadow:
+            left = cv2.multiply(left, self._lit(box, alpha, shadow), scale=1 / 255)
+        below = self.image[place]
+        if below.ndim == 3:
+            left = cv2.merge([left] * 3)
+        else:
+            colours = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+        self.image[place] = cv2.add(cv2.multiply(below, left, scale=1 / 255), colours)
+        self.cover[place] = cv2.max(self.cover[place], alpha)
+
+    def _lit(self, box: Box, alpha: Bytes, darkness: float) -> Bytes:
+        """What a shadow leaves of the light (h, w), 255 is all, beside what is opaque by ``alpha`` (h, w)."""
+        step = max(1, int(self.head.scale / _SHADOW_GRID))  # pixels of the frame per sample
+        size = (-(-alpha.shape[1] // step), -(-alpha.shape[0] // step))
+        coarse = alpha if step == 1 else cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+        down = np.array([[1, 0, 0], [0, 1, _SHADOW_OFFSET * self.head.scale / step]], np.float32)
+        side = 2 * round(_SHADOW_BLUR * self.head.scale / step / 2) + 1
+        soft = cv2.blur(cv2.blur(cv2.warpAffine(coarse, down, size), (side, side)), (side, side))
+        face = np.zeros(size[::-1], np.uint8)
+        outline = (self.head.outline() - np.array(box[:2])) / step
+        cv2.fillConvexPoly(face, outline.round().astype(np.int32), 255 * darkness)
+        lit = cv2.bitwise_not(cv2.multiply(soft, cv2.blur(face, (3, 3)), scale=1 / 255))
+        return np.asarray(lit if step == 1 else cv2.resize(lit, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 class Canvas:
@@ -136,8 +146,8 @@ class Canvas:
         self._box = left, top, right, bottom = scene.box(points, 2.0 * _SHADOW_BLUR * scene.head.scale)
         self._size = (right - left, bottom - top)
         self.outside = min(self._size) == 0
-        self._pixels = np.zeros((self._size[1] * self._fine, self._size[0] * self._fine, 4), np.float32)
-        self._pixels[..., 3] = _FAR
+        self._pixels = np.zeros((self._size[1] * self._fine, self._size[0] * self._fine, 4), np.uint8)
+        self._drawn: list[tuple[NDArray[np.int32], Double]] = []
 
     def facets(self, corners: Double, colours: Double, inside: bool = False) -> None:
         """Draw facets (n, 4, 3) as seen, those whose outside faces the camera, or those whose ``inside`` does, too; the
@@ -146,27 +156,35 @@ class Canvas:
         facing = np.flatnonzero((first[:, 0] * second[:, 1] > first[:, 1] * second[:, 0]) | inside)
         depth = corners[..., 2].mean(axis=1)
         order = facing[np.argsort(depth[facing], kind="stable")]
-        rows = np.column_stack([colours, depth])[order].tolist()
-        for place, row in zip(_places(corners[order], self._box, self._fine), rows, strict=True):
-            cv2.fillConvexPoly(self._pixels, place, row, cv2.LINE_8, _SUB)
+        places = _places(corners[order], self._box, self._fine)
+        for place, colour in zip(
+            places, np.column_stack([colours, np.full(len(depth), 255.0)])[order].tolist(), strict=True
+        ):
+            cv2.fillConvexPoly(self._pixels, place, colour, cv2.LINE_8, _SUB)
+        self._drawn.append((places, depth[order]))
 
     def hide(self, tolerance: float) -> None:
         """Remove what lies more than ``tolerance`` centimetres behind the face."""
         box, skin = self._scene.skin
         left, top = max(box[0], self._box[0]), max(box[1], self._box[1])
         right, bottom = min(box[2], self._box[2]), min(box[3], self._box[3])
-        if left < right and top < bottom:
-            fine = self._fine
-            x, y = (np.array([left, right]) - box[0]) * fine, (np.array([top, bottom]) - box[1]) * fine
-            before = skin[y[0] : y[1], x[0] : x[1]]
-            x, y = (np.array([left, right]) - self._box[0]) * fine, (np.array([top, bottom]) - self._box[1]) * fine
-            drawn = self._pixels[y[0] : y[1], x[0] : x[1]]
-            depth = drawn[..., 3]
-            drawn[(depth < before - tolerance) & (depth > _FAR)] = (0.0, 0.0, 0.0, _FAR)
+        if left >= right or top >= bottom:
+            return
+        own = np.full(((bottom - top) * self._fine, (right - left) * self._fine), _FAR, np.float32)
+        shift = (np.array([left, top]) - self._box[:2]) * (self._fine << _SUB)
+        for places, depth in self._drawn:
+            for place, near in zip(places - shift, depth.tolist(), strict=True):
+                cv2.fillConvexPoly(own, place.astype(np.int32), near, cv2.LINE_8, _SUB)
+        x, y = (np.array([left, right]) - box[0]) * self._fine, (np.array([top, bottom]) - box[1]) * self._fine
+        behind = cv2.compare(own, skin[y[0] : y[1], x[0] : x[1]] - np.float32(tolerance), cv2.CMP_LT)
+        x, y = (
+            (np.array([left, right]) - self._box[0]) * self._fine,
+            (np.array([top, bottom]) - self._box[1]) * self._fine,
+        )
+        cv2.copyTo(np.zeros((*own.shape, 4), np.uint8), behind, self._pixels[y[0] : y[1], x[0] : x[1]])
 
-    def layer(self) -> Float:
+    def layer(self) -> Bytes:
         """What is drawn, in pixels of the frame: (h, w, 4), colours times opacity and opacity."""
-        self._pixels[..., 3] = self._pixels[..., 3] > _FAR
         return np.asarray(cv2.resize(self._pixels, self._size, interpolation=cv2.INTER_AREA))
 
     def blend(self, shadow: float, soften: float = 0.0) -> None:
@@ -177,15 +195,17 @@ class Canvas:
             soften: centimetres over which colours are averaged, edges are not: about a facet, which is seen no more.
         """
         layer = self.layer()
+        colours, alpha = layer[..., :3], cv2.extractChannel(layer, 3)
         if soften:
             side = 2 * round(soften / 2 * self._scene.head.scale) + 1
             soft = cv2.blur(layer, (side, side))
-            layer[..., :3] = soft[..., :3] * (layer[..., 3] / np.maximum(soft[..., 3], 1e-3))[..., None]
-        self._scene.lay(self._box, layer, shadow)
+            share = cv2.divide(alpha, cv2.max(cv2.extractChannel(soft, 3), 1), dtype=cv2.CV_32F)
+            colours = cv2.multiply(soft[..., :3], cv2.merge([share] * 3), dtype=cv2.CV_8U)
+        self._scene.lay(self._box, np.ascontiguousarray(colours), alpha, shadow)
 
-    def lay(self, layer: Float) -> None:
-        """Lay a layer of this size over the frame."""
-        self._scene.lay(self._box, layer)
+    def lay(self, colours: Bytes, alpha: Bytes) -> None:
+        """Lay colours (h, w, 3) times opacity, and the opacity (h, w), of this size over the frame."""
+        self._scene.lay(self._box, colours, alpha)
 
 
 def _places(points: Double, corner: Sequence[int], fine: int) -> NDArray[np.int32]:

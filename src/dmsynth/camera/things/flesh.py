@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
 from dmsynth.camera.things.canvas import Box, Scene
-from dmsynth.camera.things.head import Double, Float, Head
+from dmsynth.camera.things.head import Bytes, Double, Float, Head
 from dmsynth.datasets.head_shape import CAMERA_DISTANCE
 
 _GRID = 9.0  # samples per centimetre of the surface, at most: between them it is smooth
@@ -42,9 +43,8 @@ class Limb:
     nail: bool = False
 
 
-def draw_limbs(scene: Scene, limbs: Sequence[Limb], shadow: float, behind: float) -> None:
-    """Draw limbs; what lies more than ``behind`` centimetres behind the face is hidden. One of them at most is in a
-    sleeve."""
+def draw_limbs(scene: Scene, limbs: Sequence[Limb], shadow: float, behind: float | None = None) -> None:
+    """Draw limbs; what lies more than ``behind`` centimetres behind the face is hidden. At most one is in a sleeve."""
     head = scene.head
     joints, radii = np.concatenate([limb.joints for limb in limbs]), np.concatenate([limb.radii for limb in limbs])
     places, reach = head.project(joints)[:, :2], (radii * _near(head, joints))[:, None]
@@ -58,15 +58,15 @@ def draw_limbs(scene: Scene, limbs: Sequence[Limb], shadow: float, behind: float
         seen = head.project(limb.joints)
         field.add(limb, np.column_stack([(seen[:, :2] - corner) / step, seen[:, 2]]), _near(head, limb.joints) / step)
 
-    def finer(samples: Float) -> Float:
+    def finer(samples: Any) -> Any:
         whole = samples if step == 1 else cv2.resize(samples, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
-        return np.asarray(whole[: bottom - top, : right - left])
+        return whole[: bottom - top, : right - left]
 
-    alpha = np.clip(finer(field.inside) * step + 0.5, 0.0, 1.0)
-    alpha *= _before(scene, box, finer(field.depth) + behind)
-    layer = cv2.cvtColor(finer(field.colours(scene)), cv2.COLOR_RGB2RGBA)
-    layer[..., 3] = 1.0
-    scene.lay(box, layer * alpha[..., None], shadow)
+    alpha = cv2.convertScaleAbs(np.clip(finer(field.inside) * step + 0.5, 0.0, 1.0), alpha=255.0)
+    if behind is not None:
+        alpha = cv2.multiply(alpha, _before(scene, box, finer(field.depth) + behind), scale=1 / 255)
+    colours = np.ascontiguousarray(finer(field.colours(scene)))
+    scene.lay(box, cv2.multiply(colours, cv2.merge([alpha] * 3), scale=1 / 255), alpha, shadow)
 
 
 def _near(head: Head, points: Double) -> Double:
@@ -74,15 +74,15 @@ def _near(head: Head, points: Double) -> Double:
     return np.asarray(head.scale / (1.0 - points[:, 2] / CAMERA_DISTANCE))
 
 
-def _before(scene: Scene, box: Box, depth: Float) -> Float:
-    """Where a surface with that ``depth`` (h, w) in a box of the frame is not hidden by the face: (h, w), 0 to 1."""
-    seen = np.ones(depth.shape, np.float32)
+def _before(scene: Scene, box: Box, depth: Float) -> Bytes:
+    """Where a surface with that ``depth`` (h, w) in a box of the frame is not hidden by the face: (h, w), 255 or 0."""
+    seen = np.full(depth.shape, 255, np.uint8)
     face, skin = scene.skin
     left, top, right, bottom = (max(face[0], box[0]), max(face[1], box[1]), min(face[2], box[2]), min(face[3], box[3]))
     if left < right and top < bottom:
         part = skin[:: scene.fine, :: scene.fine][top - face[1] : bottom - face[1], left - face[0] : right - face[0]]
         place = np.s_[top - box[1] : bottom - box[1], left - box[0] : right - box[0]]
-        seen[place] = depth[place] >= part
+        seen[place] = cv2.compare(depth[place], np.ascontiguousarray(part), cv2.CMP_GE)
         seen[place] = cv2.blur(seen[place], (3, 3))
     return seen
 
@@ -97,7 +97,7 @@ class _Field:
         self.depth = np.full(shape, _FAR, np.float32)
         self.inside = np.full(shape, _FAR, np.float32)  # samples from the outline inwards
         self._tone = np.ones(shape, np.float32)
-        self._in_sleeve = np.zeros(shape, np.bool_)
+        self._in_sleeve = np.zeros(shape, np.uint8)
         self._cloth = (0.0, 0.0, 0.0)
 
     def add(self, limb: Limb, joints: Double, near: Double) -> None:
@@ -120,7 +120,7 @@ class _Field:
             inside = np.maximum(inside, other[1])
         nearer = depth > self.depth[place]
         self._tone[place] = np.where(nearer, tone, self._tone[place])
-        self._in_sleeve[place] = np.where(nearer, limb.cloth is not None, self._in_sleeve[place])
+        self._in_sleeve[place] = np.where(nearer, np.uint8(limb.cloth is not None), self._in_sleeve[place])
         self._cloth = limb.cloth or self._cloth
         self.depth[place] = _smooth_max(self.depth[place], depth, limb.run_in)
         self.inside[place] = _smooth_max(self.inside[place], inside, run_in)
@@ -150,8 +150,8 @@ class _Field:
             tone += np.float32(_NAIL) * _nail(raw, away / np.maximum(radius, 1e-3))
         return surface, inside, tone
 
-    def colours(self, scene: Scene) -> Float:
-        """(rows, columns, 3) in 0 to 255."""
+    def colours(self, scene: Scene) -> Bytes:
+        """(rows, columns, 3)."""
         there = self.depth > _FAR / 2
         known = np.where(there, self.depth, self.depth[there].min(initial=0.0) - 1.0)
         slope_x = cv2.Sobel(known, cv2.CV_32F, 1, 0, scale=self._scale / 8)
@@ -164,19 +164,21 @@ class _Field:
         level = np.clip(255.0 * bright, 0.0, 255.0).astype(np.uint8)
         of_skin = np.clip(scene.light.skin * _LOOKUP[:, None] ** _WARM, 0.0, 255.0)
         of_cloth = np.clip(255.0 * scene.light.strength * np.array(self._cloth) * _LOOKUP[:, None], 0.0, 255.0)
-        colours = np.where(self._in_sleeve[..., None], _looked_up(level, of_cloth), _looked_up(level, of_skin))
-        return np.asarray(colours * self._tone[..., None], np.float32)
+        colours = _looked_up(level, of_skin)
+        cv2.copyTo(_looked_up(level, of_cloth), self._in_sleeve, colours)
+        return np.asarray(cv2.multiply(colours, cv2.merge([self._tone] * 3), dtype=cv2.CV_8U))
 
 
-def _looked_up(level: np.ndarray, table: Double) -> np.ndarray:
+def _looked_up(level: Bytes, table: Double) -> Bytes:
     """(h, w, 3) uint8: the rows of a ``table`` (256, 3) that levels (h, w) name."""
     return np.asarray(cv2.LUT(cv2.merge([level] * 3), table.round().astype(np.uint8)[None]))
 
 
 def _nail(along: Float, beside: Float) -> Float:
     """Where the nail is, 0 to 1: ``along`` the last bone from 0 to 1, ``beside`` in radii."""
-    x = (along - 0.78) / 0.42
-    return np.asarray(np.clip(3.0 * (1.0 - x**4 - (beside / 0.62) ** 4), 0.0, 1.0))
+    x, y = (along - np.float32(0.78)) / np.float32(0.42), beside / np.float32(0.62)
+    x, y = x * x, y * y
+    return np.asarray(np.clip(3.0 * (1.0 - x * x - y * y), 0.0, 1.0))
 
 
 def _smooth_max(one: Float, other: Float, over: float) -> Float:

@@ -42,6 +42,7 @@ class Hand:
         turned: pitch, yaw and roll of the hand on a face that looks ahead, in degrees.
         bent: how far each joint of a finger is bent, from the knuckles on, in degrees.
         spread: degrees between two fingers.
+        beside: it is beside the face, which may hide it, not before it.
         left: it is the person's left hand.
         comes: seconds.
     """
@@ -51,6 +52,7 @@ class Hand:
     turned: tuple[float, float, float]
     bent: tuple[float, float, float]
     spread: float = 3.0
+    beside: bool = False
     left: bool = False
     comes: float = 0.4
 
@@ -70,7 +72,7 @@ class Hand:
             )
             for limb in (_WRIST, *hand_limbs(self.bent, self.spread), _ARM)
         ]
-        draw_limbs(scene, limbs, _SHADOW * presence, _BEHIND)
+        draw_limbs(scene, limbs, _SHADOW * presence, _BEHIND if self.beside else None)
 
 
 def cloth_of(scene: Scene) -> tuple[float, float, float]:
@@ -79,8 +81,7 @@ def cloth_of(scene: Scene) -> tuple[float, float, float]:
 
 
 def hand_limbs(bent: tuple[float, float, float], spread: float, thumb: bool = True) -> list[Limb]:
-    """A right hand in its own frame, with joints ``bent`` and fingers ``spread`` in degrees; its ``thumb`` may be out of
-    sight."""
+    """A right hand in its own frame, joints ``bent`` and fingers ``spread`` by degrees; its ``thumb`` may be hidden."""
     limbs = [Limb(np.stack(ends), _PALM, _OF_PALM) for ends in zip(_WRISTS, _KNUCKLES, strict=True)]
     if thumb:
         limbs.append(Limb(_THUMB, _THUMB_RADII, _OF_THUMB, nail=True))

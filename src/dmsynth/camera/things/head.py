@@ -14,6 +14,7 @@ from dmsynth.video import Image
 
 Double = NDArray[np.float64]
 Float = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
 RIGHT_CHEEK, LEFT_CHEEK, FOREHEAD = 50, 280, 151  # of the mesh, where skin is seldom covered
 _PATCH = 0.8  # centimetres: side of the square of skin that is sampled

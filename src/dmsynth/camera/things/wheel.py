@@ -38,5 +38,5 @@ class Wheel:
         bright = (0.4 + 0.6 * lambert) + np.float32(_SHINE) * lambert**12
         albedo = _INFRARED_ALBEDO if scene.infrared else _ALBEDO
         colour = (255.0 * scene.light.strength * albedo).astype(np.float32)
-        layer = np.dstack([(bright * alpha)[..., None] * colour, alpha])
-        scene.lay((0, first, width, height), layer)
+        colours = cv2.merge([cv2.convertScaleAbs(bright * alpha * level) for level in colour])
+        scene.lay((0, first, width, height), colours, cv2.convertScaleAbs(255.0 * alpha))
