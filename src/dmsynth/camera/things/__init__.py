@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -45,6 +45,10 @@ class Thing(Protocol):
         ...
 
 
+_MOUTH = Hand(13, (-1.6, 12.2, -2.2), (0.0, 0.0, 68.0), (14.0, 18.0, 10.0), spread=-1.0)
+_CHEEK = Hand(147, (0.5, 10.6, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0), beside=True)
+_EYE = Hand(468, (-0.2, 10.6, -1.8), (0.0, 0.0, 14.0), (10.0, 14.0, 8.0), spread=-2.0)
+
 THINGS: Mapping[str, Thing] = {
     "glasses": Glasses(),
     "sunglasses": Glasses(tint=0.9, infrared_tint=0.92, mirror=0.07),
@@ -52,14 +56,17 @@ THINGS: Mapping[str, Thing] = {
     "mask": Mask(),
     "cap": Cap(),
     "scarf": Scarf(),
-    "hand-mouth": Hand(13, (-2.0, 12.4, -2.2), (0.0, 0.0, 68.0), (14.0, 18.0, 10.0)),
-    "hand-cheek": Hand(147, (0.5, 9.0, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0), beside=True),
-    "hand-eye": Hand(468, (-0.5, 11.5, -1.8), (0.0, 0.0, 14.0), (10.0, 14.0, 8.0)),
+    "hand-mouth": _MOUTH,
+    "hand-cheek": _CHEEK,
+    "hand-cheek-left": replace(_CHEEK, at=376, left=True),
+    "hand-eye": _EYE,
+    "hand-eye-left": replace(_EYE, at=473, left=True),
     "phone": Phone(),
     "phone-left": Phone(left=True),
     "wheel": Wheel(),
 }
-"""Every thing by its name. ``sunglasses-ir`` are dark to a driver and clear in the near infrared."""
+"""Every thing by its name. ``sunglasses-ir`` are dark to a driver and clear in the near infrared. A hand and a phone
+are on the person's right, or on the ``left``."""
 
 _TIMES = re.compile(r"(\d+(?:\.\d*)?)?:(\d+(?:\.\d*)?)?")
 _ALWAYS = float("inf")

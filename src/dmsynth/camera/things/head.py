@@ -58,9 +58,10 @@ class Head:
 
     @staticmethod
     def of(landmarks: Float, rotation: Double) -> Head:
-        """From landmarks (478, 3) in pixels with their depth, as ``steering.anchors`` gives them."""
+        """From landmarks (478, 3) in pixels with their depth, as ``steering.anchors`` or a tracker gives them."""
         mesh = landmarks.astype(np.float64)
         mesh[:, 1:] *= -1.0
+        mesh[:, 2] -= mesh[[RIGHT_EAR, LEFT_EAR], 2].mean()
         ears = mesh[[RIGHT_EAR, LEFT_EAR]]
         scale = float(np.linalg.norm(ears[1] - ears[0])) / EAR_TO_EAR
         for _ in range(3):  # what is near is seen large
