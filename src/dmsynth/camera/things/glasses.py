@@ -47,7 +47,7 @@ class Glasses:
         mirror: share of the light that they reflect when seen from ahead.
     """
 
-    frame: tuple[float, float, float] = (0.05, 0.04, 0.035)
+    frame: tuple[float, float, float] = (0.085, 0.065, 0.055)
     infrared_frame: float = 0.12
     tint: float = 0.03
     infrared_tint: float = 0.03
@@ -68,7 +68,7 @@ class Glasses:
         if canvas.outside:
             return
         albedo = np.full(3, self.infrared_frame) if scene.infrared else np.array(self.frame)
-        canvas.facets(seen, shaded(scene.head.turned(normals), albedo, scene.light, 0.12))
+        canvas.facets(seen, shaded(scene.head.turned(normals), albedo, scene.light, 0.2))
         canvas.hide(_INTO_SKIN)
         canvas.blend(shadow=0.3)
 

@@ -15,18 +15,18 @@ from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 _KNUCKLES = np.array([[-2.9, 8.9, 0.0], [-0.8, 9.4, 0.2], [1.3, 9.0, 0.1], [3.1, 8.0, -0.2]])
 _BONES = np.array([[4.3, 2.5, 2.1], [4.7, 2.9, 2.2], [4.4, 2.7, 2.2], [3.4, 2.0, 1.9]])
 _FINGERS = np.array(
-    [[1.0, 0.92, 0.82, 0.66], [1.02, 0.94, 0.84, 0.68], [0.97, 0.9, 0.8, 0.64], [0.85, 0.78, 0.7, 0.56]]
+    [[0.98, 0.92, 0.82, 0.66], [1.0, 0.94, 0.84, 0.68], [0.95, 0.9, 0.8, 0.64], [0.84, 0.78, 0.7, 0.56]]
 )
 _WRISTS = np.array([[-1.6, 0.6, 0.0], [-0.5, 0.4, 0.2], [0.6, 0.4, 0.2], [1.6, 0.6, 0.0]])
-_PALM = np.array([1.75, 1.2])  # radius of the palm at the wrist and at the knuckles
+_PALM = np.array([1.75, 1.08])  # radius of the palm at the wrist and at the knuckles
 _THUMB = np.array([[-1.5, 1.5, -0.4], [-4.2, 4.6, -0.6], [-5.6, 7.4, -0.7], [-6.3, 9.9, -0.9]])
 _THUMB_RADII = np.array([1.75, 1.3, 1.05, 0.75])
 _CLOTH, _INFRARED_CLOTH = (0.09, 0.1, 0.12), (0.35, 0.35, 0.35)
 SIZE = 0.86  # times a large man's hand, which the figures above are of
-_OF_FINGERS, _OF_THUMB, _OF_PALM, _OF_SLEEVE = 0.3, 0.7, 1.6, 0.05  # centimetres over which limbs run into each other
+_OF_FINGERS, _OF_THUMB, _OF_PALM, _OF_SLEEVE = 0.7, 0.9, 1.8, 0.05  # centimetres over which limbs run into each other
 _FOLLOWS = 0.7  # of the head's turn
 FROM_BELOW = np.array([0.0, -22.0, 2.0])  # centimetres: where it comes from
-_WRIST = Limb(np.array([[0.0, 0.5, 0.0], [0.0, -7.0, 0.0]]), np.array([2.5, 2.8]), _OF_PALM)
+_WRIST = Limb(np.array([[0.0, 3.5, -0.3], [0.0, 0.0, 0.0], [0.0, -7.0, 0.0]]), np.array([1.5, 2.25, 2.7]), _OF_PALM)
 _ARM = Limb(np.array([[0.0, -4.5, 0.0], [0.0, -48.0, 4.0]]), np.array([3.5, 6.0]), _OF_SLEEVE, cloth=_CLOTH)
 MIRROR = np.array([-1.0, 1.0, 1.0])  # a left hand is a right one in a mirror
 _SHADOW, _BEHIND = 0.5, 3.0
