@@ -46,13 +46,13 @@ class Thing(Protocol):
 
 
 _MOUTH = Hand(13, (-1.6, 12.2, -2.2), (0.0, 0.0, 68.0), (14.0, 18.0, 10.0), spread=-1.0)
-_CHEEK = Hand(147, (0.5, 10.6, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0), beside=True)
+_CHEEK = Hand(147, (0.5, 12.4, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0), beside=True)
 _EYE = Hand(468, (-0.2, 10.6, -1.8), (0.0, 0.0, 14.0), (10.0, 14.0, 8.0), spread=-2.0)
 
 THINGS: Mapping[str, Thing] = {
     "glasses": Glasses(),
-    "sunglasses": Glasses(tint=0.9, infrared_tint=0.92, mirror=0.07),
-    "sunglasses-ir": Glasses(tint=0.9, infrared_tint=0.12, mirror=0.07),
+    "sunglasses": Glasses(tint=0.96, infrared_tint=0.95, mirror=0.07),
+    "sunglasses-ir": Glasses(tint=0.96, infrared_tint=0.12, mirror=0.07),
     "mask": Mask(),
     "cap": Cap(),
     "scarf": Scarf(),

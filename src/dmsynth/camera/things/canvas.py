@@ -25,6 +25,7 @@ _SHADOW_BLUR = 0.7  # centimetres: side of the square that it is averaged over, 
 _AMBIENT = 0.45  # of the light comes from everywhere
 _BAND = 0.4  # centimetres: side of the square of skin that is looked at
 _NO_SKIN = 0.4  # logarithm of a colour over the skin's from where it is hair
+_ASIDE = (0.1, 0.3)  # sine of the head's turn from which a side is seen, and is seen well
 _TIGHT = 24  # exponent of a highlight
 _OPENINGS = (
     *([*eye["upper"], *eye["lower"][::-1]] for eye in EYE_OUTLINES.values()),
@@ -86,18 +87,25 @@ class Scene:
             cv2.fillConvexPoly(skin, place, near, cv2.LINE_8, _SUB)
         return box, skin
 
-    def shown(self, path: Double) -> float:
+    def shown(self, path: Double, side: int, usually: float) -> float:
         """How far a band along a ``path`` (n, 3) of the head's frame is seen, of its length, before it goes under hair,
-        which is darker or lighter than the skin at the path's beginning."""
+        which is darker or lighter than the skin at the path's beginning. ``side``: -1 of the image's left, 1 right.
+
+        Only of a side that is turned to the camera can it be told; of another it is what it ``usually`` is.
+        """
+        certain = float(np.clip((-side * self.head.rotation[0, 2] - _ASIDE[0]) / (_ASIDE[1] - _ASIDE[0]), 0.0, 1.0))
+        if not certain:
+            return usually
         seen, half = self.head.seen(path), max(1, round(_BAND / 2 * self.head.scale))
         colours = np.log(np.stack([patch(self.bare, x, y, half) for x, y, _ in seen]) + 8.0)
         other = np.abs(colours - np.median(colours[: max(1, len(path) // 5)], axis=0)).max(axis=1)
         under = np.flatnonzero(other > _NO_SKIN)
-        if not len(under) or under[0] == 0:
-            return 1.0
-        first = int(under[0])
-        into = (_NO_SKIN - other[first - 1]) / (other[first] - other[first - 1])
-        return float((first - 1 + into) / (len(path) - 1))
+        length = 1.0
+        if len(under) and under[0] > 0:
+            first = int(under[0])
+            into = (_NO_SKIN - other[first - 1]) / (other[first] - other[first - 1])
+            length = float((first - 1 + into) / (len(path) - 1))
+        return certain * length + (1.0 - certain) * usually
 
     def lay(self, box: Box, colours: Bytes, alpha: Bytes, shadow: float = 0.0) -> None:
         """Lay something over a ``box`` of the frame.

@@ -34,6 +34,7 @@ _ROOT = 168  # of the nose
 _CORNERS = {-1: [33, 133], 1: [263, 362]}  # of an eye; the person's right one is on the image's left
 _INTO_SKIN = 0.6  # centimetres: what the mesh may be wrong by
 _SOFT = 0.2  # centimetres that a reflection is out of focus
+_USUALLY = 0.4  # of a temple is seen before hair begins
 _ROUND = 40  # facets around a lens
 
 
@@ -59,7 +60,9 @@ class Glasses:
         self._lenses(scene, shape)
         way = np.linspace(0.15, 1.0, 18)
         temples = [
-            shape.temple(side, way[0] + (1.0 - way[0]) * scene.shown(shape.placed(shape.along(side, way))))
+            shape.temple(
+                side, way[0] + (1.0 - way[0]) * scene.shown(shape.placed(shape.along(side, way)), side, _USUALLY)
+            )
             for side in (-1, 1)
         ]
         corners, normals = sheets([*temples, *shape.front()])

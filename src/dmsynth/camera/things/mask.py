@@ -79,7 +79,7 @@ def _loops(scene: Scene, cloth: Double, side: int) -> list[Double]:
     bands = []
     for corner, end in ((cloth[1, column], _TO_EAR[0]), (cloth[-3, column], _TO_EAR[1])):
         path = corner + np.linspace(0.0, 1.0, 12)[:, None] * (ear + end * [side, 1.0, 1.0] - corner)
-        path = path[0] + scene.shown(path) * (path - path[0]) + [0.1 * side, 0.0, 0.0]
+        path = path[0] + scene.shown(path, side, 1.0) * (path - path[0]) + [0.1 * side, 0.0, 0.0]
         down = np.array([0.0, _LOOP / 2, 0.0])
         band = np.stack([path + down, path - down])
         bands.append(band if side > 0 else band[:, ::-1])
