@@ -202,10 +202,11 @@ def camera_file(name: str) -> Path:
     known = {path.stem: path for path in cameras()}
     path = known.get(name, Path(name))
     if not path.is_file() or path.suffix not in (".yaml", ".yml"):
-        raise DmsynthError(f"--camera {name}: no such camera; give a .yaml file, or one of {', '.join(known)}")
+        raise DmsynthError(f"{name}: no such camera; give a .yaml file, or one of {', '.join(known)}")
     return path
 
 
 def cameras() -> list[Path]:
     """The files of the included cameras, sorted by name."""
-    return sorted(Path(str(files("dmsynth").joinpath("data/cameras"))).glob("*.yaml"))
+    found = Path(str(files("dmsynth").joinpath("data/cameras"))).glob("*.yaml")
+    return sorted(found, key=lambda path: path.stem)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -25,6 +27,8 @@ from dmsynth.video import Image, to_rgb
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
+
+_KEPT = 64  # surfaces of neighbouring frames
 
 LANDMARKS = {
     "left_eye_inner": EYE_OUTLINES["left"]["upper"][0],
@@ -75,7 +79,8 @@ class Capture:
         self._optics = Optics.of(camera, self.view.size, self.view.scale)
         self._rest = surface_of(self.view.on_canvas(heads.rest), heads.at_rest, self._normals, self.view.size)
         self._cabin = Cabin.of(camera, self._rest)
-        self._noise = Noise(camera.sensor, seed)
+        self._noise = Noise(camera.sensor, 3 if self._colour else 1, seed)
+        self._surface = lru_cache(maxsize=_KEPT)(self._surface_of)
         self._factors = adapted(camera.sensor, level(camera, times))
 
     def frames(self, images: Iterable[Image]) -> Iterator[Image]:
@@ -111,10 +116,11 @@ class Capture:
 
     def _prepared(self, images: Iterable[Image]) -> Iterator[tuple[int, Image, Outline]]:
         """The images with their outlines, which are found in their order: equal frames for any number of cores."""
-        outlines = Outlines()
+        outlines = Outlines(self.view.placed)
         for number, image in enumerate(images):
-            surface = self._surface(number)
-            yield number, image, outlines.of(self.view.placed(image), surface, self._heads.rotation[number])
+            rotation = self._heads.rotation[number]
+            drawn = surface_of(self._drawn[number], rotation, self._normals, image.shape[1::-1])
+            yield number, image, outlines.of(image, drawn, self._surface(number), rotation)
 
     def _taken(self, number: int, image: Image, outline: Outline) -> Image:
         time, surface = float(self._times[number]), self._surface(number)
@@ -123,7 +129,8 @@ class Capture:
         matte = outline.moved(surface)
         on_seats, outside = behind(self.camera, time)
         around = self._cabin.reflects * np.float32(on_seats) + self._cabin.glows * np.float32(outside)
-        matte, around = (matte[..., None], around[..., None]) if scene.ndim == 3 else (matte, around)
+        if scene.ndim == 3:
+            matte, around = cv2.merge([matte] * 3), cv2.merge([around] * 3)
         scene = around + matte * (scene - around)
         before, after = (
             self._surface(other) if 0 <= other < len(self._times) else surface for other in (number - 1, number + 1)
@@ -139,5 +146,5 @@ class Capture:
         look = Look((pitch, yaw), lamp_direction(self.camera), self.camera.light.pupil)
         return infrared(image, self._drawn[number], self._heads.rotation[number], look)
 
-    def _surface(self, number: int) -> Surface:
+    def _surface_of(self, number: int) -> Surface:
         return surface_of(self._on_canvas[number], self._heads.rotation[number], self._normals, self.view.size)

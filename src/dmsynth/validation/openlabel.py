@@ -85,7 +85,7 @@ def _actions(
     named += [("eyes closed", "EyesClosed", closed)] if closed else []
     for number, window in enumerate(scenario.windows, start=1):
         since = scenario.marks[window.since]
-        edges = [round((since + edge) * scenario.frame_rate) for edge in (window.earliest, window.latest)]
+        edges = [round((since + edge) * scenario.video_rate) for edge in (window.earliest, window.latest)]
         named.append((f"warning expected {number}", "WarningExpected", [(edges[0], min(edges[1], last))]))
     return {
         str(uid): (

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from dmsynth.camera import Camera, cameras, read_camera
 from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, FEATURES, HEAD, LOOK
 from dmsynth.motion.eyes import (
     eye_opening,
@@ -240,6 +241,16 @@ class Requirements(_Strict):
     )
 
 
+def _camera(given: Any) -> Any:
+    """The included camera of a name; anything else as it is."""
+    if not isinstance(given, str):
+        return given
+    known = [path.stem for path in cameras()]
+    if given not in known:
+        raise ValueError(f"no camera {given!r}; there is: {', '.join(known)}")
+    return read_camera(given)
+
+
 class Scenario(_Strict):
     """The driver's motion and the expected reaction of a DMS."""
 
@@ -253,6 +264,11 @@ class Scenario(_Strict):
     )
     speed: Annotated[float, Field(ge=0, le=300)] = Field(description="Of the vehicle, km/h.")
     frame_rate: Annotated[float, Field(ge=5, le=120)] = 25
+    camera: Annotated[Camera, BeforeValidator(_camera, json_schema_input_type=str | Camera)] | None = Field(
+        default=None,
+        description="The cabin camera: the name of an included one, or all of it (docs/camera.md); it has a frame rate "
+        "of its own. Poses are then the car's. Default: straight ahead, with nothing done to the picture.",
+    )
     start: Pose = Pose()
     sway: Sway = Sway()
     eyes: (
@@ -324,6 +340,11 @@ class Scenario(_Strict):
                     "latest",
                 )
         return self
+
+    @property
+    def video_rate(self) -> float:
+        """Frames a second of the video."""
+        return self.camera.sensor.frame_rate if self.camera else self.frame_rate
 
     @property
     def windows(self) -> list[Window]:
