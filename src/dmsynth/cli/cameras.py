@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dmsynth.cli.app import VALIDATION, Json, TrackerModel, TrackerName, app, face_spec, output, print_json
+from dmsynth.cli.app import VALIDATION, Json, TrackerModel, TrackerName, Wear, app, face_spec, output, print_json
 from dmsynth.support.errors import DmsynthError
 
 camera_app = typer.Typer(help="Cabin cameras: where they are, and what light and sensor do.", no_args_is_help=True)
@@ -36,17 +36,19 @@ def camera_show(
     out: Annotated[Path | None, typer.Option(help="Picture to write, .png: what it sees of a face at rest.")] = None,
     face: Annotated[str, typer.Option(help="portrait, a photo, starter, or a face.safetensors.")] = "portrait",
     at: Annotated[float, typer.Option(min=0, help="Seconds: light may change.")] = 0.0,
+    wear: Wear = None,
     tracker: TrackerName = "auto",
     tracker_model: TrackerModel = None,
 ) -> None:
     """Print a camera's file, or draw what it sees."""
     from dmsynth.camera import camera_file, read_camera
+    from dmsynth.camera.things import parse_things
     from dmsynth.steering import open_renderer
     from dmsynth.steering.taken import drawn_size, still
     from dmsynth.support.files import check_output, replacing
     from dmsynth.video import write_image
 
-    camera = read_camera(name)
+    camera, worn = read_camera(name), parse_things(wear or [])
     if out is None:
         output.print(camera_file(name).read_text(encoding="utf-8"), end="")
         return
@@ -54,7 +56,7 @@ def camera_show(
         raise DmsynthError(f"{out}: a picture is written as .png or .jpg; change the name's ending")
     check_output(out)
     spec = face_spec("face", Path(face), None, None, tracker, tracker_model, "cpu")
-    picture = still(open_renderer(spec, drawn_size(camera)), camera, spec.open_tracker(), at)
+    picture = still(open_renderer(spec, drawn_size(camera)), camera, spec.open_tracker(), at, worn)
     with replacing(out) as temporary:
         write_image(temporary, picture)
     output.print(f"picture: {out}")

@@ -270,6 +270,7 @@ def _row(driver: Driver, scenario: Scenario, video: str, answers: str, result: d
         "seconds": scenario.seconds,
         "frame_rate": scenario.video_rate,
         **({} if scenario.camera is None else {"camera": scenario.camera.identity}),
+        **({"worn": ", ".join(map(str, scenario.worn))} if scenario.wear else {}),
         "video": video,
         "answers": answers,
         **result,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -10,7 +12,9 @@ from numpy.typing import NDArray
 
 from dmsynth.camera import Camera
 from dmsynth.camera.capture import Capture, Heads
-from dmsynth.camera.eyes import eyes_of
+from dmsynth.camera.eyes import eyes_of, with_eyes
+from dmsynth.camera.things import Worn
+from dmsynth.camera.wardrobe import Wardrobe
 from dmsynth.controls import HEAD, ControlSpace
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.motion.covered import cover
@@ -36,12 +40,21 @@ def drawn_size(camera: Camera) -> tuple[int, int]:
     return round(height * _DRAWN[0] / _DRAWN[1]), height
 
 
-def taken(face: SteerableFace, motion: Trajectory, outside: str, name: str, camera: Camera, tracker: Tracker) -> Shot:
+def taken(
+    face: SteerableFace,
+    motion: Trajectory,
+    outside: str,
+    name: str,
+    camera: Camera,
+    worn: Sequence[Worn],
+    tracker: Tracker,
+) -> Shot:
     """The shot of a ``motion`` in the car's frame by a camera, at its frame rate.
 
     Args:
         outside: what to do with poses that the camera sees, but the face does not cover (``motion.covered.cover``).
         name: of the video, for messages.
+        worn: things on the face.
         tracker: finds the face in drawn frames, once; with Face Landmarker's mesh.
 
     Raises:
@@ -59,25 +72,34 @@ def taken(face: SteerableFace, motion: Trajectory, outside: str, name: str, came
     where = f"{name}, seen from {place.pitch:+g}° of pitch and {place.yaw:+g}° of yaw by the camera {camera.name}"
     covered = cover(seen, space, face.trained.coverage, rate, outside, where, face.trusted)
     table = _with_car(covered.table, camera, space)
-    capture = _capture(face, covered.values, table["time"].to_numpy(float), camera, tracker)
+    heads, colour = _heads(face, covered.values, tracker), face.trained.shape["channels"] == 3
+    capture = Capture(camera, face.size, heads, table["time"].to_numpy(float), colour, worn)
     return Shot(face, covered.values, table, rate, covered.share, capture=capture)
 
 
-def still(face: SteerableFace, camera: Camera, tracker: Tracker, time: float = 0.0) -> Image:
+def dressed(shot: Shot, face: SteerableFace, worn: Sequence[Worn], tracker: Tracker) -> Shot:
+    """A ``face``'s shot with things on it, taken by no camera. Raises ``DmsynthError`` for a face that is not found."""
+    heads = _heads(face, shot.values, tracker)
+    landmarks = with_eyes(heads.landmarks, heads.rotation, heads.eyes)
+    times = shot.table["time"].to_numpy(float)
+    return replace(shot, wardrobe=Wardrobe(worn, landmarks, heads.landmarks, heads.rotation, times))
+
+
+def still(face: SteerableFace, camera: Camera, tracker: Tracker, time: float = 0.0, worn: Sequence[Worn] = ()) -> Image:
     """What a camera sees of a face at rest at that time, in seconds: (height, width) or (height, width, 3) uint8."""
     space = face.trained.space
     rest = Trajectory(space.names, np.zeros(1), np.array([[control.at_rest for control in space.controls]]))
     values = seen_by(camera, rest).values
-    capture = _capture(face, values, np.array([time]), camera, tracker)
+    colour = face.trained.shape["channels"] == 3
+    capture = Capture(camera, face.size, _heads(face, values, tracker), np.array([time]), colour, worn)
     return next(iter(capture.frames(face.frames(values))))
 
 
-def _capture(face: SteerableFace, values: Double, times: Double, camera: Camera, tracker: Tracker) -> Capture:
+def _heads(face: SteerableFace, values: Double, tracker: Tracker) -> Heads:
     space, anchors = face.trained.space, _anchors(face, tracker)
     landmarks, rotation = anchors.at(values)
     rest, rest_rotation = anchors.at(np.array([[control.at_rest for control in space.controls]]))
-    heads = Heads(landmarks, rotation, eyes_of(space, values), rest[0], rest_rotation[0])
-    return Capture(camera, face.size, heads, times, face.trained.shape["channels"] == 3)
+    return Heads(landmarks, rotation, eyes_of(space, values), rest[0], rest_rotation[0])
 
 
 def seen_by(camera: Camera, motion: Trajectory) -> Trajectory:

@@ -60,8 +60,8 @@ class Pins(BaseModel):
 
 
 def video_key(scenario: Scenario, face_sha256: str) -> str:
-    """Cache key of a video, 16 hexadecimal digits: hash of the face, the trajectory, the camera, and the rendering
-    version.
+    """Cache key of a video, 16 hexadecimal digits: hash of the face, the trajectory, the camera, what is worn, and the
+    rendering version.
 
     The expectations of the DMS are not included, so a corrected window does not cause a new rendering.
     """
@@ -69,6 +69,8 @@ def video_key(scenario: Scenario, face_sha256: str) -> str:
     parts = [__version__, face_sha256, list(motion.names), scenario.frame_rate, motion.values.round(6).tolist()]
     if scenario.camera:
         parts.append(scenario.camera.model_dump(mode="json"))
+    if scenario.wear:
+        parts.append([str(each) for each in scenario.worn])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -107,7 +109,7 @@ def render(scenario: Scenario, face: SteerableFace, folder: Path) -> Rendered:
         if wrong:
             console.print(f"{wrong}; rendered anew", style="yellow")
         sidecar_of(video).unlink(missing_ok=True)  # written last: it marks a complete rendering
-        steer_to_video(face, scenario.trajectory(), video, scenario.video_rate, outside="mark", camera=scenario.camera)
+        steer_to_video(face, scenario.trajectory(), video, scenario.video_rate, "mark", scenario.camera, scenario.worn)
         said = read_json(sidecar_of(video))
         write_json(sidecar_of(video), said | {"table_sha256": sha256_of(table)})
         pins = Pins.model_validate(said | {"table_sha256": sha256_of(table)})

@@ -103,6 +103,7 @@ class ScenarioResult(JobResult):
     seconds: Annotated[float, Field(ge=0, le=7200)]
     frame_rate: Annotated[float, Field(ge=1, le=1000)]
     camera: Text | None = None
+    worn: Text | None = None
     video: Text
     answers: Text
 
