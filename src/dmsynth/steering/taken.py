@@ -96,7 +96,7 @@ def still(face: SteerableFace, camera: Camera, tracker: Tracker, time: float = 0
 
 
 def _heads(face: SteerableFace, values: Double, tracker: Tracker) -> Heads:
-    space, anchors = face.trained.space, _anchors(face, tracker)
+    space, anchors = face.trained.space, anchors_of(face, tracker)
     landmarks, rotation = anchors.at(values)
     rest, rest_rotation = anchors.at(np.array([[control.at_rest for control in space.controls]]))
     return Heads(landmarks, rotation, eyes_of(space, values), rest[0], rest_rotation[0])
@@ -125,7 +125,7 @@ def _with_car(table: pd.DataFrame, camera: Camera, space: ControlSpace) -> pd.Da
 _known: dict[tuple[str, str], Anchors] = {}
 
 
-def _anchors(face: SteerableFace, tracker: Tracker) -> Anchors:
+def anchors_of(face: SteerableFace, tracker: Tracker) -> Anchors:
     """Where this face's head is; measured once, because it takes seconds."""
     source = sha256(face.trained.sources.tobytes() + repr(face.size).encode()).hexdigest()
     key = (face_sha256(face.path, face.trained), source)
