@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from dmsynth.camera.things.canvas import Scene
 from dmsynth.camera.things.cap import Cap
 from dmsynth.camera.things.glasses import Glasses
+from dmsynth.camera.things.hand import Hand
 from dmsynth.camera.things.head import Head
 from dmsynth.camera.things.mask import Mask
+from dmsynth.camera.things.phone import Phone
 from dmsynth.camera.things.scarf import Scarf
+from dmsynth.camera.things.wheel import Wheel
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers.gaze import EYE_OUTLINES
 from dmsynth.trackers.mouth import LOWER_RIM
@@ -42,15 +45,28 @@ class Thing(Protocol):
         ...
 
 
+_MOUTH = Hand(13, (-1.6, 12.2, -2.2), (0.0, 0.0, 68.0), (14.0, 18.0, 10.0), spread=-1.0)
+_CHEEK = Hand(147, (0.5, 12.4, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0), beside=True)
+_EYE = Hand(468, (-0.2, 10.6, -1.8), (0.0, 0.0, 14.0), (10.0, 14.0, 8.0), spread=-2.0)
+
 THINGS: Mapping[str, Thing] = {
     "glasses": Glasses(),
-    "sunglasses": Glasses(tint=0.9, infrared_tint=0.92, mirror=0.07),
-    "sunglasses-ir": Glasses(tint=0.9, infrared_tint=0.12, mirror=0.07),
+    "sunglasses": Glasses(tint=0.96, infrared_tint=0.95, mirror=0.07),
+    "sunglasses-ir": Glasses(tint=0.96, infrared_tint=0.12, mirror=0.07),
     "mask": Mask(),
     "cap": Cap(),
     "scarf": Scarf(),
+    "hand-mouth": _MOUTH,
+    "hand-cheek": _CHEEK,
+    "hand-cheek-left": replace(_CHEEK, at=376, left=True),
+    "hand-eye": _EYE,
+    "hand-eye-left": replace(_EYE, at=473, left=True),
+    "phone": Phone(),
+    "phone-left": Phone(left=True),
+    "wheel": Wheel(),
 }
-"""Every thing by its name. ``sunglasses-ir`` are dark to a driver and clear in the near infrared."""
+"""Every thing by its name. ``sunglasses-ir`` are dark to a driver and clear in the near infrared. A hand and a phone
+are on the person's right, or on the ``left``."""
 
 _TIMES = re.compile(r"(\d+(?:\.\d*)?)?:(\d+(?:\.\d*)?)?")
 _ALWAYS = float("inf")

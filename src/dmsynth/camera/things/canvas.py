@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.camera.things.head import Double, Float, Head, Light, patch, triangles
+from dmsynth.camera.things.head import Bytes, Double, Float, Head, Light, patch, triangles
+from dmsynth.trackers.gaze import EYE_OUTLINES
+from dmsynth.trackers.mouth import LOWER_LIP, UPPER_LIP
 from dmsynth.video import Image
 
 FINE = 20.0  # pixels per centimetre that edges are drawn with, about
@@ -18,12 +20,22 @@ _FINENESS = (2, 4)  # pixels of a canvas per pixel of the frame, least and most
 _FAR = -1e3  # centimetres: the depth of what nothing covers
 _SUB = 4  # binary digits after the pixel that OpenCV's drawing takes
 _SHADOW_OFFSET = 0.25  # centimetres down
-_SHADOW_BLUR = 0.35  # centimetres, standard deviation
+_SHADOW_GRID = 6.0  # samples per centimetre of a shadow, at least
+_SHADOW_BLUR = 0.7  # centimetres: side of the square that it is averaged over, twice
 _AMBIENT = 0.45  # of the light comes from everywhere
 _BAND = 0.4  # centimetres: side of the square of skin that is looked at
 _NO_SKIN = 0.4  # logarithm of a colour over the skin's from where it is hair
+_ASIDE = (0.1, 0.3)  # sine of the head's turn from which a side is seen, and is seen well
 _TIGHT = 24  # exponent of a highlight
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+_OPENINGS = (
+    *([*eye["upper"], *eye["lower"][::-1]] for eye in EYE_OUTLINES.values()),
+    [*UPPER_LIP, *LOWER_LIP[::-1]],
+)
+"""Outlines of eyes and mouth, of the mesh."""
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels of the frame."""
 
 
 @dataclass
@@ -40,7 +52,7 @@ class Scene:
 
     bare: Image
     image: Image
-    cover: NDArray[np.uint8]
+    cover: Bytes
     head: Head
     light: Light
     infrared: bool
@@ -50,7 +62,7 @@ class Scene:
         """Pixels of a canvas per pixel of the frame and axis."""
         return int(np.clip(round(FINE / self.head.scale), *_FINENESS))
 
-    def box(self, points: Double, margin: float) -> tuple[int, int, int, int]:
+    def box(self, points: Double, margin: float) -> Box:
         """Left, top, right and bottom around ``points`` (n, 2 or more) in pixels, a ``margin`` more, in the frame."""
         height, width = self.image.shape[:2]
         low = np.floor(points[:, :2].min(axis=0) - margin).clip(0, [width, height])
@@ -58,7 +70,7 @@ class Scene:
         return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
     @cached_property
-    def skin(self) -> tuple[tuple[int, int, int, int], Float]:
+    def skin(self) -> tuple[Box, Float]:
         """A box around the face, and the depth of the skin in it, as fine as a canvas."""
         seen, corner = self.head.seen(self.head.points), triangles()
         left, top, right, bottom = box = self.box(seen, 1.0)
@@ -68,34 +80,66 @@ class Scene:
         first, second = seen[corner[:, 1]] - seen[corner[:, 0]], seen[corner[:, 2]] - seen[corner[:, 0]]
         shown = np.flatnonzero(first[:, 0] * second[:, 1] < first[:, 1] * second[:, 0])
         order = shown[np.argsort(depth[shown], kind="stable")]
+        for opening in _OPENINGS:  # the mesh has none of what is in them
+            near = float(seen[opening, 2].mean())
+            cv2.fillPoly(skin, [_places(seen[opening], (left, top), self.fine)], near, cv2.LINE_8, _SUB)
         for place, near in zip(places[order], depth[order].tolist(), strict=True):
             cv2.fillConvexPoly(skin, place, near, cv2.LINE_8, _SUB)
         return box, skin
 
-    def shown(self, path: Double) -> float:
+    def shown(self, path: Double, side: int, usually: float) -> float:
         """How far a band along a ``path`` (n, 3) of the head's frame is seen, of its length, before it goes under hair,
-        which is darker or lighter than the skin at the path's beginning."""
+        which is darker or lighter than the skin at the path's beginning. ``side``: -1 of the image's left, 1 right.
+
+        Only of a side that is turned to the camera can it be told; of another it is what it ``usually`` is.
+        """
+        certain = float(np.clip((-side * self.head.rotation[0, 2] - _ASIDE[0]) / (_ASIDE[1] - _ASIDE[0]), 0.0, 1.0))
+        if not certain:
+            return usually
         seen, half = self.head.seen(path), max(1, round(_BAND / 2 * self.head.scale))
         colours = np.log(np.stack([patch(self.bare, x, y, half) for x, y, _ in seen]) + 8.0)
         other = np.abs(colours - np.median(colours[: max(1, len(path) // 5)], axis=0)).max(axis=1)
         under = np.flatnonzero(other > _NO_SKIN)
-        if not len(under) or under[0] == 0:
-            return 1.0
-        first = int(under[0])
-        into = (_NO_SKIN - other[first - 1]) / (other[first] - other[first - 1])
-        return float((first - 1 + into) / (len(path) - 1))
+        length = 1.0
+        if len(under) and under[0] > 0:
+            first = int(under[0])
+            into = (_NO_SKIN - other[first - 1]) / (other[first] - other[first - 1])
+            length = float((first - 1 + into) / (len(path) - 1))
+        return certain * length + (1.0 - certain) * usually
 
-    def lay(self, box: tuple[int, int, int, int], layer: Float, light: Float | None = None) -> None:
-        """Lay a ``layer`` (h, w, 4), colours times opacity and opacity, over a ``box``; ``light`` (h, w) is what a
-        shadow leaves of the picture below."""
+    def lay(self, box: Box, colours: Bytes, alpha: Bytes, shadow: float = 0.0) -> None:
+        """Lay something over a ``box`` of the frame.
+
+        Args:
+            colours: (h, w, 3), times the opacity.
+            alpha: (h, w), the opacity, 255 is all.
+            shadow: how dark the shadow is that it casts on the face, 0 to 1.
+        """
         place = np.s_[box[1] : box[3], box[0] : box[2]]
-        alpha = layer[..., 3]
-        left = 1.0 - alpha if light is None else (1.0 - alpha) * light
-        part = self.image[place]
-        colours = layer[..., :3] @ _GREY if part.ndim == 2 else layer[..., :3]
-        mixed = part * (left if part.ndim == 2 else left[..., None]) + colours
-        self.image[place] = np.clip(mixed + 0.5, 0.0, 255.0).astype(np.uint8)
-        np.maximum(self.cover[place], (alpha * 255.0).astype(np.uint8), out=self.cover[place])
+        left = cv2.bitwise_not(alpha)
+        if shadow:
+            left = cv2.multiply(left, self._lit(box, alpha, shadow), scale=1 / 255)
+        below = self.image[place]
+        if below.ndim == 3:
+            left = cv2.merge([left] * 3)
+        else:
+            colours = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+        self.image[place] = cv2.add(cv2.multiply(below, left, scale=1 / 255), colours)
+        self.cover[place] = cv2.max(self.cover[place], alpha)
+
+    def _lit(self, box: Box, alpha: Bytes, darkness: float) -> Bytes:
+        """What a shadow leaves of the light (h, w), 255 is all, beside what is opaque by ``alpha`` (h, w)."""
+        step = max(1, int(self.head.scale / _SHADOW_GRID))  # pixels of the frame per sample
+        size = (-(-alpha.shape[1] // step), -(-alpha.shape[0] // step))
+        coarse = alpha if step == 1 else cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+        down = np.array([[1, 0, 0], [0, 1, _SHADOW_OFFSET * self.head.scale / step]], np.float32)
+        side = 2 * round(_SHADOW_BLUR * self.head.scale / step / 2) + 1
+        soft = cv2.blur(cv2.blur(cv2.warpAffine(coarse, down, size), (side, side)), (side, side))
+        face = np.zeros(size[::-1], np.uint8)
+        outline = (self.head.outline() - np.array(box[:2])) / step
+        cv2.fillConvexPoly(face, outline.round().astype(np.int32), 255 * darkness)
+        lit = cv2.bitwise_not(cv2.multiply(soft, cv2.blur(face, (3, 3)), scale=1 / 255))
+        return np.asarray(lit if step == 1 else cv2.resize(lit, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 class Canvas:
@@ -107,11 +151,11 @@ class Canvas:
     def __init__(self, scene: Scene, points: Double) -> None:
         """Around ``points`` (n, 2 or more) in pixels of the frame."""
         self._scene, self._fine = scene, scene.fine
-        self._box = left, top, right, bottom = scene.box(points, 3.0 * _SHADOW_BLUR * scene.head.scale + 2.0)
+        self._box = left, top, right, bottom = scene.box(points, 2.0 * _SHADOW_BLUR * scene.head.scale)
         self._size = (right - left, bottom - top)
         self.outside = min(self._size) == 0
-        self._pixels = np.zeros((self._size[1] * self._fine, self._size[0] * self._fine, 4), np.float32)
-        self._pixels[..., 3] = _FAR
+        self._pixels = np.zeros((self._size[1] * self._fine, self._size[0] * self._fine, 4), np.uint8)
+        self._drawn: list[tuple[NDArray[np.int32], Double]] = []
 
     def facets(self, corners: Double, colours: Double, inside: bool = False) -> None:
         """Draw facets (n, 4, 3) as seen, those whose outside faces the camera, or those whose ``inside`` does, too; the
@@ -120,27 +164,35 @@ class Canvas:
         facing = np.flatnonzero((first[:, 0] * second[:, 1] > first[:, 1] * second[:, 0]) | inside)
         depth = corners[..., 2].mean(axis=1)
         order = facing[np.argsort(depth[facing], kind="stable")]
-        rows = np.column_stack([colours, depth])[order].tolist()
-        for place, row in zip(_places(corners[order], self._box, self._fine), rows, strict=True):
-            cv2.fillConvexPoly(self._pixels, place, row, cv2.LINE_8, _SUB)
+        places = _places(corners[order], self._box, self._fine)
+        for place, colour in zip(
+            places, np.column_stack([colours, np.full(len(depth), 255.0)])[order].tolist(), strict=True
+        ):
+            cv2.fillConvexPoly(self._pixels, place, colour, cv2.LINE_8, _SUB)
+        self._drawn.append((places, depth[order]))
 
     def hide(self, tolerance: float) -> None:
         """Remove what lies more than ``tolerance`` centimetres behind the face."""
         box, skin = self._scene.skin
         left, top = max(box[0], self._box[0]), max(box[1], self._box[1])
         right, bottom = min(box[2], self._box[2]), min(box[3], self._box[3])
-        if left < right and top < bottom:
-            fine = self._fine
-            x, y = (np.array([left, right]) - box[0]) * fine, (np.array([top, bottom]) - box[1]) * fine
-            before = skin[y[0] : y[1], x[0] : x[1]]
-            x, y = (np.array([left, right]) - self._box[0]) * fine, (np.array([top, bottom]) - self._box[1]) * fine
-            drawn = self._pixels[y[0] : y[1], x[0] : x[1]]
-            depth = drawn[..., 3]
-            drawn[(depth < before - tolerance) & (depth > _FAR)] = (0.0, 0.0, 0.0, _FAR)
+        if left >= right or top >= bottom:
+            return
+        own = np.full(((bottom - top) * self._fine, (right - left) * self._fine), _FAR, np.float32)
+        shift = (np.array([left, top]) - self._box[:2]) * (self._fine << _SUB)
+        for places, depth in self._drawn:
+            for place, near in zip(places - shift, depth.tolist(), strict=True):
+                cv2.fillConvexPoly(own, place.astype(np.int32), near, cv2.LINE_8, _SUB)
+        x, y = (np.array([left, right]) - box[0]) * self._fine, (np.array([top, bottom]) - box[1]) * self._fine
+        behind = cv2.compare(own, skin[y[0] : y[1], x[0] : x[1]] - np.float32(tolerance), cv2.CMP_LT)
+        x, y = (
+            (np.array([left, right]) - self._box[0]) * self._fine,
+            (np.array([top, bottom]) - self._box[1]) * self._fine,
+        )
+        cv2.copyTo(np.zeros((*own.shape, 4), np.uint8), behind, self._pixels[y[0] : y[1], x[0] : x[1]])
 
-    def layer(self) -> Float:
+    def layer(self) -> Bytes:
         """What is drawn, in pixels of the frame: (h, w, 4), colours times opacity and opacity."""
-        self._pixels[..., 3] = self._pixels[..., 3] > _FAR
         return np.asarray(cv2.resize(self._pixels, self._size, interpolation=cv2.INTER_AREA))
 
     def blend(self, shadow: float, soften: float = 0.0) -> None:
@@ -151,24 +203,17 @@ class Canvas:
             soften: centimetres over which colours are averaged, edges are not: about a facet, which is seen no more.
         """
         layer = self.layer()
+        colours, alpha = layer[..., :3], cv2.extractChannel(layer, 3)
         if soften:
             side = 2 * round(soften / 2 * self._scene.head.scale) + 1
             soft = cv2.blur(layer, (side, side))
-            layer[..., :3] = soft[..., :3] * (layer[..., 3] / np.maximum(soft[..., 3], 1e-3))[..., None]
-        self._scene.lay(self._box, layer, self._shadow(layer[..., 3], shadow))
+            share = cv2.divide(alpha, cv2.max(cv2.extractChannel(soft, 3), 1), dtype=cv2.CV_32F)
+            colours = cv2.multiply(soft[..., :3], cv2.merge([share] * 3), dtype=cv2.CV_8U)
+        self._scene.lay(self._box, np.ascontiguousarray(colours), alpha, shadow)
 
-    def lay(self, layer: Float) -> None:
-        """Lay a layer of this size over the frame."""
-        self._scene.lay(self._box, layer)
-
-    def _shadow(self, alpha: Float, darkness: float) -> Float:
-        """What is left of the light (h, w) beside a thing."""
-        scale = self._scene.head.scale
-        down = np.array([[1, 0, 0], [0, 1, _SHADOW_OFFSET * scale]], np.float32)
-        soft = cv2.GaussianBlur(cv2.warpAffine(alpha, down, self._size), (0, 0), _SHADOW_BLUR * scale)
-        face = np.zeros(alpha.shape, np.float32)
-        cv2.fillConvexPoly(face, self._scene.head.outline() - np.array(self._box[:2]), 1.0)
-        return np.asarray(1.0 - np.float32(darkness) * soft * cv2.blur(face, (3, 3)))
+    def lay(self, colours: Bytes, alpha: Bytes) -> None:
+        """Lay colours (h, w, 3) times opacity, and the opacity (h, w), of this size over the frame."""
+        self._scene.lay(self._box, colours, alpha)
 
 
 def _places(points: Double, corner: Sequence[int], fine: int) -> NDArray[np.int32]:

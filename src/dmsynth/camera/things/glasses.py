@@ -33,7 +33,8 @@ _PASSES = {-1: [127, 162, 21], 1: [356, 389, 251]}  # points of the mesh that a 
 _ROOT = 168  # of the nose
 _CORNERS = {-1: [33, 133], 1: [263, 362]}  # of an eye; the person's right one is on the image's left
 _INTO_SKIN = 0.6  # centimetres: what the mesh may be wrong by
-_SOFT = 0.12  # centimetres that a reflection is out of focus
+_SOFT = 0.2  # centimetres that a reflection is out of focus
+_USUALLY = 0.4  # of a temple is seen before hair begins
 _ROUND = 40  # facets around a lens
 
 
@@ -47,7 +48,7 @@ class Glasses:
         mirror: share of the light that they reflect when seen from ahead.
     """
 
-    frame: tuple[float, float, float] = (0.05, 0.04, 0.035)
+    frame: tuple[float, float, float] = (0.085, 0.065, 0.055)
     infrared_frame: float = 0.12
     tint: float = 0.03
     infrared_tint: float = 0.03
@@ -59,7 +60,9 @@ class Glasses:
         self._lenses(scene, shape)
         way = np.linspace(0.15, 1.0, 18)
         temples = [
-            shape.temple(side, way[0] + (1.0 - way[0]) * scene.shown(shape.placed(shape.along(side, way))))
+            shape.temple(
+                side, way[0] + (1.0 - way[0]) * scene.shown(shape.placed(shape.along(side, way)), side, _USUALLY)
+            )
             for side in (-1, 1)
         ]
         corners, normals = sheets([*temples, *shape.front()])
@@ -68,7 +71,7 @@ class Glasses:
         if canvas.outside:
             return
         albedo = np.full(3, self.infrared_frame) if scene.infrared else np.array(self.frame)
-        canvas.facets(seen, shaded(scene.head.turned(normals), albedo, scene.light, 0.12))
+        canvas.facets(seen, shaded(scene.head.turned(normals), albedo, scene.light, 0.2))
         canvas.hide(_INTO_SKIN)
         canvas.blend(shadow=0.3)
 
@@ -82,17 +85,17 @@ class Glasses:
             return
         middles = corners.mean(axis=1)
         shine = self.mirror * _mirrored(head.turned(shape.normals(middles)), head.turned(middles), scene.infrared)
-        canvas.facets(seen, np.column_stack([np.minimum(shine, 0.9), *np.zeros((2, len(shine)))]))
+        canvas.facets(seen, np.repeat(255.0 * np.minimum(shine, 0.9)[:, None], 3, axis=1))
         canvas.hide(_INTO_SKIN)
         layer = canvas.layer()
-        inside = layer[..., 3]
-        glare = cv2.GaussianBlur(layer[..., 0], (0, 0), _SOFT * head.scale) * (inside > 0)
+        inside = layer[..., 3] / np.float32(255.0)
+        side = 2 * round(_SOFT * head.scale) + 1
+        glare = cv2.blur(np.ascontiguousarray(layer[..., 0]), (side, side)) / np.float32(255.0) * (inside > 0)
         tint = np.float32(self.infrared_tint if scene.infrared else self.tint) * inside
         dark = 9.0 * scene.light.strength * tint * (1.0 - glare)
-        bright = 255.0 * min(1.2 * scene.light.strength, 1.0) * glare
-        layer[..., :3] = (dark + bright)[..., None] * np.array([0.97, 1.0, 1.0], np.float32)
-        layer[..., 3] = 1.0 - (1.0 - tint) * (1.0 - glare)
-        canvas.lay(layer)
+        bright = cv2.convertScaleAbs(dark + 255.0 * min(1.2 * scene.light.strength, 1.0) * glare)
+        alpha = cv2.convertScaleAbs(255.0 * (1.0 - (1.0 - tint) * (1.0 - glare)))
+        canvas.lay(cv2.merge([bright] * 3), alpha)
 
 
 @dataclass(frozen=True)

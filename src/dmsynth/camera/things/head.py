@@ -14,6 +14,7 @@ from dmsynth.video import Image
 
 Double = NDArray[np.float64]
 Float = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
 RIGHT_CHEEK, LEFT_CHEEK, FOREHEAD = 50, 280, 151  # of the mesh, where skin is seldom covered
 _PATCH = 0.8  # centimetres: side of the square of skin that is sampled
@@ -57,9 +58,10 @@ class Head:
 
     @staticmethod
     def of(landmarks: Float, rotation: Double) -> Head:
-        """From landmarks (478, 3) in pixels with their depth, as ``steering.anchors`` gives them."""
+        """From landmarks (478, 3) in pixels with their depth, as ``steering.anchors`` or a tracker gives them."""
         mesh = landmarks.astype(np.float64)
         mesh[:, 1:] *= -1.0
+        mesh[:, 2] -= mesh[[RIGHT_EAR, LEFT_EAR], 2].mean()
         ears = mesh[[RIGHT_EAR, LEFT_EAR]]
         scale = float(np.linalg.norm(ears[1] - ears[0])) / EAR_TO_EAR
         for _ in range(3):  # what is near is seen large
@@ -90,10 +92,12 @@ class Head:
         seen, half = self.seen(self.points[[RIGHT_CHEEK, LEFT_CHEEK, FOREHEAD]]), round(_PATCH / 2 * self.scale)
         patches = [patch(image, x, y, half) for x, y, _ in seen]
         right, left, forehead = (float(patch.mean()) for patch in patches)
-        skin = np.mean(patches[:2], axis=0) if self.rotation[2, 2] > 0.85 else patches[int(self.rotation[0, 2] > 0)]
+        share = float(np.clip(0.5 + self.rotation[0, 2], 0.0, 1.0))  # of the cheek that is seen better
+        skin = share * patches[0] + (1.0 - share) * patches[1]
         strength = float(np.clip(skin.mean() / 255.0 / SKIN, _DARKEST, _BRIGHTEST))
         aside = float(np.clip((left - right) / max(left + right, 1.0), -0.3, 0.3))
         above = float(np.clip((forehead - skin.mean()) / max(forehead, 1.0), 0.0, 0.3))
+        aside *= max(0.0, 1.0 - 2.0 * abs(self.rotation[0, 2]))  # of a turned face the far cheek tells nothing
         towards = np.array([2.0 * aside, 0.35 + above, 0.9])
         return Light(skin, strength, towards / np.linalg.norm(towards))
 

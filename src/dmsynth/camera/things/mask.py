@@ -21,7 +21,7 @@ _AT = (0.0, 0.36, 0.8, 1.0)  # rows of the net: bridge, tip of the nose, chin, b
 _ROWS, _COLUMNS = 25, 19
 _PLEATS, _PLEAT_DEEP = (0.36, 0.5, 0.64, 0.78), 0.22  # where, of the height; centimetres
 _TO_EAR = (np.array([0.25, 0.9, -0.7]), np.array([0.15, -1.3, -0.4]))  # from the ear's point: ends of a loop
-_LOOP = 0.22  # centimetres wide
+_LOOP = 0.34  # centimetres wide
 _INTO_SKIN = 0.9  # centimetres: what the mesh may be wrong by
 _SEAM = 1.12  # times as bright: the folded edges
 _SOFT = 0.3  # centimetres: pleats are soft
@@ -79,7 +79,7 @@ def _loops(scene: Scene, cloth: Double, side: int) -> list[Double]:
     bands = []
     for corner, end in ((cloth[1, column], _TO_EAR[0]), (cloth[-3, column], _TO_EAR[1])):
         path = corner + np.linspace(0.0, 1.0, 12)[:, None] * (ear + end * [side, 1.0, 1.0] - corner)
-        path = path[0] + scene.shown(path) * (path - path[0]) + [0.1 * side, 0.0, 0.0]
+        path = path[0] + scene.shown(path, side, 1.0) * (path - path[0]) + [0.1 * side, 0.0, 0.0]
         down = np.array([0.0, _LOOP / 2, 0.0])
         band = np.stack([path + down, path - down])
         bands.append(band if side > 0 else band[:, ::-1])
