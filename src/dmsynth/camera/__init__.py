@@ -170,6 +170,16 @@ class Camera(_Strict):
         """Width and height of its frames."""
         return self.sensor.width, self.sensor.height
 
+    @property
+    def focal_length(self) -> float:
+        """In pixels."""
+        return float(self.sensor.width / 2 / np.tan(np.radians(self.lens.field_of_view) / 2))
+
+    def in_space(self, x: float, y: float, away: float) -> tuple[float, float, float]:
+        """Where a pixel's point at a distance along the axis is: right of the lens, below it, away; in its unit."""
+        across, down = x - (self.sensor.width - 1) / 2, y - (self.sensor.height - 1) / 2
+        return across * away / self.focal_length, down * away / self.focal_length, away
+
     def sees(self, poses: Double) -> Double:
         """Poses (n, 3) of the head in the car's frame, pitch, yaw and roll in degrees, as the camera sees them."""
         return angles_from_matrix(self.place.rotation.T @ rotation_matrix(*np.asarray(poses, np.float64).T)) + 0.0
@@ -202,10 +212,11 @@ def camera_file(name: str) -> Path:
     known = {path.stem: path for path in cameras()}
     path = known.get(name, Path(name))
     if not path.is_file() or path.suffix not in (".yaml", ".yml"):
-        raise DmsynthError(f"--camera {name}: no such camera; give a .yaml file, or one of {', '.join(known)}")
+        raise DmsynthError(f"{name}: no such camera; give a .yaml file, or one of {', '.join(known)}")
     return path
 
 
 def cameras() -> list[Path]:
     """The files of the included cameras, sorted by name."""
-    return sorted(Path(str(files("dmsynth").joinpath("data/cameras"))).glob("*.yaml"))
+    found = Path(str(files("dmsynth").joinpath("data/cameras"))).glob("*.yaml")
+    return sorted(found, key=lambda path: path.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -49,31 +50,36 @@ class Outline:
 
 
 class Outlines:
-    """Outlines of a video, found anew whenever the head has turned by some degrees, and moved with it in between."""
+    """Outlines of a video, found anew whenever the head has turned by some degrees, and moved with it in between.
 
-    def __init__(self) -> None:
+    ``place``: puts a drawn image on the canvas.
+    """
+
+    def __init__(self, place: Callable[[Image], Image]) -> None:
         self._known: list[Outline] = []
+        self._place = place
 
-    def of(self, image: Image, surface: Surface, rotation: Double) -> Outline:
-        """The outline to be used for the next frame, an ``image`` on the canvas."""
+    def of(self, image: Image, drawn: Surface, surface: Surface, rotation: Double) -> Outline:
+        """The outline to be used for the next frame, an ``image`` as it was ``drawn``; ``surface``: on the canvas."""
         turned = [np.trace(rotation.T @ each.rotation) for each in self._known]
         if turned and np.degrees(np.arccos(np.clip((max(turned) - 1) / 2, -1, 1))) < _NEW_EVERY:
             return self._known[int(np.argmax(turned))]
-        self._known.append(Outline(_cut_out(image, surface), surface, rotation))
+        matte = self._place(_cut_out(image, drawn)).astype(np.float32) / np.float32(255)
+        self._known.append(Outline(matte, surface, rotation))
         return self._known[-1]
 
 
-def _cut_out(image: Image, surface: Surface) -> Float:
-    """(h, w) float32, 0 to 1: where the driver is."""
-    colour, (width, height) = to_rgb(image), surface.size
+def _cut_out(image: Image, surface: Surface) -> Image:
+    """(h, w) uint8, 0 to 255: where the driver is in a drawn frame of which ``surface`` is."""
+    height, width = image.shape[:2]
     small_size = (min(width, _WORKED_WIDTH), max(2, round(height * min(1.0, _WORKED_WIDTH / width))))
-    small = np.ascontiguousarray(cv2.resize(colour, small_size, interpolation=cv2.INTER_AREA))
+    small = np.ascontiguousarray(cv2.resize(to_rgb(image), small_size, interpolation=cv2.INTER_AREA))
     found = person_mask(small)
     if found is None:
         found = cv2.resize(_by_face(surface), small_size, interpolation=cv2.INTER_AREA)
     found = guided_filter(small.astype(np.float32) / np.float32(255), _by_colours(small, found), _RADIUS, _SMOOTH)
     matte = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(np.clip((matte - _OUTSIDE) / (_INSIDE - _OUTSIDE), 0, 1), np.float32)
+    return np.rint(255 * np.clip((matte - _OUTSIDE) / (_INSIDE - _OUTSIDE), 0, 1)).astype(np.uint8)
 
 
 def _by_colours(image: Image, found: Float) -> Float:

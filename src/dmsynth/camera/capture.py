@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.camera import Camera
 from dmsynth.camera.cabin import Cabin, Outline, Outlines
-from dmsynth.camera.eyes import opening_areas, with_eyes
+from dmsynth.camera.eyes import with_eyes
 from dmsynth.camera.infrared import Look, infrared, to_linear
 from dmsynth.camera.light import behind, illuminated, lamp_direction, level
 from dmsynth.camera.sensor import Noise, Optics, adapted, expose
 from dmsynth.camera.shutter import exposed_over_time
 from dmsynth.camera.surface import Surface, head_normals, surface_of
+from dmsynth.camera.things import Worn
 from dmsynth.camera.view import View
+from dmsynth.camera.wardrobe import Wardrobe
 from dmsynth.support.parallel import map_ordered
 from dmsynth.trackers.gaze import EYE_OUTLINES
 from dmsynth.video import Image, to_rgb
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
+
+_KEPT = 64  # surfaces of neighbouring frames
 
 LANDMARKS = {
     "left_eye_inner": EYE_OUTLINES["left"]["upper"][0],
@@ -64,18 +70,27 @@ class Capture:
     """A camera before a renderer that draws frames of a size (width, height) at ``times`` (n,), seconds."""
 
     def __init__(
-        self, camera: Camera, size: tuple[int, int], heads: Heads, times: Double, colour: bool, seed: int = 0
+        self,
+        camera: Camera,
+        size: tuple[int, int],
+        heads: Heads,
+        times: Double,
+        colour: bool,
+        worn: Sequence[Worn] = (),
+        seed: int = 0,
     ) -> None:
         self.camera, self._heads, self._times = camera, heads, times
         self._colour = colour and camera.spectrum == "visible"
         self._drawn = with_eyes(heads.landmarks, heads.rotation, heads.eyes)
+        self.wardrobe = Wardrobe(worn, self._drawn, heads.landmarks, heads.rotation, times)
         self.view = View.of(camera, size, heads.rest)
         self._on_canvas = self.view.on_canvas(self._drawn)
         self._normals = head_normals(heads.rest, heads.at_rest)
         self._optics = Optics.of(camera, self.view.size, self.view.scale)
         self._rest = surface_of(self.view.on_canvas(heads.rest), heads.at_rest, self._normals, self.view.size)
         self._cabin = Cabin.of(camera, self._rest)
-        self._noise = Noise(camera.sensor, seed)
+        self._noise = Noise(camera.sensor, 3 if self._colour else 1, seed)
+        self._surface = lru_cache(maxsize=_KEPT)(self._surface_of)
         self._factors = adapted(camera.sensor, level(camera, times))
 
     def frames(self, images: Iterable[Image]) -> Iterator[Image]:
@@ -87,8 +102,8 @@ class Capture:
 
         ``camera``: its name. ``light``: on the face, roughly; 1 fills white pixels in 10 ms. ``exposure``: the factor
         of its automatic exposure. ``face_left``, ``face_top``, ``face_right``, ``face_bottom``: the box of the mesh.
-        ``visible_left``, ``visible_right``: of each eye, what is seen between the lids, 1 as at rest.
         ``NAME_x``, ``NAME_y`` of ``LANDMARKS`` in pixels, and ``NAME_z`` in centimetres from the lens, along its axis.
+        And what ``Wardrobe.truth`` says, when all frames are drawn.
         """
         seen = self.view.in_camera(self._on_canvas)
         columns: dict[str, Any] = {
@@ -99,31 +114,34 @@ class Capture:
         low, high = seen[..., :2].min(axis=1), seen[..., :2].max(axis=1)
         columns |= dict(zip((f"face_{side}" for side in ("left", "top", "right", "bottom")),
                             (*low.T, *high.T), strict=True))  # fmt: skip
-        at_rest = opening_areas(self._heads.landmarks)
-        shares = np.clip(opening_areas(self._drawn) / np.maximum(at_rest, 1e-6), 0, None)
-        columns |= {"visible_left": shares[:, 0], "visible_right": shares[:, 1]}
         away = 100 * self.camera.place.distance + seen[..., 2] / (self._rest.cm / self.view.scale)
         for name, number in LANDMARKS.items():
             columns |= {f"{name}_x": seen[:, number, 0], f"{name}_y": seen[:, number, 1], f"{name}_z": away[:, number]}
         table = pd.DataFrame(columns)
         numbers = table.columns.drop("camera")
-        return table.astype(dict.fromkeys(numbers, float)).round(dict.fromkeys(numbers, 3))
+        table = table.astype(dict.fromkeys(numbers, float)).round(dict.fromkeys(numbers, 3))
+        return pd.concat([table, self.wardrobe.truth()], axis=1)
 
     def _prepared(self, images: Iterable[Image]) -> Iterator[tuple[int, Image, Outline]]:
         """The images with their outlines, which are found in their order: equal frames for any number of cores."""
-        outlines = Outlines()
+        outlines = Outlines(self.view.placed)
         for number, image in enumerate(images):
-            surface = self._surface(number)
-            yield number, image, outlines.of(self.view.placed(image), surface, self._heads.rotation[number])
+            rotation = self._heads.rotation[number]
+            drawn = surface_of(self._drawn[number], rotation, self._normals, image.shape[1::-1])
+            yield number, image, outlines.of(image, drawn, self._surface(number), rotation)
 
     def _taken(self, number: int, image: Image, outline: Outline) -> Image:
         time, surface = float(self._times[number]), self._surface(number)
-        drawn = to_linear(self.view.placed(self._in_spectrum(number, image)))
-        scene: Any = drawn * illuminated(self.camera, surface, time, self._colour)
-        matte = outline.moved(surface)
+        drawn, matte = self._in_spectrum(number, image), outline.moved(surface)
+        if self.wardrobe.worn:
+            dressed = self.wardrobe.put_on(number, drawn, self.camera.spectrum == "infrared")
+            cover = self.view.placed(dressed.cover).astype(np.float32) / np.float32(255)
+            drawn, matte = dressed.image, np.maximum(matte, cover)
+        scene: Any = to_linear(self.view.placed(drawn)) * illuminated(self.camera, surface, time, self._colour)
         on_seats, outside = behind(self.camera, time)
         around = self._cabin.reflects * np.float32(on_seats) + self._cabin.glows * np.float32(outside)
-        matte, around = (matte[..., None], around[..., None]) if scene.ndim == 3 else (matte, around)
+        if scene.ndim == 3:
+            matte, around = cv2.merge([matte] * 3), cv2.merge([around] * 3)
         scene = around + matte * (scene - around)
         before, after = (
             self._surface(other) if 0 <= other < len(self._times) else surface for other in (number - 1, number + 1)
@@ -139,5 +157,5 @@ class Capture:
         look = Look((pitch, yaw), lamp_direction(self.camera), self.camera.light.pupil)
         return infrared(image, self._drawn[number], self._heads.rotation[number], look)
 
-    def _surface(self, number: int) -> Surface:
+    def _surface_of(self, number: int) -> Surface:
         return surface_of(self._on_canvas[number], self._heads.rotation[number], self._normals, self.view.size)

@@ -133,19 +133,25 @@ def _even_skin(light: Float, landmarks: Float, height: float) -> Float:
     skin = np.asarray(np.clip(bare, 0, 1), np.float32)
 
     smooth = _without_blemishes(light, max(1, round(_FINE * height)))
-    inner = cv2.GaussianBlur(face, (0, 0), 2 * soft)
+    inner = _soft(face, 2 * soft)
     light = light + inner * (smooth - light)
     shade = _mean_over(light, skin, _WIDE * height)
-    reach = cv2.GaussianBlur(face, (0, 0), 0.05 * height)
-    light = light * (1 + reach * ((np.float32(SKIN) / np.maximum(shade, 0.02)) ** np.float32(_EVEN) - 1))
+    reach = _soft(face, 0.05 * height)
+    light *= 1 + reach * ((np.float32(SKIN) / np.maximum(shade, np.float32(0.02))) ** np.float32(_EVEN) - 1)
     level = float((light * skin).sum() / max(float(skin.sum()), 1.0))
     light *= 1 + reach * np.float32(SKIN / max(level, 0.02) - 1)
     for mask, share in ((lips, _LIPS), (both_brows, _BROWS)):
         if mask.any():
             own = float((light * mask).sum() / mask.sum())
-            wide = cv2.GaussianBlur(mask, (0, 0), 1.5 * soft)
+            wide = _soft(mask, 1.5 * soft)
             light *= 1 + wide * np.float32(max(SKIN / max(own, 0.02), 1.0) ** share - 1)
     return np.asarray(light, np.float32)
+
+
+def _soft(mask: Float, sigma: float) -> Float:
+    """A mask with a soft edge: two box filters, which take the same time for any width."""
+    width = 2 * round(0.5 * np.sqrt(6 * sigma**2 + 1) - 0.5) + 1
+    return np.asarray(cv2.blur(cv2.blur(mask, (width, width)), (width, width)), np.float32)
 
 
 def _without_blemishes(light: Float, radius: int) -> Float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ _RAMP = 0.3  # seconds: into a tunnel and out of it
 _TUNNEL_LAMPS = 0.6  # seconds from one lamp in a tunnel to the next
 _SHADOW_WIDTH = 40.0  # centimetres from one shadow to the next
 _SHADOW_EDGE = 1.5  # centimetres
+_SHADOW_CELL = 4  # pixels: their edges are soft
 _SHADOW_SLANT = 0.35  # of their edges
 _SHADE = 0.12  # of the sun's light, what trees and pillars let through
 
@@ -77,19 +79,20 @@ def illuminated(camera: Camera, surface: Surface, time: float, colour: bool) -> 
     even = light.ambient * outside * (1 - _FROM_ABOVE + _FROM_ABOVE * surface.normals[:, 1])
     if light.lamp:
         even = even + _of_lamp(light.lamp, camera.place.distance, surface)
-    parts: list[tuple[Double, tuple[float, float, float]]] = [(even, (1.0, 1.0, 1.0))]
-    if light.sun:
-        parts.append((outside * _of_sun(light.sun, camera, surface), SUNLIGHT))
+    even = np.outer(even, np.ones(3)) if colour else even[:, None]
     if light.street_lamps:
-        parts.append((_of_street_lamps(light.street_lamps, camera, surface, time), SODIUM))
-    spread = surface.spread(np.stack([values for values, _ in parts], axis=1))
-    maps = [spread] if spread.ndim == 2 else [spread[..., number] for number in range(len(parts))]
-    if light.sun and light.sun.shadow:
-        maps[1] = maps[1] * _shadows(light.sun, surface, time)
+        even = even + np.outer(
+            _of_street_lamps(light.street_lamps, camera, surface, time), SODIUM if colour else (1.0,)
+        )
+    if not light.sun:
+        return surface.spread(even)
+    sun = outside * np.outer(_of_sun(light.sun, camera, surface), SUNLIGHT if colour else (1.0,))
+    if not light.sun.shadow:
+        return surface.spread(even + sun)
+    both, shadows = surface.spread(np.concatenate([even, sun], axis=1)), _shadows(light.sun, surface, time)
     if not colour:
-        return np.asarray(sum(maps[1:], maps[0]), np.float32)
-    tinted = [each[..., None] * np.array(tint, np.float32) for each, (_, tint) in zip(maps, parts, strict=True)]
-    return np.asarray(sum(tinted[1:], tinted[0]), np.float32)
+        return np.asarray(both[..., 0] + both[..., 1] * shadows, np.float32)
+    return np.asarray(both[..., :3] + both[..., 3:] * cv2.merge([shadows] * 3), np.float32)
 
 
 def _of_lamp(lamp: Lamp, distance: float, surface: Surface) -> Double:
@@ -123,12 +126,15 @@ def _of_street_lamps(lamps: StreetLamps, camera: Camera, surface: Surface, time:
 def _shadows(sun: Sun, surface: Surface, time: float) -> Float:
     """(h, w): 1 in the sun; bars of shadow that pass over the face."""
     assert sun.shadow is not None
-    x, y = (np.arange(length, dtype=np.float32) for length in surface.size)
+    width, height = surface.size
+    x, y = (np.arange(0, length, _SHADOW_CELL, dtype=np.float32) for length in surface.size)
     across = (x[None] + _SHADOW_SLANT * y[:, None]) / np.float32(surface.cm)
     phase = (across / np.float32(_SHADOW_WIDTH) + np.float32(time / sun.shadow.every % 1.0)) % 1.0
     edge = np.float32(_SHADOW_EDGE / _SHADOW_WIDTH)
     dark = _smooth(phase / edge) - _smooth((phase - np.float32(sun.shadow.share)) / edge)
-    return np.asarray(1 - (1 - _SHADE) * dark, np.float32)
+    cells = np.asarray(1 - (1 - _SHADE) * dark, np.float32)
+    large = (cells.shape[1] * _SHADOW_CELL, cells.shape[0] * _SHADOW_CELL)
+    return np.asarray(cv2.resize(cells, large, interpolation=cv2.INTER_LINEAR)[:height, :width])
 
 
 def behind(camera: Camera, time: float) -> tuple[float, float]:

@@ -7,7 +7,6 @@ the gain.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +21,7 @@ Double = NDArray[np.float64]
 
 UNIT = 10.0  # milliseconds in which light of 1 fills a white pixel
 _MOST_ADAPTED = 8.0  # times brighter or darker
+_NOISE_STEPS = 128  # noise is reckoned in whole numbers, which is quicker
 _SPARE = 256  # pixels by which the plate of noise is larger than a frame
 _HAZE = 0.06  # of the frame's width: how far dirt scatters light
 _SCATTERED = 0.8  # of the light that dirt takes
@@ -78,7 +78,8 @@ def _smudges(size: tuple[int, int]) -> Float:
 
 
 def _as(values: Float, light: Float) -> Float:
-    return values if light.ndim == 2 else values[..., None]
+    """A map (h, w) for each channel of ``light``."""
+    return values if light.ndim == 2 else np.asarray(cv2.merge([values] * 3))
 
 
 def adapted(sensor: Sensor, levels: Double) -> Double:
@@ -114,21 +115,17 @@ def noise_deviation(sensor: Sensor, gain: float) -> Float:
 class Noise:
     """Noise for frames of a sensor: random windows of one large plate, which is quicker than new noise each time."""
 
-    def __init__(self, sensor: Sensor, seed: int) -> None:
+    def __init__(self, sensor: Sensor, channels: int, seed: int) -> None:
         self._seed = seed
-        shape = (sensor.height + _SPARE, sensor.width + _SPARE)
-        self._plate = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        shape = (sensor.height + _SPARE, sensor.width + _SPARE, channels)[: 2 if channels == 1 else 3]
+        plate = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        self._plate = np.rint(plate * np.float32(_NOISE_STEPS)).astype(np.int16)
 
-    def window(self, number: int, channels: int) -> Float:
-        """Standard normal noise for a frame of that ``number``: (h, w), or (h, w, channels)."""
-        random = np.random.default_rng((self._seed, number))
-        height, width = (length - _SPARE for length in self._plate.shape)
-        windows = []
-        for _ in range(channels):
-            top, left = random.integers(0, _SPARE + 1, 2)
-            part = self._plate[top : top + height, left : left + width]
-            windows.append(part[:: random.choice((-1, 1)), :: random.choice((-1, 1))])
-        return windows[0] if channels == 1 else np.asarray(cv2.merge(windows))
+    def window(self, number: int) -> NDArray[np.int16]:
+        """Normal noise of the deviation ``_NOISE_STEPS`` for a frame of that ``number``: (h, w), or (h, w, 3)."""
+        top, left = np.random.default_rng((self._seed, number)).integers(0, _SPARE + 1, 2)
+        height, width = (length - _SPARE for length in self._plate.shape[:2])
+        return self._plate[top : top + height, left : left + width]
 
 
 def expose(light: Float, sensor: Sensor, factor: float, noise: Noise, number: int) -> Image:
@@ -141,6 +138,6 @@ def expose(light: Float, sensor: Sensor, factor: float, noise: Noise, number: in
     # a pixel holds no more than its full well, whatever the gain
     coded = to_codes(np.minimum(light * np.float32(exposure), 1) * np.float32(gain))
     coded = np.asarray(cv2.resize(coded, (sensor.width, sensor.height), interpolation=cv2.INTER_CUBIC), np.uint8)
-    spread = cv2.LUT(coded, noise_deviation(sensor, gain))
-    grain: Any = cv2.multiply(spread, noise.window(number, 1 if coded.ndim == 2 else 3))
+    steps = np.rint(noise_deviation(sensor, gain) * np.float32(_NOISE_STEPS)).astype(np.int16)
+    grain = cv2.multiply(cv2.LUT(coded, steps), noise.window(number), scale=1 / _NOISE_STEPS**2)
     return np.asarray(cv2.add(coded, grain, dtype=cv2.CV_8U), np.uint8)

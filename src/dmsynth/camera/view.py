@@ -49,7 +49,7 @@ class View:
         Raises ``DmsynthError`` for a face that would be too small to be seen.
         """
         width, height = camera.size
-        wanted = width / 2 / np.tan(np.radians(camera.lens.field_of_view) / 2) / (100 * camera.place.distance)
+        wanted = camera.focal_length / (100 * camera.place.distance)  # pixels per centimetre
         ears = rest[[RIGHT_EAR, LEFT_EAR]].astype(np.float64)
         scale = wanted * EAR_TO_EAR / max(float(np.linalg.norm(ears[1] - ears[0])), 1e-6)  # sensor's pixels per drawn
         oval = rest[list(OVAL), :2].astype(np.float64)

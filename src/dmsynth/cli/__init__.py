@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from dmsynth.cli import casts, cockpit, datasets, experiments, faces, fetch, validation
+from dmsynth.cli import cameras, casts, cockpit, datasets, experiments, faces, fetch, validation
 from dmsynth.cli.app import app, given_command, output
 from dmsynth.support.errors import DmsynthError, explain_os_error
 from dmsynth.support.files import write_text
@@ -19,7 +19,19 @@ from dmsynth.support.system_libraries import KNOWN, how_to_install
 from dmsynth.support.terminal import make_streams_safe, printable
 from dmsynth.support.version import __version__
 
-__all__ = ["app", "casts", "cockpit", "datasets", "experiments", "faces", "fetch", "main", "run", "validation"]
+__all__ = [
+    "app",
+    "cameras",
+    "casts",
+    "cockpit",
+    "datasets",
+    "experiments",
+    "faces",
+    "fetch",
+    "main",
+    "run",
+    "validation",
+]
 
 
 @app.command("version")

@@ -129,6 +129,10 @@ CameraName = Annotated[
     str | None,
     typer.Option("--camera", help="The cabin camera: a name of `dmsynth camera list`, or a .yaml file."),
 ]
+Wear = Annotated[
+    list[str] | None,
+    typer.Option("--wear", help="A thing on the face, such as sunglasses, or mask=2:5 (seconds); may be repeated."),
+]
 RendererName = Annotated[
     str,
     typer.Option(

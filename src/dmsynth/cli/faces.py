@@ -21,6 +21,7 @@ from dmsynth.cli.app import (
     Seed,
     TrackerModel,
     TrackerName,
+    Wear,
     app,
     crop_of,
     duration_of,
@@ -196,6 +197,7 @@ def steer(
         str | None, typer.Option(help="WIDTHxHEIGHT, of a photo that is steered; default: 640x480.")
     ] = None,
     camera: CameraName = None,
+    wear: Wear = None,
     renderer: RendererName = "face",
     checkout: Checkout = None,
     tracker: TrackerName = "auto",
@@ -205,6 +207,7 @@ def steer(
     """Render a face along a trajectory."""
     from dmsynth import steering
     from dmsynth.camera import read_camera
+    from dmsynth.camera.things import parse_things
     from dmsynth.motion.driving import Driving
     from dmsynth.motion.tables import Columns
     from dmsynth.steering.writing import check_not_input
@@ -222,7 +225,7 @@ def steer(
         trajectory, frame_rate or 25.0, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
         Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
         parse_effects(effect or []), natural_eyes, talking, expression, size_of(size),
-        read_camera(camera) if camera else None,
+        read_camera(camera) if camera else None, parse_things(wear or []),
     )  # fmt: skip
     check_not_input(out, [trajectory, source, face, camera])
     check_output(out)

@@ -31,6 +31,7 @@ class Provenance:
         consent: who may be shown and on what consent, as recorded at import.
         effects: camera effects and their strengths (``video.effects``), such as ``blur=1.5, noise=4``; empty: none.
         camera: the camera's name and the beginning of its hash (``camera.Camera``); empty: none.
+        worn: things on the face and their seconds, such as ``glasses, mask=2:5``; empty: none.
         synthetic: always true.
     """
 
@@ -42,6 +43,7 @@ class Provenance:
     consent: str = NO_CONSENT
     effects: str = ""
     camera: str = ""
+    worn: str = ""
     synthetic: bool = True
 
     @staticmethod
@@ -71,6 +73,7 @@ class Provenance:
             f"consent: {self.consent}"
             + (f"; camera effects: {self.effects}" if self.effects else "")
             + (f"; camera: {self.camera}" if self.camera else "")
+            + (f"; worn: {self.worn}" if self.worn else "")
         )
 
     def metadata(self) -> dict[str, str]:
@@ -95,8 +98,9 @@ class _Embedded(Record):
     face_sha256: Text
     dataset_sha256: Text
     consent: Text
-    effects: Text = ""  # unknown to earlier versions, as is the camera
+    effects: Text = ""  # unknown to earlier versions, as are camera and things
     camera: Text = ""
+    worn: Text = ""
     synthetic: Literal[True]
 
 

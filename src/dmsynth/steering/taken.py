@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from dmsynth.camera import Camera
 from dmsynth.camera.capture import Capture, Heads
-from dmsynth.camera.eyes import eyes_of
+from dmsynth.camera.eyes import eyes_of, with_eyes
+from dmsynth.camera.things import Worn
+from dmsynth.camera.wardrobe import Wardrobe
 from dmsynth.controls import HEAD, ControlSpace
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.motion.covered import cover
@@ -23,6 +26,7 @@ from dmsynth.steering.provenance import face_sha256
 from dmsynth.steering.writing import Shot
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
+from dmsynth.video import Image
 
 Double = NDArray[np.float64]
 
@@ -36,12 +40,21 @@ def drawn_size(camera: Camera) -> tuple[int, int]:
     return round(height * _DRAWN[0] / _DRAWN[1]), height
 
 
-def taken(face: SteerableFace, motion: Trajectory, outside: str, name: str, camera: Camera, tracker: Tracker) -> Shot:
+def taken(
+    face: SteerableFace,
+    motion: Trajectory,
+    outside: str,
+    name: str,
+    camera: Camera,
+    worn: Sequence[Worn],
+    tracker: Tracker,
+) -> Shot:
     """The shot of a ``motion`` in the car's frame by a camera, at its frame rate.
 
     Args:
         outside: what to do with poses that the camera sees, but the face does not cover (``motion.covered.cover``).
         name: of the video, for messages.
+        worn: things on the face.
         tracker: finds the face in drawn frames, once; with Face Landmarker's mesh.
 
     Raises:
@@ -54,46 +67,65 @@ def taken(face: SteerableFace, motion: Trajectory, outside: str, name: str, came
             f"--camera {camera.name}: needs a face that turns its head; {face.path} steers {', '.join(space.names)}"
         )
     rate = camera.sensor.frame_rate
-    in_car = motion.in_space(space).resampled(rate)
-    seen = Trajectory(in_car.names, in_car.times, _turned(space, in_car.values, camera.sees))
+    seen = seen_by(camera, motion.in_space(space).resampled(rate))
     place = camera.place
     where = f"{name}, seen from {place.pitch:+g}° of pitch and {place.yaw:+g}° of yaw by the camera {camera.name}"
     covered = cover(seen, space, face.trained.coverage, rate, outside, where, face.trusted)
-    table = _with_car(covered.table, _turned(space, covered.values, camera.in_car), space)
-    anchors = _anchors(face, tracker)
-    landmarks, rotation = anchors.at(covered.values)
-    at_rest = np.array([[control.at_rest for control in space.controls]])
-    rest, rest_rotation = anchors.at(at_rest)
-    heads = Heads(landmarks, rotation, eyes_of(space, covered.values), rest[0], rest_rotation[0])
-    colour = face.trained.shape["channels"] == 3
-    capture = Capture(camera, face.size, heads, table["time"].to_numpy(float), colour)
+    table = _with_car(covered.table, camera, space)
+    heads, colour = _heads(face, covered.values, tracker), face.trained.shape["channels"] == 3
+    capture = Capture(camera, face.size, heads, table["time"].to_numpy(float), colour, worn)
     return Shot(face, covered.values, table, rate, covered.share, capture=capture)
 
 
-def _turned(space: ControlSpace, values: Double, turn: Callable[[Double], Double]) -> Double:
-    """Commands (n, k) with the head's angles as ``turn`` gives them."""
-    head = [space.names.index(name) for name in HEAD]
-    turned = np.array(values, np.float64)
-    turned[:, head] = turn(values[:, head])
-    return turned
+def dressed(shot: Shot, face: SteerableFace, worn: Sequence[Worn], tracker: Tracker) -> Shot:
+    """A ``face``'s shot with things on it, taken by no camera. Raises ``DmsynthError`` for a face that is not found."""
+    heads = _heads(face, shot.values, tracker)
+    landmarks = with_eyes(heads.landmarks, heads.rotation, heads.eyes)
+    times = shot.table["time"].to_numpy(float)
+    return replace(shot, wardrobe=Wardrobe(worn, landmarks, heads.landmarks, heads.rotation, times))
 
 
-def _with_car(table: pd.DataFrame, in_car: Double, space: ControlSpace) -> pd.DataFrame:
+def still(face: SteerableFace, camera: Camera, tracker: Tracker, time: float = 0.0, worn: Sequence[Worn] = ()) -> Image:
+    """What a camera sees of a face at rest at that time, in seconds: (height, width) or (height, width, 3) uint8."""
+    space = face.trained.space
+    rest = Trajectory(space.names, np.zeros(1), np.array([[control.at_rest for control in space.controls]]))
+    values = seen_by(camera, rest).values
+    colour = face.trained.shape["channels"] == 3
+    capture = Capture(camera, face.size, _heads(face, values, tracker), np.array([time]), colour, worn)
+    return next(iter(capture.frames(face.frames(values))))
+
+
+def _heads(face: SteerableFace, values: Double, tracker: Tracker) -> Heads:
+    space, anchors = face.trained.space, anchors_of(face, tracker)
+    landmarks, rotation = anchors.at(values)
+    rest, rest_rotation = anchors.at(np.array([[control.at_rest for control in space.controls]]))
+    return Heads(landmarks, rotation, eyes_of(space, values), rest[0], rest_rotation[0])
+
+
+def seen_by(camera: Camera, motion: Trajectory) -> Trajectory:
+    """A motion in the car's frame, among whose controls are the head's angles, as the camera sees it."""
+    head = [motion.names.index(name) for name in HEAD]
+    values = np.array(motion.values, np.float64)
+    values[:, head] = camera.sees(values[:, head])
+    return Trajectory(motion.names, motion.times, values)
+
+
+def _with_car(table: pd.DataFrame, camera: Camera, space: ControlSpace) -> pd.DataFrame:
     """The table of what the camera sees, with the command in the car's frame by the usual names, and the pose and the
     line of sight that the camera sees as ``camera_…``."""
-    seen = {f"camera_{name}": table[name].to_numpy(float) for name in HEAD}
+    poses = table[list(HEAD)].to_numpy(float)
+    seen = {f"camera_{name}": poses[:, number] for number, name in enumerate(HEAD)}
     if space.moves_eyes:
-        head = rotation_matrix(*seen.values())
+        head = rotation_matrix(*poses.T)
         look = line_of_sight(head, table["gaze_yaw"].to_numpy(float), table["gaze_pitch"].to_numpy(float))
         seen |= dict(zip(("camera_look_yaw", "camera_look_pitch"), look, strict=True))
-    car = {name: in_car[:, space.names.index(name)] for name in HEAD}
-    return table.assign(**car, **seen)
+    return table.assign(**dict(zip(HEAD, camera.in_car(poses).T, strict=True)), **seen)
 
 
 _known: dict[tuple[str, str], Anchors] = {}
 
 
-def _anchors(face: SteerableFace, tracker: Tracker) -> Anchors:
+def anchors_of(face: SteerableFace, tracker: Tracker) -> Anchors:
     """Where this face's head is; measured once, because it takes seconds."""
     source = sha256(face.trained.sources.tobytes() + repr(face.size).encode()).hexdigest()
     key = (face_sha256(face.path, face.trained), source)

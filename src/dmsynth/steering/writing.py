@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.camera.capture import Capture
+from dmsynth.camera.wardrobe import Wardrobe
 from dmsynth.steering.provenance import Provenance, sidecar_of
 from dmsynth.steering.renderer import Renderer
 from dmsynth.support.errors import DmsynthError
@@ -28,7 +29,8 @@ class Shot:
     """A renderer, the ``values`` (n, k) that it draws, one row per frame, and the ``table`` written beside the video.
 
     ``share``: factor by which the motion was shrunk to fit the coverage; 1: not at all. ``effects``: camera effects
-    (``video.effects``). ``capture``: the camera that takes the frames, if there is one.
+    (``video.effects``). ``capture``: the camera that takes the frames, if there is one. ``wardrobe``: things that
+    are worn where there is none.
     """
 
     renderer: Renderer
@@ -38,6 +40,7 @@ class Shot:
     share: float = 1.0
     effects: tuple[tuple[str, float], ...] = ()
     capture: Capture | None = None
+    wardrobe: Wardrobe | None = None
 
 
 def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
@@ -51,6 +54,10 @@ def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
         camera = shot.capture.camera
         origin = replace(origin, camera=camera.identity)
         drawn, size, compression = shot.capture.frames(drawn), camera.size, camera.sensor.compression
+    elif shot.wardrobe:
+        drawn = shot.wardrobe.frames(drawn)
+    dressed = shot.capture.wardrobe if shot.capture else shot.wardrobe
+    origin = replace(origin, worn=", ".join(map(str, dressed.worn)) if dressed else "")
     drawn = with_effects(drawn, shot.effects)
     with (
         VideoWriter(out, *size, shot.frame_rate, origin.metadata(), compression) as video,
@@ -62,7 +69,7 @@ def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
             advance()
     origin.write_beside(out)
     table = out.with_suffix(".parquet")
-    truth = [shot.capture.truth()] if shot.capture else []
+    truth = [each.truth() for each in (shot.capture or shot.wardrobe,) if each]
     write_table(table, pd.concat([shot.table, *truth], axis=1))
     return table
 

@@ -175,7 +175,7 @@ def _judge_warnings(
 ) -> tuple[list[WarningResult], list[float], list[float]]:
     stretches = warning_onsets(answers)
     times, covered = table["time"].to_numpy(dtype=float), table["covered"].to_numpy(dtype=bool)
-    half_frame = 0.5 / scenario.frame_rate
+    half_frame = 0.5 / scenario.video_rate
     marks = scenario.marks
 
     def trusted(begin: float, end: float) -> bool:

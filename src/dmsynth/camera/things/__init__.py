@@ -80,6 +80,12 @@ class Worn:
     since: float = 0.0
     until: float = _ALWAYS
 
+    def __str__(self) -> str:
+        """As ``parse_things`` reads it."""
+        if (self.since, self.until) == (0.0, _ALWAYS):
+            return self.name
+        return f"{self.name}={self.since:g}:" + ("" if self.until == _ALWAYS else f"{self.until:g}")
+
     def presence(self, time: float) -> float:
         """How much of it is there at a ``time`` in seconds: 0 nothing, 1 where it belongs. It moves smoothly."""
         comes = THINGS[self.name].comes
