@@ -25,7 +25,7 @@ _CLOTH, _INFRARED_CLOTH = (0.09, 0.1, 0.12), (0.35, 0.35, 0.35)
 SIZE = 0.86  # times a large man's hand, which the figures above are of
 _OF_FINGERS, _OF_THUMB, _OF_PALM, _OF_SLEEVE = 0.7, 0.9, 1.8, 0.05  # centimetres over which limbs run into each other
 _FOLLOWS = 0.7  # of the head's turn
-FROM_BELOW = np.array([0.0, -22.0, 2.0])  # centimetres: where it comes from
+FROM_BELOW = np.array([0.0, -32.0, 2.0])  # centimetres: where it comes from
 _WRIST = Limb(np.array([[0.0, 3.5, -0.3], [0.0, 0.0, 0.0], [0.0, -7.0, 0.0]]), np.array([1.5, 2.25, 2.7]), _OF_PALM)
 _ARM = Limb(np.array([[0.0, -4.5, 0.0], [0.0, -48.0, 4.0]]), np.array([3.5, 6.0]), _OF_SLEEVE, cloth=_CLOTH)
 MIRROR = np.array([-1.0, 1.0, 1.0])  # a left hand is a right one in a mirror
