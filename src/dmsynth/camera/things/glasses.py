@@ -35,7 +35,7 @@ _CORNERS = {-1: [33, 133], 1: [263, 362]}  # of an eye; the person's right one i
 _INTO_SKIN = 0.6  # centimetres: what the mesh may be wrong by
 _SOFT = 0.2  # centimetres that a reflection is out of focus
 _USUALLY = 0.4  # of a temple is seen before hair begins
-_ROUND = 40  # facets around a lens
+_ROUND, _LENS_ROUND = 34, 18  # facets around a rim, and around a lens, whose edge it covers
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ class _Shape:
 
     def lens(self, side: int) -> Double:
         """Grid (rows, columns, 3) from the rim to the middle."""
-        x, y = self.outline(side, 0.05, 24)
-        share = np.array([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])[:, None]
+        x, y = self.outline(side, 0.08 * self.size, _LENS_ROUND)
+        share = np.array([1.0, 0.75, 0.5, 0.25, 0.0])[:, None]
         x, y = (
             side * self.apart + share * (x - side * self.apart),
             share * (y + _BELOW * self.size) - _BELOW * self.size,
