@@ -110,7 +110,7 @@ class Head:
 def patch(image: Image, x: float, y: float, half: int) -> Double:
     """Mean colour (3,) of a square of the image around a place, at its border of the part that is inside."""
     height, width = image.shape[:2]
-    column, row = int(np.clip(x, 0, width - 1)), int(np.clip(y, 0, height - 1))
+    column, row = min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)
     part = image[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1]
     mean = cv2.mean(part)
     return np.array(mean[:3] if image.ndim == 3 else mean[:1] * 3)
