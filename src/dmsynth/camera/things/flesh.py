@@ -165,12 +165,12 @@ class _Field:
         level = np.clip(255.0 * bright, 0.0, 255.0).astype(np.uint8)
         of_skin = np.clip(_LIT * scene.light.skin * _LOOKUP[:, None] ** _WARM, 0.0, 255.0)
         of_cloth = np.clip(255.0 * scene.light.strength * np.array(self._cloth) * _LOOKUP[:, None], 0.0, 255.0)
-        colours = _looked_up(level, of_skin)
-        cv2.copyTo(_looked_up(level, of_cloth), self._in_sleeve, colours)
+        colours = looked_up(level, of_skin)
+        cv2.copyTo(looked_up(level, of_cloth), self._in_sleeve, colours)
         return np.asarray(cv2.multiply(colours, cv2.merge([self._tone] * 3), dtype=cv2.CV_8U))
 
 
-def _looked_up(level: Bytes, table: Double) -> Bytes:
+def looked_up(level: Bytes, table: Double) -> Bytes:
     """(h, w, 3) uint8: the rows of a ``table`` (256, 3) that levels (h, w) name."""
     return np.asarray(cv2.LUT(cv2.merge([level] * 3), table.round().astype(np.uint8)[None]))
 
