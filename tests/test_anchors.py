@@ -64,7 +64,7 @@ def test_a_jaw_drops_on_command(anchors: Anchors) -> None:
     eyes = np.linalg.norm(np.diff(shut[EYE_CORNERS], axis=0))
     moved = np.linalg.norm(opened - shut, axis=1) / eyes
     assert opened[CHIN, 1] - shut[CHIN, 1] > 0.2 * eyes
-    assert moved[[*EYE_CORNERS, LEFT_EAR, RIGHT_EAR]].max() < 0.1
+    assert moved[[*EYE_CORNERS, LEFT_EAR, RIGHT_EAR]].max() < 1e-3
 
 
 def test_neighbouring_commands_have_neighbouring_places(anchors: Anchors) -> None:

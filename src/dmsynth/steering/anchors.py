@@ -22,13 +22,14 @@ from dmsynth.steering.renderer import Renderer
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.trackers.gaze import MESH_POINTS
+from dmsynth.trackers.mouth import NOSE
 from dmsynth.video import Image
 
 Double = NDArray[np.float64]
 
-_ALONG = {"yaw": 15}  # frames along the range of one control, the others at rest: a driver turns more than he nods
+_ALONG = {"yaw": 21}  # frames along the range of one control, the others at rest: a driver turns more than he nods
 _ALONG_OTHERS = 6
-_ALL_OVER = 24  # frames over the whole coverage
+_ALL_OVER = 36  # frames over the whole coverage
 _OPENINGS = (0.3, 0.65, 1.0)  # of the mouth, each at as many poses:
 _OPEN_POSES = 3
 _FEWEST = 12  # frames in which the tracker has to find the face
@@ -38,6 +39,7 @@ _LEAVES_RANGE = 1.1  # of the range that was seen either way: farther out the po
 _ROUNDS = 4  # of places and shape in turn; what more change is a hundredth of an error
 _HIDDEN = 0.1  # weight of a point whose side of the head faces away: the tracker guesses it
 _UNLIKELY = 4.0  # medians from where a frame is counted less
+_JAW_BEGINS = 1.0  # centimetres below the nose: from there on all follows an opening mouth
 _BEHIND = np.array([0.0, 0.0, -1.0])  # centimetres: from here to a point leads about its normal
 _PRIOR = 0.02  # weight of the first guess against a frame: a head that hardly turns shows no depth
 # ridges (of a mean square) on the terms of the command's rotation, and on its polynomials
@@ -269,7 +271,9 @@ def _reshaped(
     ears = solved[0, [RIGHT_EAR, LEFT_EAR]]
     solved[0] -= ears.mean(axis=0)
     solved *= EAR_TO_EAR / np.linalg.norm(ears[1] - ears[0])
-    return solved[0], solved[1:]
+    # a tracker moves eyes and ears, too, when a mouth opens; a skull does not
+    jaw = np.clip((solved[0, NOSE, 1] - solved[0, :, 1]) / _JAW_BEGINS, 0.0, 1.0)
+    return solved[0], solved[1:] * jaw[:, None]
 
 
 def _facing(shape: Double, rotation: Double) -> Double:

@@ -24,7 +24,7 @@ _TO_EAR = (np.array([0.25, 0.9, -0.7]), np.array([0.15, -1.3, -0.4]))  # from th
 _LOOP = 0.34  # centimetres wide
 _INTO_SKIN = 0.9  # centimetres: what the mesh may be wrong by
 _SEAM = 1.12  # times as bright: the folded edges
-_SOFT = 0.3  # centimetres: pleats are soft
+_SOFT = 0.45  # centimetres: pleats are soft
 
 
 @dataclass(frozen=True)
