@@ -16,6 +16,7 @@ from dmsynth.datasets.head_shape import CAMERA_DISTANCE
 
 _GRID = 7.0  # samples per centimetre of the surface, at most: between them it is smooth
 _FAR = -1e3  # centimetres: the depth where no limb is
+_REACHES = 0.6  # of the way over which limbs run into each other, outside of a limb
 _STEEP = 1.2  # how fast the surface falls outside of a limb, for the slopes at its edge
 _AMBIENT = 0.42  # of the light comes from everywhere
 _LIT = 1.12  # times as bright as the cheeks: skin that faces the light
@@ -106,17 +107,18 @@ class _Field:
         """Add a limb with ``joints`` (k, 3) in samples and centimetres of depth, at which ``near`` (k,) samples are a
         centimetre."""
         radii, run_in = limb.radii * near, limb.run_in * self._scale
-        margin = radii.max() + run_in + 2
+        margin = radii.max() + _REACHES * run_in + 2
         low = np.floor(joints[:, :2].min(axis=0) - margin).astype(int).clip(0)
         high = (np.ceil(joints[:, :2].max(axis=0) + margin).astype(int) + 1).clip(0, self.depth.shape[::-1])
         if (low >= high).any():
             return
         place = np.s_[low[1] : high[1], low[0] : high[0]]
         depth, inside, tone = self._rods(limb, joints - [*low, 0.0], radii, high - low)
-        nearer = depth > self.depth[place]
-        np.copyto(self._tone[place], tone, where=nearer)
-        np.copyto(self._in_sleeve[place], np.float32(limb.cloth is not None), where=nearer)
-        self._cloth = limb.cloth or self._cloth
+        if limb.nail:
+            np.copyto(self._tone[place], tone, where=depth > self.depth[place])
+        if limb.cloth:
+            self._in_sleeve[place][depth > self.depth[place]] = 1.0
+            self._cloth = limb.cloth
         self.depth[place] = _smooth_max(self.depth[place], depth, limb.run_in)
         self.inside[place] = _smooth_max(self.inside[place], inside, run_in)
 
@@ -138,7 +140,7 @@ class _Field:
         inside = radius - away
         bulge = np.sqrt(np.maximum(inside * (radius + away), 0.0)) + np.float32(_STEEP) * np.minimum(inside, 0.0)
         surface = depth[:-1] + share * deeper + bulge * np.float32(1 / self._scale)
-        surface[inside < -limb.run_in * self._scale - 1.0] = _FAR
+        surface[inside < -_REACHES * limb.run_in * self._scale - 1.0] = _FAR
         if not limb.nail:
             return surface.max(axis=0), inside.max(axis=0), 1.0
         across = raw[1:] * np.sqrt(length[1:]) * np.float32(1 / self._scale / _CREASE_WIDE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -154,10 +155,9 @@ class _Shape:
 
     def outline(self, side: int, grown: float, columns: int) -> tuple[Double, Double]:
         """x and y (columns,) of a lens's outline, ``grown`` by centimetres, clockwise from the left."""
-        angle = np.linspace(np.pi, -np.pi, columns + 1)
-        cosine, sine = np.cos(angle), np.sin(angle)
-        x = (_WIDTH / 2 * self.size + grown) * np.sign(cosine) * np.abs(cosine) ** (2 / _SQUARE)
-        y = (_HEIGHT / 2 * self.size + grown) * np.sign(sine) * np.abs(sine) ** (2 / _SQUARE)
+        across, up = _round(columns)
+        x = (_WIDTH / 2 * self.size + grown) * across
+        y = (_HEIGHT / 2 * self.size + grown) * up
         inner = np.clip(-side * x / (_WIDTH / 2 * self.size), 0.0, 1.2) * np.clip(0.2 - y / _HEIGHT / self.size, 0, 1)
         return side * (self.apart + _NOSE_CUT * self.size * inner) + x * (1.0 + _FLARE * y), y - _BELOW * self.size
 
@@ -212,6 +212,14 @@ class _Shape:
         rows = [path - up * height, path + up * height, path + up * height + out, path - up * height + out]
         grid = self.placed(np.stack([*rows, rows[0]]))
         return grid if side > 0 else grid[:, ::-1]
+
+
+@lru_cache
+def _round(columns: int) -> tuple[Double, Double]:
+    """x and y (columns + 1,) of a lens's outline that is 2 wide and high, clockwise from the left."""
+    angle = np.linspace(np.pi, -np.pi, columns + 1)
+    across, up = (np.sign(each) * np.abs(each) ** (2 / _SQUARE) for each in (np.cos(angle), np.sin(angle)))
+    return across, up
 
 
 def _mirrored(normals: Double, places: Double, infrared: bool) -> Double:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dmsynth.camera.things.canvas import Scene
 from dmsynth.camera.things.flesh import Limb, draw_limbs
-from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
+from dmsynth.controls.pose import rotation_matrix
 
 # A right hand whose back is seen, fingers up, in centimetres: x to the image's right, y from the wrist to the fingers,
 # z out of the back of the hand. The thumb is on the image's left.
@@ -60,7 +60,7 @@ class Hand:
         head = scene.head
         mirror = MIRROR if self.left else np.ones(3)
         turned = rotation_matrix(*(np.array(self.turned) * [1.0, mirror[0], mirror[0]]))
-        rotation = rotation_matrix(*(_FOLLOWS * angles_from_matrix(head.rotation))) @ turned
+        rotation = head.partly(_FOLLOWS) @ turned
         place = head.turned(head.points[self.at]) + (1.0 - presence) * FROM_BELOW
         cloth = cloth_of(scene)
         limbs = [

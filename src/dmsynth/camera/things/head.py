@@ -87,6 +87,10 @@ class Head:
         """Points (..., 3) of the head's frame as the camera sees them."""
         return self.project(self.turned(points))
 
+    def partly(self, share: float) -> Double:
+        """The rotation (3, 3) of what follows the head by a ``share``."""
+        return np.asarray(cv2.Rodrigues(share * cv2.Rodrigues(self.rotation.astype(np.float64))[0])[0])
+
     def light(self, image: Image) -> Light:
         """The light on the face in an ``image`` without things."""
         seen, half = self.seen(self.points[[RIGHT_CHEEK, LEFT_CHEEK, FOREHEAD]]), round(_PATCH / 2 * self.scale)
