@@ -23,6 +23,7 @@ FLOW = {
     "trackers": "what measures a head",
     "motion": "commands over time",
     "datasets": "where faces come from",
+    "camera": "what a cabin camera sees",
     "learning": "networks, the swap, training",
     "steering": "what draws a commanded head",
     "evaluation": "how exact a face is",

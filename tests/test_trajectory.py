@@ -28,6 +28,12 @@ NAMES = ("pitch", "yaw", "roll")
 ROTATION = CONTROL_SPACES["rotation"]
 
 
+def test_a_move_ends_within_a_controls_range_at_any_frame_rate() -> None:
+    for frame_rate in (24, 25, 30, 50, 60):
+        motion = parse_motions("move eye_opening=0 0.2; hold 0.1", ("eye_opening",), frame_rate, {"eye_opening": 1.0})
+        assert motion["eye_opening"].min() == 0.0  # and not a rounding error below
+
+
 def test_a_sweep_is_straight_and_starts_where_it_says() -> None:
     sweep = parse_motions("sweep yaw=-30:30 4", NAMES, 25)
     assert len(sweep) == 101

@@ -125,6 +125,14 @@ SecondTrackerModel = Annotated[Path | None, typer.Option(help="The second judge'
 OneSource = Annotated[
     bool, typer.Option("--one-source", help="Steer from the face's first source frame only, not from whichever suits.")
 ]
+CameraName = Annotated[
+    str | None,
+    typer.Option("--camera", help="The cabin camera: a name of `dmsynth camera list`, or a .yaml file."),
+]
+Wear = Annotated[
+    list[str] | None,
+    typer.Option("--wear", help="A thing on the face, such as sunglasses, or mask=2:5 (seconds); may be repeated."),
+]
 RendererName = Annotated[
     str,
     typer.Option(

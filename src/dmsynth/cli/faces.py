@@ -9,6 +9,7 @@ import typer
 
 from dmsynth.cli.app import (
     FACES,
+    CameraName,
     Checkout,
     Crop,
     Device,
@@ -20,6 +21,7 @@ from dmsynth.cli.app import (
     Seed,
     TrackerModel,
     TrackerName,
+    Wear,
     app,
     crop_of,
     duration_of,
@@ -138,7 +140,9 @@ def steer(
     ] = None,
     person: Annotated[str | None, typer.Option(help="Who of a cast; the same as FACE#PERSON.")] = None,
     one_source: OneSource = False,
-    frame_rate: Annotated[float, typer.Option(min=1, max=240, help="Frames a second.")] = 25,
+    frame_rate: Annotated[
+        float | None, typer.Option(min=1, max=240, help="Frames a second; default: 25, or the camera's.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse poses outside the training coverage.")] = False,
     clip: Annotated[bool, typer.Option("--clip", help="Draw poses outside the coverage to its edge.")] = False,
     fit: Annotated[bool, typer.Option("--fit", help="Shrink the whole motion until the coverage holds it.")] = False,
@@ -192,6 +196,8 @@ def steer(
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT, of a photo that is steered; default: 640x480.")
     ] = None,
+    camera: CameraName = None,
+    wear: Wear = None,
     renderer: RendererName = "face",
     checkout: Checkout = None,
     tracker: TrackerName = "auto",
@@ -200,6 +206,8 @@ def steer(
 ) -> None:
     """Render a face along a trajectory."""
     from dmsynth import steering
+    from dmsynth.camera import read_camera
+    from dmsynth.camera.things import parse_things
     from dmsynth.motion.driving import Driving
     from dmsynth.motion.tables import Columns
     from dmsynth.steering.writing import check_not_input
@@ -208,15 +216,18 @@ def steer(
 
     if strict + clip + fit > 1:
         raise DmsynthError("--strict, --clip and --fit: choose one")
+    if camera and frame_rate:
+        raise DmsynthError(f"--frame-rate {frame_rate:g}: the camera {camera} has its own; leave it out")
     one_of(source, one_source)
     face = face if face is None or person is None else Path(f"{face}#{person}")
     spec = face_spec(renderer, face, checkout, source, tracker, tracker_model, device, one_source)
     command = steering.Command(
-        trajectory, frame_rate, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
+        trajectory, frame_rate or 25.0, seconds, "strict" if strict else "clip" if clip else "fit" if fit else "warn",
         Driving(driving, neutral, smooth, longest_gap, crop_of(crop)), Columns.parse(columns, unit),
         parse_effects(effect or []), natural_eyes, talking, expression, size_of(size),
+        read_camera(camera) if camera else None, parse_things(wear or []),
     )  # fmt: skip
-    check_not_input(out, [trajectory, source, face])
+    check_not_input(out, [trajectory, source, face, camera])
     check_output(out)
     steered = steering.steer(spec, command, out)
     if fit:

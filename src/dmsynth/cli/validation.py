@@ -11,12 +11,14 @@ import typer
 
 from dmsynth.cli.app import (
     VALIDATION,
+    CameraName,
     Checkout,
     Device,
     Json,
     RendererName,
     TrackerModel,
     TrackerName,
+    Wear,
     app,
     cast_specs,
     face_spec,
@@ -148,6 +150,8 @@ def validate_command(
     dms_option: Annotated[
         list[str] | None, typer.Option(help="A setting of the DMS, NAME=VALUE; may be given several times.")
     ] = None,
+    camera: CameraName = None,
+    wear: Wear = None,
     dms_name: Annotated[str | None, typer.Option(help="What the DMS is called in the evidence.")] = None,
     dms_version: Annotated[str | None, typer.Option(help="Its version, for the evidence.")] = None,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds that a program may take for one video.")] = 300,
@@ -167,12 +171,15 @@ def validate_command(
     as_json: Json = False,
 ) -> None:
     """Run a DMS on scenarios and say whether it does its job. Exit code 1: it fails. 2: nothing can be judged."""
+    from dmsynth.camera import read_camera
+    from dmsynth.camera.things import parse_things
     from dmsynth.experiments.grid import Engine
     from dmsynth.experiments.validate import Order, validate
     from dmsynth.report.pdf import find_browser, print_as_pdf
     from dmsynth.steering import FaceSpec
     from dmsynth.validation.dms import DmsSpec
     from dmsynth.validation.scenario_files import find_scenarios
+    from dmsynth.validation.scenarios import Wearing
 
     if dms_log is not None and not dms_log.exists():
         raise DmsynthError(f"--dms-log {dms_log}: no such file or folder; check the path")
@@ -187,8 +194,15 @@ def validate_command(
     else:
         raise DmsynthError("--cast names the faces; leave out --face, --renderer, --liveportrait and --source")
     browser = find_browser() if pdf else None  # before long work, not after it
+    played = find_scenarios(scenarios)
+    if camera:
+        taken_by = read_camera(camera)
+        played = [each.model_copy(update={"camera": taken_by}) for each in played]
+    if wear:
+        worn = [Wearing.of(each) for each in parse_things(wear)]
+        played = [each.model_copy(update={"wear": worn}) for each in played]
     results = validate(
-        find_scenarios(scenarios), drivers, spec, out, Order(given_command(), dms_name, dms_version), videos,
+        played, drivers, spec, out, Order(given_command(), dms_name, dms_version), videos,
         Engine(engine, workers, address),
     )  # fmt: skip
     if browser:

@@ -24,8 +24,8 @@ Float = NDArray[np.floating[Any]]
 IRIS_RADIUS = 5.9  # mm; like the eyeball's the same in nearly all adults (Rüfer et al. 2005; Bekerman et al. 2014)
 _DEEP = float(np.sqrt(EYEBALL_RADIUS**2 - IRIS_RADIUS**2)) / IRIS_RADIUS  # of the iris before the eyeball's centre
 LID_FOLLOWS = 0.7  # of the iris's way up or down, the upper lid goes along (Becker and Fuchs 1988); the lower one less
-_LOWER_FOLLOWS = 0.3
-_MEET = 0.85  # of the opening at rest: how far down the lids meet; the upper one does nearly all the way
+LOWER_FOLLOWS = 0.3
+MEET = 0.85  # of the opening at rest: how far down the lids meet; the upper one does nearly all the way
 WIDEST = 1.3  # times the opening at rest
 _LASHES, _RIM = 0.12, 0.03  # of the eye's width: bands that move with the upper and lower lid, not stretched
 _BROW, _CHEEK = 0.5, 0.45  # of the eye's width: from here on the skin stays, where the brow does not say
@@ -297,8 +297,8 @@ class _Eye:
         moved = (facing[:2, 2] - rest[:2, 2]) * _DEEP * self._radius * np.array([1, -1])
         falls = np.float32(moved @ self._down)  # pixels: the iris's way down along the eye's own axis
         upper = self._upper_rest + LID_FOLLOWS * falls * self._bulge
-        lower = np.maximum(self._lower_rest + _LOWER_FOLLOWS * falls * self._bulge, upper)
-        meet = upper + _MEET * (lower - upper)
+        lower = np.maximum(self._lower_rest + LOWER_FOLLOWS * falls * self._bulge, upper)
+        meet = upper + MEET * (lower - upper)
         opening = float(np.clip(opening, 0, WIDEST))  # of what the photo shows: lids drawn further up break the brow
         upper, lower = meet + opening * (upper - meet), meet + opening * (lower - meet)
 

@@ -160,7 +160,7 @@ def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
     """The work of one job: render or reuse a scenario's video, run the DMS on it, judge its answers."""
     scenario = Scenario.model_validate(arguments["scenario"])
     rendered = render(scenario, opened(FaceSpec(**arguments["face"])), Path(arguments["videos"]))
-    dms = open_dms(DmsSpec(**arguments["dms"]), scenario.name)
+    dms = open_dms(DmsSpec(**arguments["dms"]).before(scenario.camera), scenario.name)
     with shown(rendered, folder / "shown") as video:
         begun = time.perf_counter()
         run = run_dms(dms, video, scenario.speed, rendered.seconds)
@@ -247,7 +247,7 @@ def _job(scenario: Scenario, driver: Driver, spec: DmsSpec, fingerprint: dict[st
         "dms": asdict(spec),
     }
     name = "-".join(part for part in (driver.person, scenario.name, key) if part)
-    return Job(name, scenario.seconds * scenario.frame_rate, arguments)
+    return Job(name, scenario.seconds * scenario.video_rate, arguments)
 
 
 def _not_tested(driver: Driver, scenario: Scenario, reason: str) -> dict[str, Any]:
@@ -268,7 +268,9 @@ def _row(driver: Driver, scenario: Scenario, video: str, answers: str, result: d
         "requirements": scenario.requirements,
         "speed": scenario.speed,
         "seconds": scenario.seconds,
-        "frame_rate": scenario.frame_rate,
+        "frame_rate": scenario.video_rate,
+        **({} if scenario.camera is None else {"camera": scenario.camera.identity}),
+        **({"worn": ", ".join(map(str, scenario.worn))} if scenario.wear else {}),
         "video": video,
         "answers": answers,
         **result,

@@ -114,7 +114,9 @@ def minimum_jerk(
 
     10 p³ − 15 p⁴ + 6 p⁵ (Flash and Hogan 1985): the smoothest path between two poses, at rest at both ends.
     """
-    share = phase**3 * (10 - 15 * phase + 6 * phase**2)
+    share = np.minimum(
+        phase**3 * (10 - 15 * phase + 6 * phase**2), 1
+    )  # rounding must not lead beyond a control's range
     return start + share[:, None] * (end - start)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from dmsynth.camera import Camera
+from dmsynth.camera.things import Worn
 from dmsynth.controls import BOTH_EYES, FEATURES
 from dmsynth.motion.covered import cover
 from dmsynth.motion.driving import Driving, read_trajectory
@@ -22,8 +24,10 @@ from dmsynth.steering.face import SteerableFace, load_face
 from dmsynth.steering.painted import with_features
 from dmsynth.steering.renderer import FACE, FaceSpec, Renderer, VideoFollower, is_portrait
 from dmsynth.steering.source import as_source, read_source
+from dmsynth.steering.taken import drawn_size, dressed, taken
 from dmsynth.steering.writing import Shot, write_video
 from dmsynth.support.errors import DmsynthError
+from dmsynth.trackers import open_tracker
 
 __all__ = [
     "FACE", "KINDS", "Command", "FaceSpec", "Kind", "Renderer", "SteerableFace", "Steered", "VideoFollower",
@@ -143,6 +147,9 @@ class Command:
             ``source`` frame.
         size: width, height of the frames, if not the renderer's own.
         effects: camera effects (``video.effects``): names and strengths, applied in this order.
+        worn: things on the face (``camera.things``).
+        camera: the camera that takes the frames; poses are then those of the car's frame, and the camera has its own
+            ``frame_rate``.
     """
 
     trajectory: str
@@ -156,6 +163,8 @@ class Command:
     talking: int | None = None
     expression: str = "driving"
     size: tuple[int, int] | None = None
+    camera: Camera | None = None
+    worn: tuple[Worn, ...] = ()
 
     def __post_init__(self) -> None:
         if self.expression not in EXPRESSIONS:
@@ -185,7 +194,13 @@ def steer(spec: FaceSpec, command: Command, out: Path) -> Steered:
 
 
 def steer_to_video(
-    face: SteerableFace, trajectory: Trajectory, out: Path, frame_rate: float, outside: str = "warn"
+    face: SteerableFace,
+    trajectory: Trajectory,
+    out: Path,
+    frame_rate: float,
+    outside: str = "warn",
+    camera: Camera | None = None,
+    worn: Sequence[Worn] = (),
 ) -> Path:
     """Render a trajectory to a video and write beside it, as ``OUT.parquet``, what was commanded frame by frame, and
     as ``OUT.provenance.json`` where the video comes from.
@@ -193,6 +208,8 @@ def steer_to_video(
     Args:
         outside: what to do with poses outside the training coverage: ``warn``, ``strict`` (refuse), ``clip``, ``fit``,
             or ``mark`` (say nothing and show no progress: for work beside other work; the table says it).
+        camera: takes the frames; the trajectory is then in the car's frame, and ``frame_rate`` the camera's.
+        worn: things on the face.
 
     Returns:
         The path of the table (``motion.covered.Covered.table``).
@@ -200,12 +217,19 @@ def steer_to_video(
     Raises:
         DmsynthError: poses outside the coverage under ``strict``; an unwritable name.
     """
-    return write_video(_shot(face, trajectory, frame_rate, outside, out.name), out, quiet=outside == "mark")
+    if camera:
+        shot = taken(face, trajectory, outside, out.name, camera, worn, open_tracker())
+    else:
+        shot = _shot(face, trajectory, frame_rate, outside, out.name)
+        shot = dressed(shot, face, worn, open_tracker()) if worn else shot
+    return write_video(shot, out, quiet=outside == "mark")
 
 
 def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
     """The shot of a renderer that takes commands. Relative driving starts at the pose of its source."""
-    face = open_renderer(spec, command.size)
+    if command.camera:
+        command = replace(command, frame_rate=command.camera.sensor.frame_rate)
+    face = open_renderer(spec, command.size or (drawn_size(command.camera) if command.camera else None))
     if command.size not in (None, face.size):
         raise DmsynthError(f"{spec.face}: draws {face.size[0]}x{face.size[1]}, and no other size; leave --size out")
     motion = commanded(face, spec, command)
@@ -214,7 +238,10 @@ def _commanded(spec: FaceSpec, command: Command, name: str) -> Shot:
         raise DmsynthError(
             f"{spec.face}: has learned its eyes and mouth, which have no source; use --expression neutral"
         )
-    return _shot(face, motion, command.frame_rate, command.outside, name)
+    if command.camera:
+        return taken(face, motion, command.outside, name, command.camera, command.worn, spec.open_tracker())
+    shot = _shot(face, motion, command.frame_rate, command.outside, name)
+    return dressed(shot, face, command.worn, spec.open_tracker()) if command.worn else shot
 
 
 def commanded(face: SteerableFace, spec: FaceSpec, command: Command) -> Trajectory:
@@ -258,8 +285,9 @@ def _followed(spec: FaceSpec, command: Command) -> Shot:
     """The shot of a renderer that follows a driving video."""
     if replace(command, trajectory="", seconds=None, effects=()) != Command(""):
         raise DmsynthError(
-            "--strict, --clip, --fit, --frame-rate, --driving, --neutral, --smooth, --longest-gap, --natural-eyes, "
-            f"--talking and --expression go with commanded poses; --renderer {spec.kind} follows its video"
+            "--strict, --clip, --fit, --frame-rate, --camera, --wear, --driving, --neutral, --smooth, --longest-gap, "
+            "--natural-eyes, --talking and --expression go with commanded poses; "
+            f"--renderer {spec.kind} follows its video"
         )
     follower = open_follower(replace(spec, driving=command.trajectory))
     rows = follower.rows(command.seconds)

@@ -30,6 +30,8 @@ class Provenance:
         dataset_sha256: of the frames that it learned from.
         consent: who may be shown and on what consent, as recorded at import.
         effects: camera effects and their strengths (``video.effects``), such as ``blur=1.5, noise=4``; empty: none.
+        camera: the camera's name and the beginning of its hash (``camera.Camera``); empty: none.
+        worn: things on the face and their seconds, such as ``glasses, mask=2:5``; empty: none.
         synthetic: always true.
     """
 
@@ -40,6 +42,8 @@ class Provenance:
     dataset_sha256: str
     consent: str = NO_CONSENT
     effects: str = ""
+    camera: str = ""
+    worn: str = ""
     synthetic: bool = True
 
     @staticmethod
@@ -66,7 +70,10 @@ class Provenance:
     def in_words(self) -> str:
         return (
             f"Synthetic video, {self.kind} by {self.made_by} from the face {self.face} ({self.face_sha256[:16]}); "
-            f"consent: {self.consent}" + (f"; camera effects: {self.effects}" if self.effects else "")
+            f"consent: {self.consent}"
+            + (f"; camera effects: {self.effects}" if self.effects else "")
+            + (f"; camera: {self.camera}" if self.camera else "")
+            + (f"; worn: {self.worn}" if self.worn else "")
         )
 
     def metadata(self) -> dict[str, str]:
@@ -91,7 +98,9 @@ class _Embedded(Record):
     face_sha256: Text
     dataset_sha256: Text
     consent: Text
-    effects: Text = ""  # unknown to earlier versions
+    effects: Text = ""  # unknown to earlier versions, as are camera and things
+    camera: Text = ""
+    worn: Text = ""
     synthetic: Literal[True]
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmsynth.camera.capture import Capture
+from dmsynth.camera.wardrobe import Wardrobe
 from dmsynth.steering.provenance import Provenance, sidecar_of
 from dmsynth.steering.renderer import Renderer
 from dmsynth.support.errors import DmsynthError
@@ -18,7 +20,7 @@ from dmsynth.support.files import is_file, is_folder
 from dmsynth.support.parallel import prefetch
 from dmsynth.support.progress import progress
 from dmsynth.support.table_files import write_table
-from dmsynth.video import VideoWriter
+from dmsynth.video import COMPRESSION, VideoWriter
 from dmsynth.video.effects import with_effects
 
 
@@ -27,7 +29,8 @@ class Shot:
     """A renderer, the ``values`` (n, k) that it draws, one row per frame, and the ``table`` written beside the video.
 
     ``share``: factor by which the motion was shrunk to fit the coverage; 1: not at all. ``effects``: camera effects
-    (``video.effects``).
+    (``video.effects``). ``capture``: the camera that takes the frames, if there is one. ``wardrobe``: things that
+    are worn where there is none.
     """
 
     renderer: Renderer
@@ -36,6 +39,8 @@ class Shot:
     frame_rate: float
     share: float = 1.0
     effects: tuple[tuple[str, float], ...] = ()
+    capture: Capture | None = None
+    wardrobe: Wardrobe | None = None
 
 
 def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
@@ -44,9 +49,18 @@ def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
     Returns the table's path. ``quiet``: no progress bar, for work in parallel.
     """
     origin = Provenance.of(shot.renderer.path, shot.renderer.trained, "rendered", shot.effects)
-    drawn = with_effects(shot.renderer.frames(shot.values), shot.effects)
+    drawn, size, compression = shot.renderer.frames(shot.values), shot.renderer.size, COMPRESSION
+    if shot.capture:
+        camera = shot.capture.camera
+        origin = replace(origin, camera=camera.identity)
+        drawn, size, compression = shot.capture.frames(drawn), camera.size, camera.sensor.compression
+    elif shot.wardrobe:
+        drawn = shot.wardrobe.frames(drawn)
+    dressed = shot.capture.wardrobe if shot.capture else shot.wardrobe
+    origin = replace(origin, worn=", ".join(map(str, dressed.worn)) if dressed else "")
+    drawn = with_effects(drawn, shot.effects)
     with (
-        VideoWriter(out, *shot.renderer.size, shot.frame_rate, origin.metadata()) as video,
+        VideoWriter(out, *size, shot.frame_rate, origin.metadata(), compression) as video,
         nullcontext(_nothing) if quiet else progress("steering", len(shot.values)) as advance,
         closing(prefetch(drawn)) as images,  # one thread draws, the other encodes
     ):
@@ -55,7 +69,8 @@ def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
             advance()
     origin.write_beside(out)
     table = out.with_suffix(".parquet")
-    write_table(table, shot.table)
+    truth = [each.truth() for each in (shot.capture or shot.wardrobe,) if each]
+    write_table(table, pd.concat([shot.table, *truth], axis=1))
     return table
 
 

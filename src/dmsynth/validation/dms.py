@@ -22,6 +22,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from dmsynth.camera import Camera
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.support.version import __version__
@@ -70,6 +73,19 @@ class DmsSpec:
         if Path(self.log).is_file():
             raise DmsynthError(f"--dms-log {self.log}: is one file; with --cast give a folder that has one per person")
         return replace(self, log=str(Path(self.log) / person))
+
+    def before(self, camera: Camera | None) -> DmsSpec:
+        """The same with a camera at a place in the car. A built-in DMS is told of it, as the maker of any DMS knows
+        where its camera is; a program knows it by itself."""
+        if camera is None or self.log is not None or self.dms not in BUILT_IN:
+            return self
+        place = camera.place
+        ahead = camera.sees(np.zeros((1, 3)))[0]
+        told = {
+            "reference": {"place": f"{place.pitch:g},{place.yaw:g},{place.roll:g}"},
+            "openpilot": {"neutral": f"{ahead[0]:.4f},{ahead[1]:.4f}"},
+        }
+        return replace(self, options=told.get(self.dms, {}) | dict(self.options))
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything the answers depend on: this specification, and the content of every file that it names."""

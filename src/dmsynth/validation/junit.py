@@ -59,6 +59,7 @@ def _add_case(suite: ElementTree.Element, scenario: dict[str, Any]) -> None:
     )
     properties = [("requirement", each) for each in scenario["requirements"]]
     properties += [("person", person) for person in of_person]
+    properties += [(name, scenario[name]) for name in ("camera", "worn") if scenario.get(name)]
     _add_properties(
         case,
         [*properties, ("video_sha256", scenario["video_sha256"] or "not tested"), ("judged", scenario["judged"])],

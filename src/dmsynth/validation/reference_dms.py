@@ -1,9 +1,9 @@
 """The reference DMS: head, eyes and lids of one tracker, glance zones, and the timers of EU 2023/2590 and Euro NCAP.
 
-It makes dmsynth usable without another DMS, and allows checking the verdicts; it is no product. It assumes that the
-camera's zero pose is the road ahead, learns how this driver's eyes look at rest, and warns 0.5 s before the
-regulation's limit. A head turned away counts as a look away, whatever the eyes do in it: landmarks tell the eyes of a
-turned head too badly. In a head that points at the road the line of sight counts.
+It makes dmsynth usable without another DMS, and allows checking the verdicts; it is no product. It knows where in the
+car its camera is (by default straight ahead: the camera's zero pose is the road), learns how this driver's eyes look
+at rest, and warns 0.5 s before the regulation's limit. A head turned away counts as a look away, whatever the eyes do
+in it: landmarks tell the eyes of a turned head too badly. In a head that points at the road the line of sight counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.controls.pose import rotation_matrix
+from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.motion.eyes import line_of_sight
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
@@ -296,10 +296,21 @@ def eyes_of(face: Face) -> SeenEyes | None:
 
 
 class ReferenceDms:
-    """Tracker, zones and timers. ``noise`` (degrees, standard deviation) is added to the tracker's pose."""
+    """Tracker, zones and timers. ``noise`` (degrees, standard deviation) is added to the tracker's pose.
 
-    def __init__(self, tracker: Tracker, timers: Timers | None = None, noise: float = 0.0) -> None:
+    ``place``: pitch, yaw and roll of the camera in the car (``camera.Place``). Zones are the car's; answers are as the
+    camera sees it.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        timers: Timers | None = None,
+        noise: float = 0.0,
+        place: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> None:
         self.tracker = tracker
+        self._place = rotation_matrix(*place)
         self.timers = timers or Timers()
         self.noise = noise
         self.name = f"reference DMS {__version__}, {tracker.name}"
@@ -310,16 +321,17 @@ class ReferenceDms:
 
     @staticmethod
     def from_options(options: Mapping[str, str]) -> Dms:
-        """Options: ``tracker``, ``tracker-model``, ``delay`` (s), ``noise`` (°)."""
+        """Options: ``tracker``, ``tracker-model``, ``delay`` (s), ``noise`` (°), ``place`` (pitch, yaw, roll in °)."""
         given = dict(options)
         model = given.pop("tracker-model", None)
         tracker = open_tracker(given.pop("tracker", "auto"), Path(model) if model else None)
         numbers = {name: _number(name, given.pop(name, "0")) for name in ("delay", "noise")}
+        place = _angles(given.pop("place", "0,0,0"))
         if given:
             raise DmsynthError(
-                f"--dms-option {next(iter(given))}: the reference DMS has tracker, tracker-model, delay and noise"
+                f"--dms-option {next(iter(given))}: the reference DMS has tracker, tracker-model, delay, noise, place"
             )
-        return ReferenceDms(tracker, Timers(delay=numbers["delay"]), numbers["noise"])
+        return ReferenceDms(tracker, Timers(delay=numbers["delay"]), numbers["noise"], place)
 
     def __call__(self, video: Path, speed: float) -> Iterator[Answer]:
         seed = hashlib.sha256(f"{video.name} {self.noise}".encode()).digest()[:8]
@@ -329,8 +341,8 @@ class ReferenceDms:
             faces = self.tracker(frame.image)
             if why_unusable(faces, frame.image):
                 return Seen(frame.time, None)
-            pose = faces[0].pose
-            return Seen(frame.time, (pose["pitch"], pose["yaw"], pose["roll"]), eyes_of(faces[0]))
+            pitch, yaw, roll = map(float, angles_from_matrix(self._place @ faces[0].rotation))
+            return Seen(frame.time, (pitch, yaw, roll), eyes_of(faces[0]))
 
         def noisy(moment: Seen) -> Seen:
             if moment.pose is None or not self.noise:
@@ -338,7 +350,30 @@ class ReferenceDms:
             pitch, yaw, roll = (float(angle) for angle in moment.pose + random.normal(0, self.noise, 3))
             return replace(moment, pose=(pitch, yaw, roll))
 
-        return warn(map(noisy, map_ordered(look, read_video(video))), speed, self.timers)
+        return map(self._as_seen, warn(map(noisy, map_ordered(look, read_video(video))), speed, self.timers))
+
+    def _as_seen(self, answer: Answer) -> Answer:
+        """An answer about the car's frame as one about the camera's."""
+        if answer.pitch is None or answer.yaw is None or answer.roll is None:
+            return answer
+        head = self._place.T @ rotation_matrix(answer.pitch, answer.yaw, answer.roll)
+        pitch, yaw, roll = map(float, angles_from_matrix(head))
+        seen = replace(answer, pitch=pitch, yaw=yaw, roll=roll)
+        if answer.gaze_pitch is None or answer.gaze_yaw is None:
+            return seen
+        look = self._place.T @ rotation_matrix(answer.gaze_pitch, answer.gaze_yaw, 0.0)
+        pitch, yaw, _ = map(float, angles_from_matrix(look))
+        return replace(seen, gaze_pitch=pitch, gaze_yaw=yaw)
+
+
+def _angles(text: str) -> tuple[float, float, float]:
+    try:
+        pitch, yaw, roll = (float(part) for part in text.split(","))
+    except ValueError:
+        pitch = yaw = roll = float("nan")
+    if not max(abs(pitch), abs(yaw), abs(roll)) < 90:
+        raise DmsynthError(f"--dms-option place={text}: give PITCH,YAW,ROLL of the camera in degrees, such as -12,0,0")
+    return pitch, yaw, roll
 
 
 def _number(name: str, text: str) -> float:

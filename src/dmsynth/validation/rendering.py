@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dmsynth.steering import SteerableFace, steer_to_video
 from dmsynth.steering.provenance import face_sha256, sidecar_of
+from dmsynth.steering.taken import seen_by
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import read_json, sha256_of, write_json
 from dmsynth.support.progress import console
@@ -59,12 +60,17 @@ class Pins(BaseModel):
 
 
 def video_key(scenario: Scenario, face_sha256: str) -> str:
-    """Cache key of a video, 16 hexadecimal digits: hash of the face, the trajectory, and the rendering version.
+    """Cache key of a video, 16 hexadecimal digits: hash of the face, the trajectory, the camera, what is worn, and the
+    rendering version.
 
     The expectations of the DMS are not included, so a corrected window does not cause a new rendering.
     """
     motion = scenario.trajectory()
     parts = [__version__, face_sha256, list(motion.names), scenario.frame_rate, motion.values.round(6).tolist()]
+    if scenario.camera:
+        parts.append(scenario.camera.model_dump(mode="json"))
+    if scenario.wear:
+        parts.append([str(each) for each in scenario.worn])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -103,7 +109,7 @@ def render(scenario: Scenario, face: SteerableFace, folder: Path) -> Rendered:
         if wrong:
             console.print(f"{wrong}; rendered anew", style="yellow")
         sidecar_of(video).unlink(missing_ok=True)  # written last: it marks a complete rendering
-        steer_to_video(face, scenario.trajectory(), video, scenario.frame_rate, outside="mark")
+        steer_to_video(face, scenario.trajectory(), video, scenario.video_rate, "mark", scenario.camera, scenario.worn)
         said = read_json(sidecar_of(video))
         write_json(sidecar_of(video), said | {"table_sha256": sha256_of(table)})
         pins = Pins.model_validate(said | {"table_sha256": sha256_of(table)})
@@ -162,7 +168,8 @@ def covered_frames(scenario: Scenario, face: SteerableFace) -> NDArray[np.bool_]
     """(n,) which frames of a scenario lie within a face's coverage: none if it cannot play it (``why_not``)."""
     if why_not(scenario, face):
         return np.zeros(len(scenario.trajectory()), dtype=bool)
-    values = scenario.trajectory().in_space(face.trained.space).values
+    motion = scenario.trajectory().in_space(face.trained.space)
+    values = (seen_by(scenario.camera, motion) if scenario.camera else motion).values
     covered = np.ones(len(values), dtype=bool)
     covered[face.outside_coverage(values)] = False
     return covered

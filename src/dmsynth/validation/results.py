@@ -102,6 +102,8 @@ class ScenarioResult(JobResult):
     speed: Annotated[float, Field(ge=0, le=1000)]
     seconds: Annotated[float, Field(ge=0, le=7200)]
     frame_rate: Annotated[float, Field(ge=1, le=1000)]
+    camera: Text | None = None
+    worn: Text | None = None
     video: Text
     answers: Text
 

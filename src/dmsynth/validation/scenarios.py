@@ -6,6 +6,7 @@ reports errors with their line.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -13,8 +14,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from dmsynth.camera import Camera, cameras, read_camera
+from dmsynth.camera.things import Worn, parse_things
 from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, FEATURES, HEAD, LOOK
 from dmsynth.motion.eyes import (
     eye_opening,
@@ -240,6 +243,49 @@ class Requirements(_Strict):
     )
 
 
+class Wearing(_Strict):
+    """A thing on the driver's face."""
+
+    thing: str = Field(description="Its name (docs/things.md).")
+    since: Annotated[float, Field(ge=0, le=_LONGEST)] | None = Field(default=None, description="Seconds; default: 0.")
+    until: Annotated[float, Field(gt=0, le=_LONGEST)] | None = Field(
+        default=None, description="Seconds; default: the end."
+    )
+
+    @model_validator(mode="after")
+    def _exists(self) -> Wearing:
+        try:
+            self.worn  # noqa: B018
+        except DmsynthError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def worn(self) -> Worn:
+        since, until = ("" if each is None else f"{each:g}" for each in (self.since, self.until))
+        return parse_things([f"{self.thing}={since}:{until}" if since or until else self.thing])[0]
+
+    @staticmethod
+    def of(worn: Worn) -> Wearing:
+        until = None if math.isinf(worn.until) else worn.until
+        return Wearing(thing=worn.name, since=worn.since or None, until=until)
+
+
+def _wearing(given: Any) -> Any:
+    """A thing's name alone stands for it from the beginning to the end."""
+    return {"thing": given} if isinstance(given, str) else given
+
+
+def _camera(given: Any) -> Any:
+    """The included camera of a name; anything else as it is."""
+    if not isinstance(given, str):
+        return given
+    known = [path.stem for path in cameras()]
+    if given not in known:
+        raise ValueError(f"no camera {given!r}; there is: {', '.join(known)}")
+    return read_camera(given)
+
+
 class Scenario(_Strict):
     """The driver's motion and the expected reaction of a DMS."""
 
@@ -253,6 +299,15 @@ class Scenario(_Strict):
     )
     speed: Annotated[float, Field(ge=0, le=300)] = Field(description="Of the vehicle, km/h.")
     frame_rate: Annotated[float, Field(ge=5, le=120)] = 25
+    camera: Annotated[Camera, BeforeValidator(_camera, json_schema_input_type=str | Camera)] | None = Field(
+        default=None,
+        description="The cabin camera: the name of an included one, or all of it (docs/camera.md); it has a frame rate "
+        "of its own. Poses are then the car's. Default: straight ahead, with nothing done to the picture.",
+    )
+    wear: Annotated[
+        list[Annotated[Wearing, BeforeValidator(_wearing, json_schema_input_type=str | Wearing)]],
+        Field(max_length=20),
+    ] = Field(default_factory=list, description="Things on the driver's face (docs/things.md), by name or with times.")
     start: Pose = Pose()
     sway: Sway = Sway()
     eyes: (
@@ -324,6 +379,15 @@ class Scenario(_Strict):
                     "latest",
                 )
         return self
+
+    @property
+    def worn(self) -> tuple[Worn, ...]:
+        return tuple(each.worn for each in self.wear)
+
+    @property
+    def video_rate(self) -> float:
+        """Frames a second of the video."""
+        return self.camera.sensor.frame_rate if self.camera else self.frame_rate
 
     @property
     def windows(self) -> list[Window]:

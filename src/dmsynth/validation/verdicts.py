@@ -175,7 +175,7 @@ def _judge_warnings(
 ) -> tuple[list[WarningResult], list[float], list[float]]:
     stretches = warning_onsets(answers)
     times, covered = table["time"].to_numpy(dtype=float), table["covered"].to_numpy(dtype=bool)
-    half_frame = 0.5 / scenario.frame_rate
+    half_frame = 0.5 / scenario.video_rate
     marks = scenario.marks
 
     def trusted(begin: float, end: float) -> bool:
@@ -262,8 +262,10 @@ def _kind_at(answers: Sequence[Answer], onset: float | None) -> str | None:
 
 def commands(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     """What was commanded, each (n,), by the names of an answer: head pose in degrees and, if the face moves its eyes,
-    the line of sight in the camera's frame in degrees, and the mean opening of both eyes."""
-    found = {axis: table[axis].to_numpy(dtype=float) for axis in AXES}
+    the line of sight in the camera's frame in degrees, and the mean opening of both eyes. Where a camera has a place in
+    the car, angles are as it sees them: a DMS is told no other frame."""
+    seen = "camera_" if "camera_yaw" in table.columns else ""
+    found = {axis: table[f"{seen}{axis}"].to_numpy(dtype=float) for axis in AXES}
     if set(EYES) <= set(table.columns):
         eyes = {name: table[name].to_numpy(dtype=float) for name in EYES}
         head = rotation_matrix(*(found[axis] for axis in AXES))

@@ -35,6 +35,8 @@ _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,ivf,nut,m4v,h264,hevc,mjpeg,mpjpeg,yuv4mpegpipe,dv,gif"
 )
 MOST_PIXELS = 36_000_000  # of a frame, slightly more than 8K: a small file can decompress to gigabytes
+COMPRESSION = 16
+"""H.264's CRF, unless told otherwise: next to no loss is seen."""
 _LOST_DATA = bytes(8)
 _PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
 
@@ -406,11 +408,17 @@ class VideoWriter:
 
     Use as a context manager. Frames are grey or RGB uint8 of one size; an odd width or height loses its last
     column or row, because yuv420p needs even sides. Of ``metadata``, .mp4 keeps only fields of its format: title,
-    comment, description and the like.
+    comment, description and the like. ``compression``: H.264's CRF, 0 (lossless) to 51.
     """
 
     def __init__(
-        self, path: Path, width: int, height: int, frame_rate: float, metadata: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        frame_rate: float,
+        metadata: Mapping[str, str] | None = None,
+        compression: int = COMPRESSION,
     ) -> None:
         if path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
             raise DmsynthError(f"{path}: a video is written as .mp4, .mkv or .mov; change the name's ending")
@@ -423,7 +431,7 @@ class VideoWriter:
         self._stream = self._container.add_stream("libx264", rate=Fraction(frame_rate).limit_denominator(1001))
         self._stream.width, self._stream.height = self._width, self._height
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": "16", "preset": "veryfast"}
+        self._stream.options = {"crf": str(compression), "preset": "veryfast"}
 
     def write(self, image: Image) -> None:
         """Append one frame."""

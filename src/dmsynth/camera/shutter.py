@@ -1,0 +1,43 @@
+"""The shutter: the blur of what moves while it is open, and rows that are read one after the other."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dmsynth.camera import Sensor
+from dmsynth.camera.surface import Surface
+
+Float = NDArray[np.float32]
+
+_STILL = 0.25  # pixels: less movement is not seen
+_MOST = 8  # moments that are averaged
+
+
+def exposed_over_time(light: Float, surface: Surface, before: Surface, after: Surface, sensor: Sensor) -> Float:
+    """Light (h, w) or (h, w, 3) as it is while the shutter is open, around the moment in which it was drawn.
+
+    Args:
+        before, after: the surface a frame earlier and a frame later; at either end that of the frame itself.
+    """
+    frames = (before is not surface) + (after is not surface)
+    if frames == 0:
+        return light
+    speed = (after.points - before.points) / frames * surface.moves[:, None]  # pixels a frame
+    opened, rolling = sensor.shutter * sensor.frame_rate / 1000, sensor.rolling * sensor.frame_rate / 1000
+    furthest = float(np.abs(speed).max())
+    if furthest * max(opened, rolling / 2) < _STILL:
+        return light
+    flow = surface.spread(speed)
+    height, width = light.shape[:2]
+    x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
+    moments = int(np.clip(np.ceil(furthest * opened), 1, _MOST))
+    total = np.zeros_like(light)
+    for moment in (np.arange(moments) + 0.5) / moments - 0.5:
+        # the middle row is read at the moment of the frame
+        when = np.float32(opened * moment) + np.float32(rolling) * (y / np.float32(height) - np.float32(0.5))
+        total += cv2.remap(
+            light, x - when * flow[..., 0], y - when * flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+    return np.asarray(total / np.float32(moments), np.float32)
