@@ -38,8 +38,8 @@ _WIDE = 0.16  # of the face's height: over which the skin's light and shade are 
 _FINE = 0.012  # likewise: blemishes are smaller
 _CORNEA = 7.8  # millimetres, radius (Gullstrand)
 _PUPIL_BEFORE_CENTRE = 4.2  # millimetres from the cornea's centre to the pupil (Guestrin and Eizenman 2006)
-_GLINT = 0.075  # of the iris's radius: the glint's standard deviation, and no less than
-_SMALLEST_GLINT = 0.45  # pixels
+_GLINT = 0.06  # of the iris's radius: the glint's standard deviation, and no less than
+_SMALLEST_GLINT = 0.4  # pixels
 _UPPER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 _UPPER_BROWS = {"right": (70, 63, 105, 66, 107), "left": (300, 293, 334, 296, 336)}
 
@@ -190,7 +190,7 @@ def _draw_eye(light: Float, landmarks: Float, side: str, rotation: Double, look:
     line = (rotation @ rotation_matrix(look.gaze[0], look.gaze[1], 0.0))[:, 2]
     centre = ring[0] - corner
     away = _on_disc(x - centre[0], y - centre[1], line) / radius
-    soft = 0.9 / radius
+    soft = 0.75 / radius
     iris, pupil = (np.clip(0.5 + (edge - away) / soft, 0, 1) for edge in (1.0, look.pupil / 2 / IRIS_RADIUS))
     own = np.clip(part / max(float((part * iris * opening).sum() / max((iris * opening).sum(), 1e-3)), 1e-3), 0.6, 1.3)
     disc = SKIN * _IRIS * (1 + _TEXTURE * (own - 1)) * np.where(away > 0.8, 1 - (1 - _LIMBUS) * (away - 0.8) / 0.2, 1)
