@@ -6,31 +6,41 @@ tracked once; one shape of this person's face, and smooth functions of the comma
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
 
 from dmsynth.controls import FEATURES, HEAD, MOUTH, ControlSpace
 from dmsynth.controls.coverage import Coverage, typical
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.datasets.head_shape import CAMERA_DISTANCE, EAR_TO_EAR, LEFT_EAR, RIGHT_EAR
+from dmsynth.steering.provenance import face_sha256
 from dmsynth.steering.renderer import Renderer
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import replacing
+from dmsynth.support.model_files import cache_folder
 from dmsynth.trackers import Face, Tracker, why_unusable
 from dmsynth.trackers.gaze import MESH_POINTS
+from dmsynth.trackers.mouth import NOSE
 from dmsynth.video import Image
 
 Double = NDArray[np.float64]
 
-_ALONG = {"yaw": 15}  # frames along the range of one control, the others at rest: a driver turns more than he nods
+_ALONG = {"yaw": 21}  # frames along the range of one control, the others at rest: a driver turns more than he nods
 _ALONG_OTHERS = 6
-_ALL_OVER = 24  # frames over the whole coverage
+_ALL_OVER = 36  # frames over the whole coverage
 _OPENINGS = (0.3, 0.65, 1.0)  # of the mouth, each at as many poses:
 _OPEN_POSES = 3
+_KEPT = 200  # faces of which the user's cache knows the anchors, 0.4 MB each
 _FEWEST = 12  # frames in which the tracker has to find the face
 _TRACKED_WIDTH = 640  # smaller frames are enlarged before they are tracked
 _DEGREE, _DEGREE_ALONG = 3, 5  # of the polynomials of the command: of all controls, and of each alone
@@ -38,6 +48,7 @@ _LEAVES_RANGE = 1.1  # of the range that was seen either way: farther out the po
 _ROUNDS = 4  # of places and shape in turn; what more change is a hundredth of an error
 _HIDDEN = 0.1  # weight of a point whose side of the head faces away: the tracker guesses it
 _UNLIKELY = 4.0  # medians from where a frame is counted less
+_JAW_BEGINS = 1.0  # centimetres below the nose: from there on all follows an opening mouth
 _BEHIND = np.array([0.0, 0.0, -1.0])  # centimetres: from here to a point leads about its normal
 _PRIOR = 0.02  # weight of the first guess against a frame: a head that hardly turns shows no depth
 # ridges (of a mean square) on the terms of the command's rotation, and on its polynomials
@@ -89,6 +100,21 @@ class Anchors:
             )
         return _fitted(space, values[seen], [each for each in found if each is not None])
 
+    @staticmethod
+    def known(renderer: Renderer, tracker: Tracker) -> Anchors:
+        """``measure``, which takes seconds; kept in the user's cache for the next time. Raises as it does."""
+        path = cache_folder() / "anchors" / f"{_key(renderer, tracker)}.safetensors"
+        with suppress(OSError, SafetensorError, TypeError):
+            return Anchors(renderer.trained.space, **load_file(path))
+        measured = Anchors.measure(renderer, tracker)
+        with suppress(OSError):
+            with replacing(path, lasting=False) as temporary:
+                arrays = {name: value for name, value in vars(measured).items() if name != "space"}
+                save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
+            for old in sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)[:-_KEPT]:
+                old.unlink(missing_ok=True)
+        return measured
+
     def at(self, values: Double) -> tuple[NDArray[np.float32], Double]:
         """Where the face is at commands (n, k) in the space's order and units, those of the head alone included.
 
@@ -104,6 +130,20 @@ class Anchors:
         pixels = middle[:, None] + scale[:, None, None] * flat
         depth = -scale[:, None, None] * turned[..., 2:]
         return np.concatenate([pixels, depth], axis=2).astype(np.float32), rotation
+
+
+def _key(renderer: Renderer, tracker: Tracker) -> str:
+    """What anchors depend on, as a hash: the face and its source frames, the size, the tracker, and this file."""
+    trained = renderer.trained
+    parts = (
+        Path(__file__).read_bytes(),
+        face_sha256(renderer.path, trained).encode(),
+        trained.sources.tobytes(),
+        trained.source_codes.tobytes(),
+        repr((renderer.size, trained.space)).encode(),
+        tracker.name.encode(),
+    )
+    return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
 
 
 def _commands(space: ControlSpace, coverage: Coverage) -> Double:
@@ -269,7 +309,9 @@ def _reshaped(
     ears = solved[0, [RIGHT_EAR, LEFT_EAR]]
     solved[0] -= ears.mean(axis=0)
     solved *= EAR_TO_EAR / np.linalg.norm(ears[1] - ears[0])
-    return solved[0], solved[1:]
+    # a tracker moves eyes and ears, too, when a mouth opens; a skull does not
+    jaw = np.clip((solved[0, NOSE, 1] - solved[0, :, 1]) / _JAW_BEGINS, 0.0, 1.0)
+    return solved[0], solved[1:] * jaw[:, None]
 
 
 def _facing(shape: Double, rotation: Double) -> Double:

@@ -50,23 +50,23 @@ _CHEEK = Hand(147, (0.5, 12.4, -1.6), (0.0, -38.0, 10.0), (30.0, 40.0, 20.0), be
 _EYE = Hand(468, (-0.2, 10.6, -1.8), (0.0, 0.0, 14.0), (10.0, 14.0, 8.0), spread=-2.0)
 
 THINGS: Mapping[str, Thing] = {
+    "scarf": Scarf(),
+    "mask": Mask(),
     "glasses": Glasses(),
     "sunglasses": Glasses(tint=0.96, infrared_tint=0.95, mirror=0.07),
     "sunglasses-ir": Glasses(tint=0.96, infrared_tint=0.12, mirror=0.07),
-    "mask": Mask(),
     "cap": Cap(),
-    "scarf": Scarf(),
+    "phone": Phone(),
+    "phone-left": Phone(left=True),
     "hand-mouth": _MOUTH,
     "hand-cheek": _CHEEK,
     "hand-cheek-left": replace(_CHEEK, at=376, left=True),
     "hand-eye": _EYE,
     "hand-eye-left": replace(_EYE, at=473, left=True),
-    "phone": Phone(),
-    "phone-left": Phone(left=True),
     "wheel": Wheel(),
 }
-"""Every thing by its name. ``sunglasses-ir`` are dark to a driver and clear in the near infrared. A hand and a phone
-are on the person's right, or on the ``left``."""
+"""Every thing by its name; each lies over those before it. ``sunglasses-ir`` are dark to a driver and clear in the near
+infrared. A hand and a phone are on the person's right, or on the ``left``."""
 
 _TIMES = re.compile(r"(\d+(?:\.\d*)?)?:(\d+(?:\.\d*)?)?")
 _ALWAYS = float("inf")
@@ -145,7 +145,7 @@ def draw_things(
     time: float,
     infrared: bool,
 ) -> Drawn:
-    """A frame with things on the face, in the order of ``worn``: what comes later lies over what comes before.
+    """A frame with things on the face, in the order of ``THINGS``.
 
     Args:
         image: (h, w) or (h, w, 3) uint8, not changed.
@@ -154,8 +154,12 @@ def draw_things(
         time: seconds.
         infrared: the frame is one of the near infrared, in which things reflect other shares of the light.
     """
-    there = [(THINGS[each.name], each.presence(time)) for each in worn]
-    there = [(thing, presence) for thing, presence in there if presence > 0]
+    order = list(THINGS)
+    there = [
+        (THINGS[each.name], presence)
+        for each in sorted(worn, key=lambda each: order.index(each.name))
+        if (presence := each.presence(time)) > 0
+    ]
     cover = np.zeros(image.shape[:2], np.uint8)
     if not there:
         return Drawn(image, Visible(1.0, 1.0, 1.0), cover)

@@ -178,13 +178,21 @@ class Canvas:
         right, bottom = min(box[2], self._box[2]), min(box[3], self._box[3])
         if left >= right or top >= bottom:
             return
-        own = np.full(((bottom - top) * self._fine, (right - left) * self._fine), _FAR, np.float32)
+        x, y = (np.array([left, right]) - box[0]) * self._fine, (np.array([top, bottom]) - box[1]) * self._fine
+        near = skin[y[0] : y[1], x[0] : x[1]]
+        own = np.full(near.shape, _FAR, np.float32)
         shift = (np.array([left, top]) - self._box[:2]) * (self._fine << _SUB)
         for places, depth in self._drawn:
-            for place, near in zip(places - shift, depth.tolist(), strict=True):
-                cv2.fillConvexPoly(own, place.astype(np.int32), near, cv2.LINE_8, _SUB)
-        x, y = (np.array([left, right]) - box[0]) * self._fine, (np.array([top, bottom]) - box[1]) * self._fine
-        behind = cv2.compare(own, skin[y[0] : y[1], x[0] : x[1]] - np.float32(tolerance), cv2.CMP_LT)
+            local = (places - shift).astype(np.int32)
+            at = np.concatenate([local, local.mean(axis=1, keepdims=True, dtype=np.int32)], axis=1) >> _SUB
+            column, row = (np.clip(at[..., axis], 0, near.shape[1 - axis] - 1) for axis in (0, 1))
+            some = (depth[:, None] < near[row, column] - tolerance).any(axis=1)
+            if some.any():  # with them, what may lie before them
+                low, high = local[some].min(axis=(0, 1)), local[some].max(axis=(0, 1))
+                some = ((local.max(axis=1) >= low) & (local.min(axis=1) <= high)).all(axis=1)
+            for place, deep in zip(local[some], depth[some].tolist(), strict=True):
+                cv2.fillConvexPoly(own, place, deep, cv2.LINE_8, _SUB)
+        behind = cv2.compare(own, near - np.float32(tolerance), cv2.CMP_LT) & cv2.compare(own, _FAR, cv2.CMP_GT)
         x, y = (
             (np.array([left, right]) - self._box[0]) * self._fine,
             (np.array([top, bottom]) - self._box[1]) * self._fine,

@@ -8,13 +8,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dmsynth.camera.things.canvas import Box, Scene
 from dmsynth.camera.things.head import Bytes, Double, Float, Head
 from dmsynth.datasets.head_shape import CAMERA_DISTANCE
 
-_GRID = 9.0  # samples per centimetre of the surface, at most: between them it is smooth
+_GRID = 7.0  # samples per centimetre of the surface, at most: between them it is smooth
 _FAR = -1e3  # centimetres: the depth where no limb is
+_REACHES = 0.6  # of the way over which limbs run into each other, outside of a limb
 _STEEP = 1.2  # how fast the surface falls outside of a limb, for the slopes at its edge
 _AMBIENT = 0.42  # of the light comes from everywhere
 _LIT = 1.12  # times as bright as the cheeks: skin that faces the light
@@ -98,58 +100,54 @@ class _Field:
         self.depth = np.full(shape, _FAR, np.float32)
         self.inside = np.full(shape, _FAR, np.float32)  # samples from the outline inwards
         self._tone = np.ones(shape, np.float32)
-        self._in_sleeve = np.zeros(shape, np.uint8)
+        self._in_sleeve = np.zeros(shape, np.float32)
         self._cloth = (0.0, 0.0, 0.0)
 
     def add(self, limb: Limb, joints: Double, near: Double) -> None:
         """Add a limb with ``joints`` (k, 3) in samples and centimetres of depth, at which ``near`` (k,) samples are a
         centimetre."""
         radii, run_in = limb.radii * near, limb.run_in * self._scale
-        margin = radii.max() + run_in + 2
+        margin = radii.max() + _REACHES * run_in + 2
         low = np.floor(joints[:, :2].min(axis=0) - margin).astype(int).clip(0)
         high = (np.ceil(joints[:, :2].max(axis=0) + margin).astype(int) + 1).clip(0, self.depth.shape[::-1])
         if (low >= high).any():
             return
         place = np.s_[low[1] : high[1], low[0] : high[0]]
-        local = joints - [*low, 0.0]
-        depth, inside, tone = self._rod(limb, local[:2], radii[:2], tuple(high - low), len(joints) == 2, False)
-        for number in range(1, len(joints) - 1):
-            last = number == len(joints) - 2
-            other = self._rod(limb, local[number:][:2], radii[number:][:2], tuple(high - low), last, True)
-            nearer = other[0] > depth
-            depth, tone = np.maximum(depth, other[0]), np.where(nearer, other[2], tone)
-            inside = np.maximum(inside, other[1])
-        nearer = depth > self.depth[place]
-        self._tone[place] = np.where(nearer, tone, self._tone[place])
-        self._in_sleeve[place] = np.where(nearer, np.uint8(limb.cloth is not None), self._in_sleeve[place])
-        self._cloth = limb.cloth or self._cloth
+        depth, inside, tone = self._rods(limb, joints - [*low, 0.0], radii, high - low)
+        if limb.nail:
+            np.copyto(self._tone[place], tone, where=depth > self.depth[place])
+        if limb.cloth:
+            self._in_sleeve[place][depth > self.depth[place]] = 1.0
+            self._cloth = limb.cloth
         self.depth[place] = _smooth_max(self.depth[place], depth, limb.run_in)
         self.inside[place] = _smooth_max(self.inside[place], inside, run_in)
 
-    def _rod(
-        self, limb: Limb, ends: Double, radii: Double, size: tuple[int, ...], last: bool, crease: bool
-    ) -> tuple[Float, Float, Float]:
-        """Depth, samples inwards, and tone of a rod on a grid of ``size``."""
-        (from_x, from_y, depth), (to_x, to_y, other) = ends.astype(np.float32)
-        x = np.arange(size[0], dtype=np.float32)[None] - from_x
-        y = np.arange(size[1], dtype=np.float32)[:, None] - from_y
-        along_x, along_y = to_x - from_x, to_y - from_y
-        length = max(float(along_x**2 + along_y**2), 1e-3)
-        raw = x * np.float32(along_x / length) + y * np.float32(along_y / length)
-        share = np.clip(raw, 0.0, 1.0)
-        away = cv2.magnitude(x - share * along_x, y - share * along_y)
-        radius = np.float32(radii[0]) + share * np.float32(radii[1] - radii[0])
+    def _rods(
+        self, limb: Limb, joints: Double, radii: Double, size: NDArray[np.intp]
+    ) -> tuple[Float, Float, Float | float]:
+        """Depth, samples inwards, and tone of a limb on a grid of ``size``."""
+        x, y, depth = (joints.astype(np.float32)[:, axis, None, None] for axis in range(3))
+        thick = radii.astype(np.float32)[:, None, None]
+        (along_x, along_y, deeper, thicker) = (part[1:] - part[:-1] for part in (x, y, depth, thick))
+        length = np.maximum(along_x**2 + along_y**2, np.float32(1e-3))
+        to_x = np.arange(size[0], dtype=np.float32) - x[:-1]
+        to_y = np.arange(size[1], dtype=np.float32)[:, None] - y[:-1]
+        raw = to_x * (along_x / length) + to_y * (along_y / length)
+        share = np.minimum(np.maximum(raw, 0.0), 1.0)
+        off_x, off_y = to_x - share * along_x, to_y - share * along_y
+        away = np.sqrt(off_x * off_x + off_y * off_y)
+        radius = thick[:-1] + share * thicker
         inside = radius - away
-        bulge = cv2.sqrt(np.maximum(inside * (radius + away), 0.0)) + np.float32(_STEEP) * np.minimum(inside, 0.0)
-        surface = depth + share * (other - depth) + bulge / np.float32(self._scale)
-        surface[inside < -limb.run_in * self._scale - 1.0] = _FAR
-        tone = np.ones_like(raw)
-        if crease and limb.nail:  # of a finger
-            across = raw * np.float32(length**0.5 / self._scale / _CREASE_WIDE)
-            tone -= np.float32(_CREASE) * np.exp(-across * across)
-        if limb.nail and last:
-            tone += np.float32(_NAIL) * _nail(raw, away / np.maximum(radius, 1e-3))
-        return surface, inside, tone
+        bulge = np.sqrt(np.maximum(inside * (radius + away), 0.0)) + np.float32(_STEEP) * np.minimum(inside, 0.0)
+        surface = depth[:-1] + share * deeper + bulge * np.float32(1 / self._scale)
+        surface[inside < -_REACHES * limb.run_in * self._scale - 1.0] = _FAR
+        if not limb.nail:
+            return surface.max(axis=0), inside.max(axis=0), 1.0
+        across = raw[1:] * np.sqrt(length[1:]) * np.float32(1 / self._scale / _CREASE_WIDE)
+        tone = 1.0 - np.float32(_CREASE) * np.exp(-across * across)
+        tone[-1] += np.float32(_NAIL) * _nail(raw[-1], away[-1] / np.maximum(radius[-1], 1e-3))
+        tone = np.where(surface[-1] > surface[:-1].max(axis=0), tone[-1], tone[:-1].min(axis=0))
+        return surface.max(axis=0), inside.max(axis=0), tone
 
     def colours(self, scene: Scene) -> Bytes:
         """(rows, columns, 3)."""
@@ -165,12 +163,12 @@ class _Field:
         level = np.clip(255.0 * bright, 0.0, 255.0).astype(np.uint8)
         of_skin = np.clip(_LIT * scene.light.skin * _LOOKUP[:, None] ** _WARM, 0.0, 255.0)
         of_cloth = np.clip(255.0 * scene.light.strength * np.array(self._cloth) * _LOOKUP[:, None], 0.0, 255.0)
-        colours = _looked_up(level, of_skin)
-        cv2.copyTo(_looked_up(level, of_cloth), self._in_sleeve, colours)
+        sleeve = cv2.blur(self._in_sleeve, (3, 3))
+        colours = cv2.blendLinear(looked_up(level, of_skin), looked_up(level, of_cloth), 1.0 - sleeve, sleeve)
         return np.asarray(cv2.multiply(colours, cv2.merge([self._tone] * 3), dtype=cv2.CV_8U))
 
 
-def _looked_up(level: Bytes, table: Double) -> Bytes:
+def looked_up(level: Bytes, table: Double) -> Bytes:
     """(h, w, 3) uint8: the rows of a ``table`` (256, 3) that levels (h, w) name."""
     return np.asarray(cv2.LUT(cv2.merge([level] * 3), table.round().astype(np.uint8)[None]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ _CORNERS = {-1: [33, 133], 1: [263, 362]}  # of an eye; the person's right one i
 _INTO_SKIN = 0.6  # centimetres: what the mesh may be wrong by
 _SOFT = 0.2  # centimetres that a reflection is out of focus
 _USUALLY = 0.4  # of a temple is seen before hair begins
-_ROUND = 40  # facets around a lens
+_ROUND, _LENS_ROUND = 34, 18  # facets around a rim, and around a lens, whose edge it covers
 
 
 @dataclass(frozen=True)
@@ -154,17 +155,16 @@ class _Shape:
 
     def outline(self, side: int, grown: float, columns: int) -> tuple[Double, Double]:
         """x and y (columns,) of a lens's outline, ``grown`` by centimetres, clockwise from the left."""
-        angle = np.linspace(np.pi, -np.pi, columns + 1)
-        cosine, sine = np.cos(angle), np.sin(angle)
-        x = (_WIDTH / 2 * self.size + grown) * np.sign(cosine) * np.abs(cosine) ** (2 / _SQUARE)
-        y = (_HEIGHT / 2 * self.size + grown) * np.sign(sine) * np.abs(sine) ** (2 / _SQUARE)
+        across, up = _round(columns)
+        x = (_WIDTH / 2 * self.size + grown) * across
+        y = (_HEIGHT / 2 * self.size + grown) * up
         inner = np.clip(-side * x / (_WIDTH / 2 * self.size), 0.0, 1.2) * np.clip(0.2 - y / _HEIGHT / self.size, 0, 1)
         return side * (self.apart + _NOSE_CUT * self.size * inner) + x * (1.0 + _FLARE * y), y - _BELOW * self.size
 
     def lens(self, side: int) -> Double:
         """Grid (rows, columns, 3) from the rim to the middle."""
-        x, y = self.outline(side, 0.05, 24)
-        share = np.array([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])[:, None]
+        x, y = self.outline(side, 0.08 * self.size, _LENS_ROUND)
+        share = np.array([1.0, 0.75, 0.5, 0.25, 0.0])[:, None]
         x, y = (
             side * self.apart + share * (x - side * self.apart),
             share * (y + _BELOW * self.size) - _BELOW * self.size,
@@ -212,6 +212,14 @@ class _Shape:
         rows = [path - up * height, path + up * height, path + up * height + out, path - up * height + out]
         grid = self.placed(np.stack([*rows, rows[0]]))
         return grid if side > 0 else grid[:, ::-1]
+
+
+@lru_cache
+def _round(columns: int) -> tuple[Double, Double]:
+    """x and y (columns + 1,) of a lens's outline that is 2 wide and high, clockwise from the left."""
+    angle = np.linspace(np.pi, -np.pi, columns + 1)
+    across, up = (np.sign(each) * np.abs(each) ** (2 / _SQUARE) for each in (np.cos(angle), np.sin(angle)))
+    return across, up
 
 
 def _mirrored(normals: Double, places: Double, infrared: bool) -> Double:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dmsynth.camera.things.canvas import Scene
 from dmsynth.camera.things.flesh import Limb, draw_limbs
-from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
+from dmsynth.controls.pose import rotation_matrix
 
 # A right hand whose back is seen, fingers up, in centimetres: x to the image's right, y from the wrist to the fingers,
 # z out of the back of the hand. The thumb is on the image's left.
@@ -25,7 +25,7 @@ _CLOTH, _INFRARED_CLOTH = (0.09, 0.1, 0.12), (0.35, 0.35, 0.35)
 SIZE = 0.86  # times a large man's hand, which the figures above are of
 _OF_FINGERS, _OF_THUMB, _OF_PALM, _OF_SLEEVE = 0.7, 0.9, 1.8, 0.05  # centimetres over which limbs run into each other
 _FOLLOWS = 0.7  # of the head's turn
-FROM_BELOW = np.array([0.0, -22.0, 2.0])  # centimetres: where it comes from
+FROM_BELOW = np.array([0.0, -32.0, 2.0])  # centimetres: where it comes from
 _WRIST = Limb(np.array([[0.0, 3.5, -0.3], [0.0, 0.0, 0.0], [0.0, -7.0, 0.0]]), np.array([1.5, 2.25, 2.7]), _OF_PALM)
 _ARM = Limb(np.array([[0.0, -4.5, 0.0], [0.0, -48.0, 4.0]]), np.array([3.5, 6.0]), _OF_SLEEVE, cloth=_CLOTH)
 MIRROR = np.array([-1.0, 1.0, 1.0])  # a left hand is a right one in a mirror
@@ -60,7 +60,7 @@ class Hand:
         head = scene.head
         mirror = MIRROR if self.left else np.ones(3)
         turned = rotation_matrix(*(np.array(self.turned) * [1.0, mirror[0], mirror[0]]))
-        rotation = rotation_matrix(*(_FOLLOWS * angles_from_matrix(head.rotation))) @ turned
+        rotation = head.partly(_FOLLOWS) @ turned
         place = head.turned(head.points[self.at]) + (1.0 - presence) * FROM_BELOW
         cloth = cloth_of(scene)
         limbs = [

@@ -87,6 +87,10 @@ class Head:
         """Points (..., 3) of the head's frame as the camera sees them."""
         return self.project(self.turned(points))
 
+    def partly(self, share: float) -> Double:
+        """The rotation (3, 3) of what follows the head by a ``share``."""
+        return np.asarray(cv2.Rodrigues(share * cv2.Rodrigues(self.rotation.astype(np.float64))[0])[0])
+
     def light(self, image: Image) -> Light:
         """The light on the face in an ``image`` without things."""
         seen, half = self.seen(self.points[[RIGHT_CHEEK, LEFT_CHEEK, FOREHEAD]]), round(_PATCH / 2 * self.scale)
@@ -110,7 +114,7 @@ class Head:
 def patch(image: Image, x: float, y: float, half: int) -> Double:
     """Mean colour (3,) of a square of the image around a place, at its border of the part that is inside."""
     height, width = image.shape[:2]
-    column, row = int(np.clip(x, 0, width - 1)), int(np.clip(y, 0, height - 1))
+    column, row = min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)
     part = image[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1]
     mean = cv2.mean(part)
     return np.array(mean[:3] if image.ndim == 3 else mean[:1] * 3)

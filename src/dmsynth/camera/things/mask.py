@@ -18,13 +18,13 @@ _ABOVE, _JAW = ((123, 137), (352, 366)), ((136, 172), (365, 397))
 _BESIDE_EYES, _CHEEKS = (118, 347), (205, 425)
 _NOSE_BRIDGE, _NOSE_END, _CHIN_FRONT = 197, 4, 199
 _AT = (0.0, 0.36, 0.8, 1.0)  # rows of the net: bridge, tip of the nose, chin, below it
-_ROWS, _COLUMNS = 25, 19
+_ROWS, _COLUMNS = 23, 17
 _PLEATS, _PLEAT_DEEP = (0.36, 0.5, 0.64, 0.78), 0.22  # where, of the height; centimetres
 _TO_EAR = (np.array([0.25, 0.9, -0.7]), np.array([0.15, -1.3, -0.4]))  # from the ear's point: ends of a loop
 _LOOP = 0.34  # centimetres wide
 _INTO_SKIN = 0.9  # centimetres: what the mesh may be wrong by
 _SEAM = 1.12  # times as bright: the folded edges
-_SOFT = 0.3  # centimetres: pleats are soft
+_SOFT = 0.45  # centimetres: pleats are soft
 
 
 @dataclass(frozen=True)

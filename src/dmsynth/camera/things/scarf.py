@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dmsynth.camera.things.canvas import Canvas, Scene, shaded, sheet
-from dmsynth.camera.things.head import Double, Head
-from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
+from dmsynth.camera.things.head import Double
 from dmsynth.datasets.head_shape import CHIN
 
 _FOLLOWS = 0.35  # of the head's turn: a scarf hangs on the neck
@@ -20,7 +19,7 @@ _FALLS = 2.2  # the rim at the back below that in front
 _WINDINGS, _SLANT = 2.6, 0.35  # of the cloth over its height; how much they go down to the image's right, in windings
 _BULGE = 1.1  # of a winding
 _WRINKLES = ((9, 0.22, 0.4), (14, 0.16, 2.1), (31, 0.07, 4.4))  # around: number, depth, phase
-_ROWS, _COLUMNS = 31, 41
+_ROWS, _COLUMNS = 25, 35
 _CREASE = 0.4  # of the light reaches the crease between windings
 _STRIPE = 0.93  # of the brightness: the knit
 _SOFT = 0.35
@@ -36,7 +35,7 @@ class Scarf:
 
     def draw(self, scene: Scene, presence: float) -> None:
         head = scene.head
-        rotation = _neck_rotation(head)
+        rotation = head.partly(_FOLLOWS)
         pivot = head.turned(_NECK)
         chin = (head.turned(head.points[CHIN]) - pivot) @ rotation
         grid, lit = _windings(chin)
@@ -48,11 +47,6 @@ class Scarf:
         albedo = np.full(3, self.infrared_cloth) if scene.infrared else np.array(self.cloth)
         canvas.facets(seen, shaded(normals @ rotation.T, albedo * lit[:, None], scene.light), inside=True)
         canvas.blend(shadow=0.45, soften=_SOFT)
-
-
-def _neck_rotation(head: Head) -> Double:
-    """The rotation (3, 3) of what hangs on the neck, which follows the head in part."""
-    return rotation_matrix(*(_FOLLOWS * angles_from_matrix(head.rotation)))
 
 
 def _windings(chin: Double) -> tuple[Double, Double]:
