@@ -26,7 +26,8 @@ from dmsynth.controls import HEAD
 from dmsynth.motion.eyes import natural_eyes
 from dmsynth.motion.trajectory import Trajectory, parse_motions
 from dmsynth.steering import FaceSpec, SteerableFace, open_renderer, steer_to_video
-from dmsynth.steering.taken import anchors_of, drawn_size, seen_by, still
+from dmsynth.steering.anchors import Anchors
+from dmsynth.steering.taken import drawn_size, seen_by, still
 from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Tracker, open_tracker, why_unusable
 from dmsynth.video import Image, read_video, to_rgb, write_image
@@ -79,7 +80,7 @@ def _infrared(tracker: Tracker) -> Image:
     """Above: as drawn, its reflectance at 940 nm, and under the lamp at night. Below: eyes that look aside, ahead, up;
     of a head that turns."""
     face, camera = open_renderer(FaceSpec("posed:portrait"), (640, 480)), read_camera("night")
-    space, anchors = face.trained.space, anchors_of(face, tracker)
+    space, anchors = face.trained.space, Anchors.known(face, tracker)
     looks = [{"gaze_yaw": 18.0}, {}, {"gaze_yaw": -15.0, "gaze_pitch": 8.0}, {"yaw": 25.0}]
     motion = Trajectory(space.names, np.arange(4.0), np.array([space.row(look) for look in looks]))
     values = seen_by(camera, motion).values
@@ -154,7 +155,7 @@ def rates(cores: int) -> None:
     for spec, name in (("posed:portrait", "night"), ("posed:portrait", "low-sun-colour"), ("starter", "night-small")):
         camera = read_camera(name)
         face = open_renderer(FaceSpec(spec), drawn_size(camera))
-        anchors_of(face, tracker)
+        Anchors.known(face, tracker)
         motion = _motion(face, camera.sensor.frame_rate)
         began, worked = time.perf_counter(), time.process_time()
         drawn = sum(1 for _ in face.frames(seen_by(camera, motion).values))
