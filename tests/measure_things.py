@@ -1,6 +1,7 @@
 """Things on faces, measured and shown (docs/things.md).
 
 python tests/measure_things.py anchors FACE ...      # how far anchors are from the tracker's landmarks
+python tests/measure_things.py skin                  # how far tracker and anchors are from the skin that is drawn
 python tests/measure_things.py glasses               # whether glasses slide on the portrait
 python tests/measure_things.py trackers              # what trackers make of the portrait with things
 python tests/measure_things.py rates                 # how long things take
@@ -13,13 +14,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter, thread_time
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.camera.things import THINGS, Worn, draw_things
-from dmsynth.controls.pose import angles_from_matrix
+from dmsynth.controls.pose import angles_from_matrix, rotation_matrix
 from dmsynth.datasets.head_shape import EYE_CORNERS
 from dmsynth.steering import FaceSpec, open_renderer
 from dmsynth.steering.anchors import Anchors
@@ -29,6 +31,7 @@ from dmsynth.trackers.openpilot import is_at_hand
 from dmsynth.video import Image
 
 _ROOT = 168  # of the nose, of the mesh
+_FEATURES = [33, 133, 362, 263, 168, 6, 1, 4, 61, 291]  # corners of the eyes, nose, corners of the mouth
 _SWEEP, _OVER, _FRAMES = 61, 60, 200
 _HEAD = np.array([12.0, 30.0, 8.0])  # degrees either way: poses of drives
 _BRIDGE = 0.16  # of the eye distance: half the side of the square around a bridge
@@ -87,6 +90,31 @@ def _face(image: Image, tracker: Tracker) -> Face | None:
     large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     faces = tracker(large)
     return None if why_unusable(faces, large) else faces[0].scaled(1 / factor)
+
+
+def skin() -> None:
+    """Where the portrait's geometry moves eyes and mouth, against the tracker and the anchors."""
+    face, tracker = open_renderer(FaceSpec("posed:portrait")), open_tracker()
+    measured = Anchors.measure(face, tracker)
+    head: Any = face.own_appearance(0)
+    photo, own = head.photo, _face(face.trained.sources[0], tracker)
+    assert own is not None
+    inside = (own.landmarks[_FEATURES, :2] + [0, photo._above]) * photo._ratio
+    poses = np.array([[0.0, yaw, 0.0] for yaw in np.linspace(-42, 42, 29)])
+    by_tracker: list[float] = []
+    by_anchors: list[float] = []
+    for pose, image, points in zip(poses, face.frames(poses), measured.at(poses)[0], strict=True):
+        turn = (rotation_matrix(*pose) @ photo._photo_rotation.T).astype(np.float32)
+        drawn = photo._in_picture(photo._forward(turn)[0], inside.astype(np.float32))
+        seen = _face(image, tracker)
+        assert seen is not None
+        eyes = float(np.linalg.norm(np.diff(points[EYE_CORNERS], axis=0)))
+        for errors, found in ((by_tracker, seen.landmarks), (by_anchors, points)):
+            errors.append(100 * np.linalg.norm(found[_FEATURES, :2] - drawn, axis=1).mean() / eyes)
+    for name, errors in (("tracker", by_tracker), ("anchors", by_anchors)):
+        ahead = np.mean(np.array(errors)[np.abs(poses[:, 1]) <= 10])
+        _say(f"{name} from the drawn skin, % of the eye distance: mean {np.mean(errors):.2f}, to 10°: {ahead:.2f}, "
+             f"largest {max(errors):.2f}")  # fmt: skip
 
 
 def _portrait(size: tuple[int, int], poses: Double) -> Iterator[tuple[Image, NDArray[np.float32], Double]]:
@@ -203,4 +231,4 @@ if __name__ == "__main__":
     elif what == "sheet":
         sheet(Path(given[0]))
     else:
-        {"glasses": glasses, "trackers": trackers, "rates": rates}[what]()
+        {"skin": skin, "glasses": glasses, "trackers": trackers, "rates": rates}[what]()

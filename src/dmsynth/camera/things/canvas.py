@@ -56,6 +56,7 @@ class Scene:
     head: Head
     light: Light
     infrared: bool
+    _skin: tuple[Box, Float] | None = None
 
     @property
     def fine(self) -> int:
@@ -69,23 +70,35 @@ class Scene:
         high = np.ceil(points[:, :2].max(axis=0) + margin).clip(low, [width, height])
         return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
-    @cached_property
-    def skin(self) -> tuple[Box, Float]:
-        """A box around the face, and the depth of the skin in it, as fine as a canvas."""
-        seen, corner = self.head.seen(self.head.points), triangles()
-        left, top, right, bottom = box = self.box(seen, 1.0)
-        skin = np.full(((bottom - top) * self.fine, (right - left) * self.fine), _FAR, np.float32)
-        places = _places(seen, (left, top), self.fine)[corner]
-        depth = seen[corner, 2].mean(axis=1)
+    def skin(self, around: Box) -> tuple[Box, Float]:
+        """A box with the face's part of the one ``around``, and the depth of the skin in it, as fine as a canvas."""
+        face = self.box(self._mesh, 1.0)
+        left, top = max(face[0], around[0]), max(face[1], around[1])
+        box = (left, top, max(left, min(face[2], around[2])), max(top, min(face[3], around[3])))
+        if self._skin is None or not _within(box, self._skin[0]):
+            self._skin = box, self._skin_in(box)
+        return self._skin
+
+    def _skin_in(self, box: Box) -> Float:
+        seen, corner = self._mesh, triangles()
+        skin = np.full(((box[3] - box[1]) * self.fine, (box[2] - box[0]) * self.fine), _FAR, np.float32)
+        there = np.all((seen[:, :2] > np.array(box[:2]) - 1.0) & (seen[:, :2] < box[2:]), axis=1)
         first, second = seen[corner[:, 1]] - seen[corner[:, 0]], seen[corner[:, 2]] - seen[corner[:, 0]]
-        shown = np.flatnonzero(first[:, 0] * second[:, 1] < first[:, 1] * second[:, 0])
-        order = shown[np.argsort(depth[shown], kind="stable")]
+        faces = first[:, 0] * second[:, 1] < first[:, 1] * second[:, 0]
+        corner = corner[faces & np.any(there[corner], axis=1)]
+        depth = seen[corner, 2].mean(axis=1)
+        order = np.argsort(depth, kind="stable")
+        places = _places(seen, box, self.fine)
         for opening in _OPENINGS:  # the mesh has none of what is in them
-            near = float(seen[opening, 2].mean())
-            cv2.fillPoly(skin, [_places(seen[opening], (left, top), self.fine)], near, cv2.LINE_8, _SUB)
-        for place, near in zip(places[order], depth[order].tolist(), strict=True):
+            cv2.fillPoly(skin, [places[opening]], float(seen[opening, 2].mean()), cv2.LINE_8, _SUB)
+        for place, near in zip(places[corner[order]], depth[order].tolist(), strict=True):
             cv2.fillConvexPoly(skin, place, near, cv2.LINE_8, _SUB)
-        return box, skin
+        return skin
+
+    @cached_property
+    def _mesh(self) -> Double:
+        """The face's mesh (478, 3) as seen."""
+        return self.head.seen(self.head.points)
 
     def shown(self, path: Double, side: int, usually: float) -> float:
         """How far a band along a ``path`` (n, 3) of the head's frame is seen, of its length, before it goes under hair,
@@ -173,7 +186,7 @@ class Canvas:
 
     def hide(self, tolerance: float) -> None:
         """Remove what lies more than ``tolerance`` centimetres behind the face."""
-        box, skin = self._scene.skin
+        box, skin = self._scene.skin(self._box)
         left, top = max(box[0], self._box[0]), max(box[1], self._box[1])
         right, bottom = min(box[2], self._box[2]), min(box[3], self._box[3])
         if left >= right or top >= bottom:
@@ -222,6 +235,11 @@ class Canvas:
     def lay(self, colours: Bytes, alpha: Bytes) -> None:
         """Lay colours (h, w, 3) times opacity, and the opacity (h, w), of this size over the frame."""
         self._scene.lay(self._box, colours, alpha)
+
+
+def _within(one: Box, other: Box) -> bool:
+    """Whether a box lies inside another."""
+    return one[0] >= other[0] and one[1] >= other[1] and one[2] <= other[2] and one[3] <= other[3]
 
 
 def _places(points: Double, corner: Sequence[int], fine: int) -> NDArray[np.int32]:

@@ -80,7 +80,7 @@ def _near(head: Head, points: Double) -> Double:
 def _before(scene: Scene, box: Box, depth: Float) -> Bytes:
     """Where a surface with that ``depth`` (h, w) in a box of the frame is not hidden by the face: (h, w), 255 or 0."""
     seen = np.full(depth.shape, 255, np.uint8)
-    face, skin = scene.skin
+    face, skin = scene.skin(box)
     left, top, right, bottom = (max(face[0], box[0]), max(face[1], box[1]), min(face[2], box[2]), min(face[3], box[3]))
     if left < right and top < bottom:
         part = skin[:: scene.fine, :: scene.fine][top - face[1] : bottom - face[1], left - face[0] : right - face[0]]

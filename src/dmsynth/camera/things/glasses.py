@@ -58,7 +58,6 @@ class Glasses:
 
     def draw(self, scene: Scene, presence: float) -> None:
         shape = _Shape.of(scene.head)
-        self._lenses(scene, shape)
         way = np.linspace(0.15, 1.0, 18)
         temples = [
             shape.temple(
@@ -74,6 +73,7 @@ class Glasses:
         albedo = np.full(3, self.infrared_frame) if scene.infrared else np.array(self.frame)
         canvas.facets(seen, shaded(scene.head.turned(normals), albedo, scene.light, 0.2))
         canvas.hide(_INTO_SKIN)
+        self._lenses(scene, shape)
         canvas.blend(shadow=0.3)
 
     def _lenses(self, scene: Scene, shape: _Shape) -> None:
