@@ -135,9 +135,8 @@ def _even_skin(light: Float, landmarks: Float, height: float) -> Float:
     smooth = _without_blemishes(light, max(1, round(_FINE * height)))
     inner = _soft(face, 2 * soft)
     light = light + inner * (smooth - light)
-    shade = _mean_over(light, skin, _WIDE * height)
     reach = _soft(face, 0.05 * height)
-    light *= 1 + reach * ((np.float32(SKIN) / np.maximum(shade, np.float32(0.02))) ** np.float32(_EVEN) - 1)
+    light *= 1 + reach * (_evening(light, skin, _WIDE * height) - 1)
     level = float((light * skin).sum() / max(float(skin.sum()), 1.0))
     light *= 1 + reach * np.float32(SKIN / max(level, 0.02) - 1)
     for mask, share in ((lips, _LIPS), (both_brows, _BROWS)):
@@ -166,13 +165,14 @@ def _without_blemishes(light: Float, radius: int) -> Float:
     return np.asarray(mean(slope) * light + mean(level * (1 - slope)), np.float32)
 
 
-def _mean_over(light: Float, weight: Float, sigma: float) -> Float:
-    """The mean of what has weight, around each pixel; computed at a quarter of the size."""
+def _evening(light: Float, weight: Float, sigma: float) -> Float:
+    """Factors (h, w) that even out the light of what has weight; computed at a quarter of the size."""
     size = (max(2, light.shape[1] // 4), max(2, light.shape[0] // 4))
     pair = cv2.resize(cv2.merge([light * weight, weight]), size, interpolation=cv2.INTER_AREA)
     pair = cv2.GaussianBlur(pair, (0, 0), sigma / 4) + np.float32(1e-4) * pair.mean(axis=(0, 1))
-    mean = pair[..., 0] / np.maximum(pair[..., 1], 1e-9)
-    return np.asarray(cv2.resize(mean, light.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+    mean = pair[..., 0] / np.maximum(pair[..., 1], np.float32(1e-9))
+    factors = (np.float32(SKIN) / np.maximum(mean, np.float32(0.02))) ** np.float32(_EVEN)
+    return np.asarray(cv2.resize(factors, light.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _draw_eye(light: Float, landmarks: Float, side: str, rotation: Double, look: Look) -> None:
