@@ -3,6 +3,8 @@
 python tests/measure_camera.py sheets docs/images     # the pictures
 python tests/measure_camera.py trackers OUT.json      # 300 frames under each camera, and the same without one
 python tests/measure_camera.py rates [CORES]          # frames a second, drawn, taken and encoded
+python tests/measure_camera.py contrasts              # of the portrait at night, or of a picture with places by hand:
+python tests/measure_camera.py contrasts PICTURE "X,Y,IRIS,PUPIL X,Y,IRIS,PUPIL" "X,Y X,Y …" LEFT,TOP,RIGHT,BOTTOM
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dmsynth.camera import Camera, cameras, read_camera
 from dmsynth.camera.infrared import Look, infrared
 from dmsynth.camera.light import lamp_direction
 from dmsynth.controls import HEAD
+from dmsynth.datasets.eye_posing import IRIS_RADIUS
 from dmsynth.motion.eyes import natural_eyes
 from dmsynth.motion.trajectory import Trajectory, parse_motions
 from dmsynth.steering import FaceSpec, SteerableFace, open_renderer, steer_to_video
@@ -30,7 +33,9 @@ from dmsynth.steering.anchors import Anchors
 from dmsynth.steering.taken import drawn_size, seen_by, still
 from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Tracker, open_tracker, why_unusable
-from dmsynth.video import Image, read_video, to_rgb, write_image
+from dmsynth.trackers.gaze import EYE_OUTLINES
+from dmsynth.video import Image, read_video, to_grey, to_rgb, write_image
+from dmsynth.video.pictures import read_image
 
 _MOTION = "sweep yaw=20 2; sweep yaw=-20 pitch=5 4; sweep yaw=0 pitch=-5 2; sweep roll=8 1; sweep roll=0 1"
 _FRAMES = 300
@@ -175,10 +180,51 @@ def _timed(face: SteerableFace, motion: Trajectory, camera: Camera) -> tuple[flo
         return (time.perf_counter() - began) / _FRAMES, (time.process_time() - worked) / _FRAMES
 
 
+_SKIN = (50, 280, 151, 205, 425)  # cheeks, forehead, beside the mouth
+
+
+def contrasts(given: list[str]) -> None:
+    """Levels (0 to 255) of skin, pupil, iris, sclera, glint and background, by where they are: pixels, and radii."""
+    if given:
+        picture = to_grey(read_image(Path(given[0])))
+        places, skin, box = (np.array([part.split(",") for part in text.split()], float) for text in given[1:])
+        _say_contrasts(given[0], picture, places, skin, box[0])
+        return
+    tracker, camera = open_tracker(), read_camera("night")
+    picture = still(open_renderer(FaceSpec("posed:portrait"), drawn_size(camera)), camera, tracker)
+    landmarks = tracker(picture)[0].landmarks[:, :2]
+    eyes = []
+    for eye in EYE_OUTLINES.values():
+        ring = landmarks[list(eye["iris"])]
+        radius = float(np.hypot(*(ring[1:] - ring[0]).T).max())
+        eyes.append([*ring[0], radius, radius * camera.light.pupil / 2 / IRIS_RADIUS])
+    _say_contrasts("night", picture, np.array(eyes), landmarks[list(_SKIN)], np.array([10, 10, 150, 300]))
+
+
+def _say_contrasts(name: str, picture: Image, eyes: Any, skin: Any, box: Any) -> None:
+    down, across = np.indices(picture.shape)
+    levels: dict[str, list[float]] = {"pupil": [], "iris": [], "sclera": [], "glint": []}
+    for x, y, iris, pupil in eyes:
+        away, aside, under = np.hypot(across - x, down - y), np.abs(across - x), np.abs(down - y)
+        levels["pupil"].append(float(np.percentile(picture[away < 0.6 * pupil], 25)))
+        ring = (away > 1.35 * pupil) & (away < 0.85 * iris) & (under < 0.5 * iris)
+        levels["iris"].append(float(np.median(picture[ring])))
+        white = (np.abs(aside - 1.3 * iris) < 0.15 * iris) & (under < 0.2 * iris)
+        levels["sclera"].append(float(np.median(picture[white])))
+        levels["glint"].append(float(picture[away < 1.1 * iris].max()))
+    spots = [picture[int(y) - 4 : int(y) + 5, int(x) - 4 : int(x) + 5] for x, y in skin]
+    left, top, right, bottom = (int(edge) for edge in box)
+    means = {name: float(np.mean(each)) for name, each in levels.items()}
+    means |= {"skin": float(np.median(spots)), "background": float(np.median(picture[top:bottom, left:right]))}
+    sys.stdout.write(f"{name}: " + ", ".join(f"{part} {value:.0f}" for part, value in means.items()) + "\n")
+
+
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
     if what == "sheets":
         sheets(Path(arguments[0]))
+    elif what == "contrasts":
+        contrasts(arguments)
     elif what == "trackers":
         trackers(Path(arguments[0]))
     else:

@@ -18,7 +18,7 @@ from dmsynth.video import Image, to_rgb
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 
-_WORKED_WIDTH = 320  # pixels: the outline is found in a picture of this width
+_WORKED = (160, 320)  # pixels: the outline is found in a picture of half the width, no less and no more than this
 _COLOURS = 32  # steps of red, of green and of blue that are told apart
 _SPREAD, _RARE = 1.2, 1e-6  # steps to which a colour's neighbours count; share of a colour that was never seen
 SIMILAR = 3.0  # degrees of turn within which an outline hardly moves:
@@ -72,7 +72,8 @@ class Cutter:
 
 def _small(image: Image) -> Image:
     height, width = image.shape[:2]
-    size = (min(width, _WORKED_WIDTH), max(2, round(height * min(1.0, _WORKED_WIDTH / width))))
+    worked = min(width, int(np.clip(width / 2, *_WORKED)))
+    size = (worked, max(2, round(height * worked / width)))
     return np.ascontiguousarray(cv2.resize(to_rgb(image), size, interpolation=cv2.INTER_AREA))
 
 
