@@ -193,7 +193,7 @@ def test_the_pose_is_as_a_turned_camera_sees_it(sees: Callable[[Camera], Image],
     assert mirror.in_car(mirror.sees(poses)) == pytest.approx(poses)
     level = _with(column, place={"pitch": 0.0})
     below, straight = (tracker(sees(camera))[0].pose for camera in (column, level))
-    assert 9 < below["pitch"] - straight["pitch"] < 18  # the tracker's own scale is a fifth more than ours
+    assert 9 < below["pitch"] - straight["pitch"] < 18  # the tracker's scale of pitch is wider than ours
     motion = parse_motions("hold 1", ("pitch", "yaw", "roll"), 10)
     assert seen_by(mirror, motion)["yaw"] == pytest.approx(np.full(len(motion), mirror.sees(ahead)[0][1]))
 
