@@ -22,7 +22,8 @@ from dmsynth.camera.shutter import exposed_over_time
 from dmsynth.camera.surface import Surface, head_normals, surface_of
 from dmsynth.motion.trajectory import Trajectory, parse_motions
 from dmsynth.steering import FaceSpec, SteerableFace, open_renderer, steer_to_video
-from dmsynth.steering.taken import anchors_of, seen_by
+from dmsynth.steering.anchors import Anchors
+from dmsynth.steering.taken import seen_by
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Face, Tracker
@@ -56,7 +57,7 @@ def sees(portrait_face: SteerableFace, tracker: Tracker) -> Callable[[Camera], I
     places = {camera.place: seen_by(camera, rest).values for camera in [level, *map(read_camera, _NAMES)]}
     values = np.concatenate(list(places.values()))
     drawn = dict(zip(places, portrait_face.frames(values), strict=True))
-    anchors = anchors_of(portrait_face, tracker)
+    anchors = Anchors.known(portrait_face, tracker)
     at_rest = anchors.at(rest.values)
 
     def picture(camera: Camera) -> Image:
@@ -157,7 +158,7 @@ def test_skin_becomes_bright_and_even_and_the_pupil_dark(enlarged: tuple[Image, 
 
 def _irises(face: Face) -> list[tuple[float, float, float]]:
     rings = [face.landmarks[list(eye["iris"]), :2] for eye in EYE_OUTLINES.values()]
-    return [(*map(float, ring[0]), float(np.hypot(*(ring[1:] - ring[0]).T).max())) for ring in rings]
+    return [(float(ring[0, 0]), float(ring[0, 1]), float(np.hypot(*(ring[1:] - ring[0]).T).max())) for ring in rings]
 
 
 def test_the_glint_moves_with_gaze_head_and_lamp(enlarged: tuple[Image, Face]) -> None:
@@ -192,14 +193,14 @@ def test_the_pose_is_as_a_turned_camera_sees_it(sees: Callable[[Camera], Image],
     assert mirror.in_car(mirror.sees(poses)) == pytest.approx(poses)
     level = _with(column, place={"pitch": 0.0})
     below, straight = (tracker(sees(camera))[0].pose for camera in (column, level))
-    assert 9 < below["pitch"] - straight["pitch"] < 18  # the tracker's own scale is a fifth more than ours
+    assert 9 < below["pitch"] - straight["pitch"] < 18  # the tracker's scale of pitch is wider than ours
     motion = parse_motions("hold 1", ("pitch", "yaw", "roll"), 10)
     assert seen_by(mirror, motion)["yaw"] == pytest.approx(np.full(len(motion), mirror.sees(ahead)[0][1]))
 
 
 def test_what_moves_is_blurred_and_rows_that_come_later_have_moved_on(enlarged: tuple[Image, Face]) -> None:
     _, face = enlarged
-    landmarks = face.landmarks / 4
+    landmarks = face.landmarks / np.float32(4)
     surface = surface_of(landmarks, face.rotation, head_normals(landmarks, face.rotation), (256, 256))
 
     def moved(pixels: float) -> Surface:

@@ -2,84 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from dmsynth.camera import Camera
 from dmsynth.camera.surface import Surface
-from dmsynth.datasets.matting import guided_filter, person_mask
+from dmsynth.datasets.matting import person_mask
 from dmsynth.video import Image, to_rgb
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 
-_WORKED_WIDTH = 320  # pixels: the outline is found in a picture of this width
-_NEW_EVERY = 8.0  # degrees that the head turns before its outline is found anew
+_WORKED = (160, 320)  # pixels: the outline is found in a picture of half the width, no less and no more than this
+_COLOURS = 32  # steps of red, of green and of blue that are told apart
+_SPREAD, _RARE = 1.2, 1e-6  # steps to which a colour's neighbours count; share of a colour that was never seen
+SIMILAR = 3.0  # degrees of turn within which an outline hardly moves:
+_MOVES = 1.5  # pixels, of the small picture
+_MOST = 3.0  # a colour's voice, as the logarithm of odds
 _CERTAIN = 64  # part of the width from a likely outline where it is certain what is inside and what outside
-_RADIUS, _SMOOTH = 3, 1e-3  # of the filter that aligns an outline with the picture
-_INSIDE, _OUTSIDE = 0.98, 0.55  # of the outline's softness: a little of the old background's fringe is cut off, too
+_RADIUS, _SMOOTH = 3, 4e-4  # of the filter that aligns an outline with the picture
+_INSIDE, _OUTSIDE = 0.95, 0.5  # of the outline's softness: a little of the old background's fringe is cut off, too
 _SEAT, _ROOF, _PILLAR = 0.09, 0.3, 0.12  # reflectance; ours
 _DARKER = 0.3  # of it, at 940 nm; ours
 _SOFT = 3.0  # centimetres: the cabin is out of focus
 _SHIFT = 0.55  # centimetres that what is behind shifts for each degree of the camera to the side
 
 
-@dataclass(frozen=True)
-class Outline:
-    """The driver cut out of one frame: ``matte`` (h, w) float32, 0 to 1, and the ``surface`` of that frame."""
+class Cutter:
+    """Cuts the driver out of drawn frames. The colours on both sides of the outline are learned from the first one."""
 
-    matte: Float
-    surface: Surface
-    rotation: Double
+    def __init__(self, image: Image, surface: Surface) -> None:
+        """From a drawn ``image`` and the ``surface`` in it."""
+        small = _small(image)
+        self._without = cv2.resize(_by_face(surface), small.shape[1::-1], interpolation=cv2.INTER_AREA)
+        inside = _by_colours(small, self._found(small)) > 0.5
+        numbers = _colour_numbers(small)
+        counts = [np.bincount(numbers[part], minlength=_COLOURS**3) for part in (inside, ~inside)]
+        shares = [
+            gaussian_filter(count.reshape([_COLOURS] * 3) / max(count.sum(), 1), _SPREAD) + _RARE for count in counts
+        ]
+        ratio = np.log(shares[0] / shares[1])
+        self._speaks_for = np.clip(ratio, -_MOST, _MOST).astype(np.float32).ravel()
 
-    def moved(self, surface: Surface) -> Float:
-        """The matte of another frame, in which the head has moved to ``surface``."""
-        way = (surface.points - self.surface.points) * surface.moves[:, None]
-        if float(np.abs(way).max()) < 0.5:
-            return self.matte
-        flow = surface.spread(way)
-        height, width = self.matte.shape
-        x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
-        return np.asarray(
-            cv2.remap(self.matte, x - flow[..., 0], y - flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        )
+    def likely(self, image: Image) -> Float:
+        """Where the driver is in a drawn frame, and in those in which the head has hardly turned: log odds (h, w)."""
+        found = np.clip(cv2.GaussianBlur(self._found(_small(image)), (0, 0), _MOVES), 0.02, 0.98)
+        return np.asarray(np.log(found / (1 - found)), np.float32)
 
+    def cut_out(self, image: Image, likely: Float) -> Image:
+        """(h, w) uint8, 0 to 255: where the driver is in a drawn frame, given ``likely`` of this or a similar one."""
+        small = _small(image)
+        colour = cv2.blur(self._speaks_for[_colour_numbers(small)], (3, 3))
+        inside = 1 / (1 + np.exp(np.float32(-2) * (likely + colour)))
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
+        aligned = _aligned(inside, grey)
+        matte = cv2.resize(aligned, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return np.rint(255 * np.clip((matte - _OUTSIDE) / (_INSIDE - _OUTSIDE), 0, 1)).astype(np.uint8)
 
-class Outlines:
-    """Outlines of a video, found anew whenever the head has turned by some degrees, and moved with it in between.
-
-    ``place``: puts a drawn image on the canvas.
-    """
-
-    def __init__(self, place: Callable[[Image], Image]) -> None:
-        self._known: list[Outline] = []
-        self._place = place
-
-    def of(self, image: Image, drawn: Surface, surface: Surface, rotation: Double) -> Outline:
-        """The outline to be used for the next frame, an ``image`` as it was ``drawn``; ``surface``: on the canvas."""
-        turned = [np.trace(rotation.T @ each.rotation) for each in self._known]
-        if turned and np.degrees(np.arccos(np.clip((max(turned) - 1) / 2, -1, 1))) < _NEW_EVERY:
-            return self._known[int(np.argmax(turned))]
-        matte = self._place(_cut_out(image, drawn)).astype(np.float32) / np.float32(255)
-        self._known.append(Outline(matte, surface, rotation))
-        return self._known[-1]
+    def _found(self, small: Image) -> Float:
+        """Probability (h, w) of the driver, 0 to 1: by a network, or without one by where the face was at first."""
+        found = person_mask(small)
+        return np.asarray(self._without if found is None else found, np.float32)
 
 
-def _cut_out(image: Image, surface: Surface) -> Image:
-    """(h, w) uint8, 0 to 255: where the driver is in a drawn frame of which ``surface`` is."""
+def _small(image: Image) -> Image:
     height, width = image.shape[:2]
-    small_size = (min(width, _WORKED_WIDTH), max(2, round(height * min(1.0, _WORKED_WIDTH / width))))
-    small = np.ascontiguousarray(cv2.resize(to_rgb(image), small_size, interpolation=cv2.INTER_AREA))
-    found = person_mask(small)
-    if found is None:
-        found = cv2.resize(_by_face(surface), small_size, interpolation=cv2.INTER_AREA)
-    found = guided_filter(small.astype(np.float32) / np.float32(255), _by_colours(small, found), _RADIUS, _SMOOTH)
-    matte = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.rint(255 * np.clip((matte - _OUTSIDE) / (_INSIDE - _OUTSIDE), 0, 1)).astype(np.uint8)
+    worked = min(width, int(np.clip(width / 2, *_WORKED)))
+    size = (worked, max(2, round(height * worked / width)))
+    return np.ascontiguousarray(cv2.resize(to_rgb(image), size, interpolation=cv2.INTER_AREA))
+
+
+def _colour_numbers(image: Image) -> NDArray[np.int32]:
+    """(h, w): one number for each of ``_COLOURS``³ colours."""
+    red, green, blue = cv2.split((image // (256 // _COLOURS)).astype(np.int32))
+    return np.asarray((red * _COLOURS + green) * _COLOURS + blue, np.int32)
+
+
+def _aligned(values: Float, guide: Float) -> Float:
+    """Values (h, w) with their edges where the guide (h, w) has some: the guided filter, He et al. 2010."""
+
+    def mean(maps: Float) -> Float:
+        return np.asarray(cv2.blur(maps, (2 * _RADIUS + 1, 2 * _RADIUS + 1)), np.float32)
+
+    level, own = mean(guide), mean(values)
+    slope: Any = (mean(guide * values) - level * own) / (mean(guide * guide) - level * level + np.float32(_SMOOTH))
+    return np.asarray(mean(slope) * guide + mean(own - slope * level), np.float32)
 
 
 def _by_colours(image: Image, found: Float) -> Float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmsynth.camera import Camera
-from dmsynth.camera.cabin import Cabin, Outline, Outlines
+from dmsynth.camera.cabin import SIMILAR, Cabin, Cutter
 from dmsynth.camera.eyes import with_eyes
 from dmsynth.camera.infrared import Look, infrared, to_linear
 from dmsynth.camera.light import behind, illuminated, lamp_direction, level
@@ -95,7 +96,22 @@ class Capture:
 
     def frames(self, images: Iterable[Image]) -> Iterator[Image]:
         """The camera's frames, (height, width) or (height, width, 3) uint8, of the renderer's."""
-        return map_ordered(lambda item: self._taken(*item), self._prepared(images))
+        each = iter(images)
+        first = next(each, None)
+        if first is None:
+            return
+        drawn = surface_of(self._drawn[0], self._heads.rotation[0], self._normals, first.shape[1::-1])
+        cutter = Cutter(first, drawn)
+        yield from map_ordered(lambda item: self._taken(*item, cutter), self._outlined(chain([first], each), cutter))
+
+    def _outlined(self, images: Iterable[Image], cutter: Cutter) -> Iterator[tuple[int, Image, Float]]:
+        """The images with where the driver is likely to be, which is found anew when the head has turned."""
+        likely, known = None, np.eye(3)
+        for number, (image, rotation) in enumerate(zip(images, self._heads.rotation, strict=True)):
+            turned = np.degrees(np.arccos(np.clip((np.trace(rotation.T @ known) - 1) / 2, -1, 1)))
+            if likely is None or turned > SIMILAR:
+                likely, known = cutter.likely(image), rotation
+            yield number, image, likely
 
     def truth(self) -> pd.DataFrame:
         """One row per frame. What the camera sees, in its pixels (x right, y down, from the centre of the first):
@@ -122,21 +138,13 @@ class Capture:
         table = table.astype(dict.fromkeys(numbers, float)).round(dict.fromkeys(numbers, 3))
         return pd.concat([table, self.wardrobe.truth()], axis=1)
 
-    def _prepared(self, images: Iterable[Image]) -> Iterator[tuple[int, Image, Outline]]:
-        """The images with their outlines, which are found in their order: equal frames for any number of cores."""
-        outlines = Outlines(self.view.placed)
-        for number, image in enumerate(images):
-            rotation = self._heads.rotation[number]
-            drawn = surface_of(self._drawn[number], rotation, self._normals, image.shape[1::-1])
-            yield number, image, outlines.of(image, drawn, self._surface(number), rotation)
-
-    def _taken(self, number: int, image: Image, outline: Outline) -> Image:
+    def _taken(self, number: int, image: Image, likely: Float, cutter: Cutter) -> Image:
         time, surface = float(self._times[number]), self._surface(number)
-        drawn, matte = self._in_spectrum(number, image), outline.moved(surface)
+        drawn = self._in_spectrum(number, image)
+        matte = self.view.faded(cutter.cut_out(image, likely))
         if self.wardrobe.worn:
             dressed = self.wardrobe.put_on(number, drawn, self.camera.spectrum == "infrared")
-            cover = self.view.placed(dressed.cover).astype(np.float32) / np.float32(255)
-            drawn, matte = dressed.image, np.maximum(matte, cover)
+            drawn, matte = dressed.image, np.maximum(matte, self.view.faded(dressed.cover))
         scene: Any = to_linear(self.view.placed(drawn)) * illuminated(self.camera, surface, time, self._colour)
         on_seats, outside = behind(self.camera, time)
         around = self._cabin.reflects * np.float32(on_seats) + self._cabin.glows * np.float32(outside)

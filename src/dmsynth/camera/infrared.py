@@ -38,8 +38,8 @@ _WIDE = 0.16  # of the face's height: over which the skin's light and shade are 
 _FINE = 0.012  # likewise: blemishes are smaller
 _CORNEA = 7.8  # millimetres, radius (Gullstrand)
 _PUPIL_BEFORE_CENTRE = 4.2  # millimetres from the cornea's centre to the pupil (Guestrin and Eizenman 2006)
-_GLINT = 0.075  # of the iris's radius: the glint's standard deviation, and no less than
-_SMALLEST_GLINT = 0.45  # pixels
+_GLINT = 0.06  # of the iris's radius: the glint's standard deviation, and no less than
+_SMALLEST_GLINT = 0.4  # pixels
 _UPPER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 _UPPER_BROWS = {"right": (70, 63, 105, 66, 107), "left": (300, 293, 334, 296, 336)}
 
@@ -135,9 +135,8 @@ def _even_skin(light: Float, landmarks: Float, height: float) -> Float:
     smooth = _without_blemishes(light, max(1, round(_FINE * height)))
     inner = _soft(face, 2 * soft)
     light = light + inner * (smooth - light)
-    shade = _mean_over(light, skin, _WIDE * height)
     reach = _soft(face, 0.05 * height)
-    light *= 1 + reach * ((np.float32(SKIN) / np.maximum(shade, np.float32(0.02))) ** np.float32(_EVEN) - 1)
+    light *= 1 + reach * (_evening(light, skin, _WIDE * height) - 1)
     level = float((light * skin).sum() / max(float(skin.sum()), 1.0))
     light *= 1 + reach * np.float32(SKIN / max(level, 0.02) - 1)
     for mask, share in ((lips, _LIPS), (both_brows, _BROWS)):
@@ -166,13 +165,14 @@ def _without_blemishes(light: Float, radius: int) -> Float:
     return np.asarray(mean(slope) * light + mean(level * (1 - slope)), np.float32)
 
 
-def _mean_over(light: Float, weight: Float, sigma: float) -> Float:
-    """The mean of what has weight, around each pixel; computed at a quarter of the size."""
+def _evening(light: Float, weight: Float, sigma: float) -> Float:
+    """Factors (h, w) that even out the light of what has weight; computed at a quarter of the size."""
     size = (max(2, light.shape[1] // 4), max(2, light.shape[0] // 4))
     pair = cv2.resize(cv2.merge([light * weight, weight]), size, interpolation=cv2.INTER_AREA)
     pair = cv2.GaussianBlur(pair, (0, 0), sigma / 4) + np.float32(1e-4) * pair.mean(axis=(0, 1))
-    mean = pair[..., 0] / np.maximum(pair[..., 1], 1e-9)
-    return np.asarray(cv2.resize(mean, light.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+    mean = pair[..., 0] / np.maximum(pair[..., 1], np.float32(1e-9))
+    factors = (np.float32(SKIN) / np.maximum(mean, np.float32(0.02))) ** np.float32(_EVEN)
+    return np.asarray(cv2.resize(factors, light.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _draw_eye(light: Float, landmarks: Float, side: str, rotation: Double, look: Look) -> None:
@@ -190,7 +190,7 @@ def _draw_eye(light: Float, landmarks: Float, side: str, rotation: Double, look:
     line = (rotation @ rotation_matrix(look.gaze[0], look.gaze[1], 0.0))[:, 2]
     centre = ring[0] - corner
     away = _on_disc(x - centre[0], y - centre[1], line) / radius
-    soft = 0.9 / radius
+    soft = 0.75 / radius
     iris, pupil = (np.clip(0.5 + (edge - away) / soft, 0, 1) for edge in (1.0, look.pupil / 2 / IRIS_RADIUS))
     own = np.clip(part / max(float((part * iris * opening).sum() / max((iris * opening).sum(), 1e-3)), 1e-3), 0.6, 1.3)
     disc = SKIN * _IRIS * (1 + _TEXTURE * (own - 1)) * np.where(away > 0.8, 1 - (1 - _LIMBUS) * (away - 0.8) / 0.2, 1)

@@ -11,7 +11,7 @@ from dmsynth.camera.surface import Surface
 
 Float = NDArray[np.float32]
 
-_STILL = 0.25  # pixels: less movement is not seen
+_SHARP, _STILL = 1.0, 0.25  # pixels: less blur, and less of a shift, is not seen
 _MOST = 8  # moments that are averaged
 
 
@@ -27,7 +27,7 @@ def exposed_over_time(light: Float, surface: Surface, before: Surface, after: Su
     speed = (after.points - before.points) / frames * surface.moves[:, None]  # pixels a frame
     opened, rolling = sensor.shutter * sensor.frame_rate / 1000, sensor.rolling * sensor.frame_rate / 1000
     furthest = float(np.abs(speed).max())
-    if furthest * max(opened, rolling / 2) < _STILL:
+    if furthest * opened < _SHARP and furthest * rolling / 2 < _STILL:
         return light
     flow = surface.spread(speed)
     height, width = light.shape[:2]

@@ -22,6 +22,7 @@ Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 
 _HALF = np.array([0.5, 0.5, 0.0], np.float32)  # pixels' centres are at whole numbers
+_FADES = 0.08  # of the frame's width
 _SMALLEST = 24  # pixels of a face's height: less cannot be told apart
 
 
@@ -79,6 +80,13 @@ class View:
         cut = image[max(0, -top) : height - top, max(0, -left) : width - left]
         below, right = height - max(0, top) - cut.shape[0], width - max(0, left) - cut.shape[1]
         return cv2.copyMakeBorder(cut, max(0, top), max(0, below), max(0, left), max(0, right), cv2.BORDER_REPLICATE)
+
+    def faded(self, matte: Image) -> Float:
+        """A matte (h, w) uint8 of a drawn image on the canvas, as a share: beside the drawn frame it fades out."""
+        share = self.placed(matte).astype(np.float32) / np.float32(255)
+        x = np.arange(self.size[0], dtype=np.float32) - self.corner[0]
+        beside = np.maximum(-x, x - (self.drawn[0] - 1)) / np.float32(_FADES * self.size[0])
+        return np.asarray(share * np.clip(1 - beside, 0, 1), np.float32)
 
     def on_canvas(self, landmarks: Float) -> Float:
         """Drawn pixels (..., 3), z in the scale of x, as the canvas's."""

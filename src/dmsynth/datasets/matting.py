@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 
 import cv2
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.model_files import ModelFile, Wheel
 from dmsynth.support.progress import console
-from dmsynth.trackers.quiet import explained_import_errors, quiet
+from dmsynth.trackers.quiet import close_with_owner, explained_import_errors, quiet
 
 Float = NDArray[np.float32]
 
@@ -38,20 +39,38 @@ def _segmenter() -> bytes | None:
         return None
 
 
+class _Segmenter:
+    """The network, opened."""
+
+    def __init__(self, network: bytes) -> None:
+        with quiet(), explained_import_errors():
+            from mediapipe.tasks import python as tasks
+            from mediapipe.tasks.python import vision
+
+            options = vision.ImageSegmenterOptions(base_options=tasks.BaseOptions(model_asset_buffer=network))
+            self._segmenter = vision.ImageSegmenter.create_from_options(options)
+            close_with_owner(self, self._segmenter)
+            self(np.zeros((8, 8, 3), np.uint8))  # it prints messages at its first use
+
+    def __call__(self, image: NDArray[np.uint8]) -> Float:
+        import mediapipe
+
+        found = self._segmenter.segment(mediapipe.Image(mediapipe.ImageFormat.SRGB, np.ascontiguousarray(image)))
+        return np.array(found.confidence_masks[0].numpy_view(), np.float32).reshape(image.shape[:2])
+
+
+_opened = threading.local()  # one a thread: it is not thread-safe
+
+
 def person_mask(image: NDArray[np.uint8]) -> Float | None:
     """Probability of a person (h, w) float32 in 0..1, or None if there is no segmenter."""
     network = _segmenter()
     if network is None:
         return None
-    with quiet(), explained_import_errors():
-        import mediapipe
-        from mediapipe.tasks import python as tasks
-        from mediapipe.tasks.python import vision
-
-        options = vision.ImageSegmenterOptions(base_options=tasks.BaseOptions(model_asset_buffer=network))
-        with vision.ImageSegmenter.create_from_options(options) as segmenter:
-            found = segmenter.segment(mediapipe.Image(mediapipe.ImageFormat.SRGB, np.ascontiguousarray(image)))
-            return np.array(found.confidence_masks[0].numpy_view(), np.float32).reshape(image.shape[:2])
+    if not hasattr(_opened, "segmenter"):
+        _opened.segmenter = _Segmenter(network)
+    found: Float = _opened.segmenter(image)
+    return found
 
 
 def guided_filter(guide: Float, values: Float, radius: int, epsilon: float) -> Float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from dmsynth.motion.eyes import line_of_sight
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.steering.anchors import Anchors
 from dmsynth.steering.face import SteerableFace
-from dmsynth.steering.provenance import face_sha256
 from dmsynth.steering.writing import Shot
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
@@ -30,7 +28,6 @@ from dmsynth.video import Image
 
 Double = NDArray[np.float64]
 
-_KEPT = 8
 _DRAWN = (640, 480)
 
 
@@ -96,7 +93,7 @@ def still(face: SteerableFace, camera: Camera, tracker: Tracker, time: float = 0
 
 
 def _heads(face: SteerableFace, values: Double, tracker: Tracker) -> Heads:
-    space, anchors = face.trained.space, anchors_of(face, tracker)
+    space, anchors = face.trained.space, Anchors.known(face, tracker)
     landmarks, rotation = anchors.at(values)
     rest, rest_rotation = anchors.at(np.array([[control.at_rest for control in space.controls]]))
     return Heads(landmarks, rotation, eyes_of(space, values), rest[0], rest_rotation[0])
@@ -120,17 +117,3 @@ def _with_car(table: pd.DataFrame, camera: Camera, space: ControlSpace) -> pd.Da
         look = line_of_sight(head, table["gaze_yaw"].to_numpy(float), table["gaze_pitch"].to_numpy(float))
         seen |= dict(zip(("camera_look_yaw", "camera_look_pitch"), look, strict=True))
     return table.assign(**dict(zip(HEAD, camera.in_car(poses).T, strict=True)), **seen)
-
-
-_known: dict[tuple[str, str], Anchors] = {}
-
-
-def anchors_of(face: SteerableFace, tracker: Tracker) -> Anchors:
-    """Where this face's head is; measured once, because it takes seconds."""
-    source = sha256(face.trained.sources.tobytes() + repr(face.size).encode()).hexdigest()
-    key = (face_sha256(face.path, face.trained), source)
-    if key not in _known:
-        if len(_known) >= _KEPT:
-            _known.pop(next(iter(_known)))
-        _known[key] = Anchors.measure(face, tracker)
-    return _known[key]
