@@ -1,7 +1,7 @@
 """What docs/camera.md shows and says of cameras, measured anew.
 
 python tests/measure_camera.py sheets docs/images     # the pictures
-python tests/measure_camera.py trackers OUT.json      # 300 frames under each camera, and the same without one
+python tests/measure_camera.py trackers OUT.json [CAMERA …]   # 300 frames under each, and the same without one
 python tests/measure_camera.py rates [CORES]          # frames a second, drawn, taken and encoded
 python tests/measure_camera.py contrasts              # of the portrait at night, or of a picture with places by hand:
 python tests/measure_camera.py contrasts PICTURE "X,Y,IRIS,PUPIL X,Y,IRIS,PUPIL" "X,Y X,Y …" LEFT,TOP,RIGHT,BOTTOM
@@ -108,10 +108,10 @@ def _infrared(tracker: Tracker) -> Image:
     return np.vstack([np.hstack(above), np.hstack(eyes)])
 
 
-def trackers(out: Path) -> None:
+def trackers(out: Path, names: list[str]) -> None:
     judges = {"Face Landmarker": open_tracker(), "openpilot": open_tracker("openpilot")}
     found: dict[str, Any] = {}
-    for name in [path.stem for path in cameras()]:
+    for name in names or [path.stem for path in cameras()]:
         camera = read_camera(name)
         face = open_renderer(FaceSpec("posed:portrait"), drawn_size(camera))
         plain = f"the same poses as from the {camera.place.at}, no camera"
@@ -226,6 +226,6 @@ if __name__ == "__main__":
     elif what == "contrasts":
         contrasts(arguments)
     elif what == "trackers":
-        trackers(Path(arguments[0]))
+        trackers(Path(arguments[0]), arguments[1:])
     else:
         rates(int(arguments[0]) if arguments else 2)
