@@ -29,7 +29,7 @@ from dmsynth.cockpit.live import LiveServer
 from dmsynth.cockpit.trajectory import motions_of, rows_of
 from dmsynth.cockpit.workspace import Workspace
 from dmsynth.controls import CONTROL_SPACES, HEAD
-from dmsynth.learning.face_file import save_cast
+from dmsynth.learning.face_file import read_face, save_cast
 from dmsynth.motion.trajectory import Motion, Trajectory, as_sweeps, from_pad, in_words, parse_motions
 from dmsynth.report.figures import motion_curves
 from dmsynth.steering import load_face
@@ -393,6 +393,7 @@ def test_a_photo_becomes_a_face_without_training(
     assert not list((cockpit.root / "uploads").glob(".brought-*"))
 
 
+@pytest.mark.slow
 def test_eyes_move_along_a_trajectory(page: Any, cockpit: Cockpit, tracker: Tracker) -> None:
     open_tab(page, "Trajectory")
     page.wait_for_function("window.dmsynthCockpit.trajectory?.steerer?.painted.length > 0", timeout=30_000)
@@ -851,7 +852,7 @@ def test_the_line_draws_what_the_library_draws(cockpit: Cockpit) -> None:
             assert isinstance(answer, bytes)
             return answer
 
-    theirs = np.asarray(cv2.imdecode(np.frombuffer(in_a_loop(ask())[4:], np.uint8), cv2.IMREAD_GRAYSCALE))
+    theirs = np.asarray(cv2.imdecode(np.frombuffer(in_a_loop(ask())[4:], np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
     ours = next(load_face(Path("starter")).frames(np.array([[5.0, -12.0, 3.0]])))
     assert np.abs(theirs.astype(int) - ours).mean() < 2
 
@@ -869,7 +870,7 @@ def test_everybody_of_a_cast_is_a_face_of_the_workspace(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     run = tmp_path / "trainings" / "both"
     run.mkdir()
-    starter = load_face(Path("starter")).trained
+    starter = read_face(Path("starter"))
     save_cast(run / "face.safetensors", {"one": starter, "two": starter})
     assert list(workspace.trained()) == ["starter", "both#one", "both#two"]
     server = LiveServer(workspace)

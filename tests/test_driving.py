@@ -154,7 +154,7 @@ def test_sources_that_cannot_be_used(tracker: Tracker, posed: PosedPhoto) -> Non
     for image, said in (
         (np.full((240, 320), 128, np.uint8), r"me\.png: no face found"),
         (np.hstack([posed.pose(0, 0, 0)] * 2), r"me\.png: several faces"),
-        (posed.pose(0, 60, 0), r"me\.png: the face is turned to .* never trained; choose a source frame"),
+        (posed.pose(0, 54, 0), r"me\.png: the face is turned to .* never trained; choose a source frame"),
     ):
         with pytest.raises(DmsynthError, match=said):
             source_pose(image, "me.png", trained.space, trained.coverage, tracker)
@@ -165,7 +165,7 @@ def test_a_portrait_from_elsewhere_is_framed_as_the_training_frames_are(tracker:
     face = load_face(Path("starter"))
     shifted = portrait[20:460, 30:490]
     framed, at, _ = as_source(shifted, "me.png", face, tracker)
-    assert framed.shape[:2] == (240, 320)
+    assert framed.shape[:2] == (480, 640)
     (seen,) = tracker(framed)
     reference = tracker(face.trained.source)[0]
     assert abs(np.log(np.ptp(seen.landmarks[:, 0]) / np.ptp(reference.landmarks[:, 0]))) < 0.15

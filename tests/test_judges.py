@@ -102,6 +102,7 @@ def test_who_is_the_second_judge(tracker: Tracker, tmp_path: Path, monkeypatch: 
     assert third is not None and "MediaPipe" in third.name
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_a_real_second_judge_sees_the_steered_frames_as_it_sees_the_real_ones(tracker: Tracker, tmp_path: Path) -> None:
     """The shipped face, steered to poses that it was trained on: what the first judge says is not its habit alone."""

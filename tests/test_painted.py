@@ -254,6 +254,7 @@ def test_a_trained_head_opens_its_mouth(starter: SteerableFace, tracker: Tracker
     assert all((frame[:above] == frames[0][:above]).all() for frame in frames)
 
 
+@pytest.mark.slow
 def test_eyes_and_mouth_of_a_steered_video(tmp_path: Path) -> None:
     """Talking, and the expression that a command leaves alone."""
     course = "move yaw=8 mouth_opening=0.5 gaze_yaw=10 0.2; hold 0.4"

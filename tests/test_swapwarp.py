@@ -265,7 +265,7 @@ def test_confidence_falls_with_distance(rows: Codes) -> None:
 def test_the_starter_face_turns_as_told(tracker: Tracker) -> None:
     """It comes with the package, and a real tracker reads what was commanded."""
     face = load_face(Path("starter"))
-    assert face.size == (320, 240)
+    assert face.size == (640, 480)
     for pose in ({"yaw": 20.0}, {"yaw": -20.0}, {"pitch": 10.0}, {"roll": -12.0}):
         (found,) = tracker(face.steer(None, **pose))
         for name, value in found.pose.items():

@@ -38,7 +38,7 @@ BACK_SAMPLING = 1.0  # likewise, of its back, whose texture is soft
 BACK_MATTE = 0.9  # of the matte: where the back meets the front
 FRINGE = 1.5  # centimetres: loose hair and soft outline outside of it, this far at most before the back, give way to it
 BACK_FROM = 15.0  # degrees of turn: below, the outline's slope (STEEPEST) hides the back
-SOURCE_JUMP = 4.0  # geometry pixels between sources of neighbouring output pixels: an occluding edge, or nearly one
+SOURCE_JUMP = 8.0  # geometry pixels between sources that are usually 2 apart: an occluding edge, or nearly one
 
 
 class PosedPhoto:
@@ -297,7 +297,7 @@ def _soften_jumps(region: Bytes, x: Float, y: Float, radius: int, width: int) ->
     """Blur, in place, the line where the source jumps (an occluding edge). ``width``: of the front in the source."""
     place = cv2.merge([x, y]).astype(np.int16)  # fast, and far finer than a jump
     spread = cv2.morphologyEx(place, cv2.MORPH_GRADIENT, np.ones((3, 3)))
-    _blur_along(region, np.maximum(spread[..., 0], spread[..., 1]) > SOURCE_JUMP, radius)
+    _blur_along(region, np.maximum(spread[..., 0], spread[..., 1]) > SOURCE_JUMP / radius, radius)
     back = (x > width - 0.5).astype(np.uint8)
     if back.any():  # its line against the front is ragged
         near = cv2.dilate(back, np.ones((3, 3))) > 0

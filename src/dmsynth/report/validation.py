@@ -106,7 +106,7 @@ def _drawn(result: dict[str, Any], each: ShownScenario, page: Path, linked: bool
     video = each.rendered.video
     return {
         "video": _link(video, page.parent) if linked else _data_uri(video.read_bytes(), "video/mp4"),
-        "still": _data_uri(still(each.rendered), "image/png"),
+        "still": _data_uri(still(each.rendered), "image/jpeg"),
         "chart": draw_answers(each.scenario, each.rendered.table, each.answers, f"video-{_anchor(result)}"),
     }
 

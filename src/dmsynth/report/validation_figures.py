@@ -59,7 +59,7 @@ def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame,
 
 
 def still(rendered: Rendered) -> bytes:
-    """PNG: the frame of a video in which the head or the line of sight is turned furthest, for printed reports. Raises
+    """JPEG: the frame of a video in which the head or the line of sight is turned furthest, for printed reports. Raises
     ``DmsynthError`` as ``read_video``."""
     wanted = commands(rendered.table)
     wanted["closed"] = 5 * (1 - wanted.pop("eye_opening", np.ones(1)))  # degrees: counts where nothing turns
@@ -68,9 +68,7 @@ def still(rendered: Rendered) -> bytes:
     image = next(frame.image for frame in read_video(rendered.video) if frame.index >= furthest)
     height = round(image.shape[0] * _STILL / image.shape[1])
     small = cv2.cvtColor(cv2.resize(image, (_STILL, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-    if not np.ptp(small, axis=2).any():
-        small = small[..., 0]  # a grey PNG takes a third of the size
-    return bytes(cv2.imencode(".png", small)[1])
+    return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
 
 
 def _stretches(times: NDArray[np.float64], here: NDArray[np.bool_]) -> list[tuple[float, float]]:
