@@ -94,7 +94,7 @@ class Poser:
             rotation = rotation_matrix(*map(float, own[: len(HEAD)]))
             features[: self.space.size - len(HEAD)] = own[len(HEAD) :]
         gaze = float(features[0]), float(features[1])
-        return Head(PosedPhoto(frame, face.landmarks, rotation, self.grey, gaze), rotation, features)
+        return Head(PosedPhoto(frame, face.landmarks, rotation, self.grey, gaze, soft_edges=True), rotation, features)
 
     def steer(self, head: Head, code: Tensor) -> Tensor:
         """Frames (n, channels, h, w) in [0, 1] of that source at control codes (n, k or more)."""
