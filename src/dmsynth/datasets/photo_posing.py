@@ -39,6 +39,7 @@ BACK_MATTE = 0.9  # of the matte: where the back meets the front
 FRINGE = 1.5  # centimetres: loose hair and soft outline outside of it, this far at most before the back, give way to it
 BACK_FROM = 15.0  # degrees of turn: below, the outline's slope (STEEPEST) hides the back
 SOURCE_JUMP = 8.0  # geometry pixels between sources of neighbouring output pixels: more means an occluding edge
+NEARLY_A_JUMP = 10.0  # the same between sources of output pixels a geometry pixel apart: nearly one
 
 
 class PosedPhoto:
@@ -72,7 +73,7 @@ class PosedPhoto:
         colour = cv2.copyMakeBorder(colour, above, below, 0, 0, cv2.BORDER_REPLICATE)
         colour[above + height :] = cv2.blur(colour[above + height :], (width // 16, 1))  # no stripes
         self._ratio = min(1.0, GEOMETRY_WIDTH / width)
-        self._jump = SOURCE_JUMP * (self._ratio if soft_edges else 1.0)
+        self._jump = min(SOURCE_JUMP, NEARLY_A_JUMP * self._ratio) if soft_edges else SOURCE_JUMP
         size = (round(width * self._ratio), round(colour.shape[0] * self._ratio))
         self._photo_rotation = np.asarray(rotation, np.float64)
         shifted = (np.asarray(landmarks, np.float64) + np.array([0.0, above, 0.0])) * self._ratio
