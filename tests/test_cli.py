@@ -87,6 +87,7 @@ def test_from_a_video_to_a_judged_steered_one(tmp_path: Path, face_video: Path) 
     assert report.count("data:image/jpeg") >= 13
 
 
+@pytest.mark.slow
 def test_what_a_demo_has_finished_is_kept(tmp_path: Path, tracker: Tracker, capsys: pytest.CaptureFixture[str]) -> None:
     size = DemoSize(frames=60, size=(96, 80), steps=20)
     first = demo(tmp_path, tracker, size=size)

@@ -226,6 +226,7 @@ def test_motions_are_kept_as_a_scenario_and_read_back(tmp_path: Path) -> None:
     assert np.allclose(scenario.trajectory().values, ours.values)
 
 
+@pytest.mark.slow
 def test_a_motion_is_drawn_played_recorded_kept_and_rendered(page: Any, cockpit: Cockpit) -> None:
     open_tab(page, "Trajectory")
     page.wait_for_function("window.dmsynthCockpit.trajectory?.steerer?.painted.length > 0", timeout=30_000)
@@ -459,6 +460,7 @@ def test_the_chart_of_eyes_has_a_panel_for_openings(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- faces, DMSs
 
 
+@pytest.mark.slow
 def test_a_recording_becomes_a_face(page: Any, cockpit: Cockpit, face_video: Path) -> None:
     open_tab(page, "Faces")
     page.set_input_files("#cockpit-recordings input[type=file]", face_video)

@@ -80,6 +80,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
                 pytest.fail(f"{page.name}: {shlex.join(words)}: no option {word}")
 
 
+@pytest.mark.slow
 def test_the_python_interface_does_what_its_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     there: dict[str, Any] = {}

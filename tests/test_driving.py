@@ -72,6 +72,7 @@ def test_smoothing_does_not_lag_behind_real_drivers(video: str, tracker: Tracker
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_a_steered_face_follows_without_lag(tmp_path: Path, tracker: Tracker) -> None:
     """From the driver's own frames to the tracker's answer on the steered video: at most one frame."""
     table = track_video(shared("data/videos/d3.mp4"), tracker)[:150]

@@ -139,6 +139,7 @@ def test_it_says_that_it_was_edited(edit: Edit) -> None:
     assert read_table(edit.out.with_suffix(".parquet"))["edited"].sum() == edit.table["edited"].sum()
 
 
+@pytest.mark.slow
 def test_a_colour_face_of_another_size_and_shape_edits_too(edit: Edit, tracker: Tracker, tmp_path: Path) -> None:
     """One that learned for a moment: what matters is what is touched, not how it looks."""
     poses = PoseRange(pitch=5, yaw=10, roll=5)

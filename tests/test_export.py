@@ -31,6 +31,7 @@ def test_onnx_runtime_draws_the_same_pixels(tmp_path: Path, photo_dataset: Datas
         assert np.abs(np.round(image[0, 0] * 255) - ours).max() <= 2
 
 
+@pytest.mark.slow
 def test_eyes_move_in_onnx_runtime(tmp_path: Path) -> None:
     face = with_features(load_face(Path("starter"))).from_one_source()
     small = face.as_learned()

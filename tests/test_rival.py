@@ -95,6 +95,7 @@ def test_the_rival_is_not_held_against_itself(filmed: Dataset, tracker: Tracker)
     assert "rival" not in with_rival(result, face.trained.space, filmed, tracker).metrics
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_worst_frames_and_the_rival(filmed: Dataset, tmp_path: Path) -> None:
     face = train(filmed, tmp_path / "run", steps=2, base_channels=2, quiet=True)
     done = dmsynth("evaluate", face, filmed.path, "--frames", 4, "--out", tmp_path / "out")

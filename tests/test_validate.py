@@ -204,6 +204,7 @@ def test_openlabel(good: Path) -> None:
         jsonschema.validate(openlabel(scenario, Rendered(Path("x.mp4"), table)), OPENLABEL)
 
 
+@pytest.mark.slow
 def test_a_face_that_cannot_move_its_eyes_does_not_play_them_by_the_head(
     good: Path, head_file: Path, tmp_path: Path
 ) -> None:
@@ -251,6 +252,7 @@ def test_closed_eyes_are_drawn_seen_and_judged(tmp_path: Path) -> None:
     assert {"name": "line_of_sight_yaw", "val": -6.0} in last
 
 
+@pytest.mark.slow
 def test_a_second_version_reuses_the_videos_and_is_compared(good: Path, scenarios: Path) -> None:
     videos = {file: file.stat().st_mtime_ns for file in (good.parent / "videos").iterdir()}
     slow = good.parent / "slow"
