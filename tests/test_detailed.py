@@ -151,9 +151,10 @@ def test_damaged_source_frames_are_one_line(large_file: Path, tmp_path: Path, ch
     assert "\n" not in str(error.value)
 
 
-def test_a_size_that_cannot_be_drawn(large_file: Path, tmp_path: Path) -> None:
-    done = dmsynth("steer", large_file, "--trajectory", "hold 1", "--size", "640", "--out", tmp_path / "x.mp4")
-    assert "WIDTHxHEIGHT" in fails(done)
+@pytest.mark.parametrize("size", ["640", "0x480", "100000x100000"])
+def test_a_size_that_cannot_be_drawn(large_file: Path, tmp_path: Path, size: str) -> None:
+    done = dmsynth("steer", large_file, "--trajectory", "hold 1", "--size", size, "--out", tmp_path / "x.mp4")
+    assert "WIDTHxHEIGHT" in fails(done) and not list(tmp_path.iterdir())
 
 
 @given(width=st.integers(2, 90), height=st.integers(2, 90), colour=st.booleans(), seed=st.integers(0, 99))

@@ -67,6 +67,9 @@ def one_of(source: str | None, one_source: bool) -> None:
         raise DmsynthError("--source and --one-source: choose one")
 
 
+LONGEST_SIDE = 4096  # pixels, as of frames in a face file
+
+
 def size_of(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -76,8 +79,11 @@ def size_of(text: str | None) -> tuple[int, int] | None:
         or int(width) % 16
         or int(height) % 16
         or not int(width) * int(height)
+        or max(int(width), int(height)) > LONGEST_SIDE
     ):
-        raise DmsynthError(f"--size {text}: give WIDTHxHEIGHT, each divisible by 16, such as 320x240")
+        raise DmsynthError(
+            f"--size {text}: give WIDTHxHEIGHT, each divisible by 16 and at most {LONGEST_SIDE}, such as 640x480"
+        )
     return int(width), int(height)
 
 
