@@ -49,7 +49,7 @@ def people(tmp_path_factory: pytest.TempPathFactory, tracker: Tracker, hopper: P
     """Two people, in frames of different size and shape."""
     poses, folder = PoseRange(pitch=10, yaw=20, roll=10), tmp_path_factory.mktemp("people")
     return [
-        pose_photo(folder / "eileen", None, tracker, 72, (96, 80), poses, seed=3),
+        pose_photo(folder / "eileen", None, tracker, 72, (96, 80), poses, seed=3, colour=False),
         pose_photo(folder / "grace", hopper, tracker, 72, (80, 96), poses, seed=4),
     ]
 
