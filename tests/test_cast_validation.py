@@ -29,14 +29,14 @@ SCENARIOS = {
 
 
 @pytest.fixture(scope="module")
-def cast(tmp_path_factory: pytest.TempPathFactory, head_file: Path) -> Path:
+def cast(tmp_path_factory: pytest.TempPathFactory, small_face: Path, head_file: Path) -> Path:
     """Three persons, of whom one cannot move the eyes; and the scenarios beside their file."""
     folder = tmp_path_factory.mktemp("cast")
     (folder / "scenarios").mkdir()
     for name, text in SCENARIOS.items():
         (folder / "scenarios" / f"{name}.yaml").write_text(text)
     path = folder / "cast.yaml"
-    path.write_text(f"persons:\n  eileen: starter\n  photo: posed:portrait\n  stiff: {head_file}\n")
+    path.write_text(f"persons:\n  eileen: {small_face}\n  photo: posed:portrait\n  stiff: {head_file}\n")
     return path
 
 
@@ -103,10 +103,12 @@ def test_the_report_begins_with_a_matrix_that_leads_to_every_video(out: Path) ->
 
 
 @pytest.mark.slow
-def test_a_person_alone_uses_the_same_videos_and_gives_the_files_of_one_face(cast: Path, out: Path) -> None:
+def test_a_person_alone_uses_the_same_videos_and_gives_the_files_of_one_face(
+    cast: Path, out: Path, small_face: Path
+) -> None:
     videos = {file: file.stat().st_mtime_ns for file in (cast.parent / "videos").iterdir()}
     alone = cast.parent / "alone"
-    done = dmsynth("validate", cast.parent / "scenarios", "--face", "starter", "--out", alone, "--workers", 1)
+    done = dmsynth("validate", cast.parent / "scenarios", "--face", small_face, "--out", alone, "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert {file: file.stat().st_mtime_ns for file in (cast.parent / "videos").iterdir()} == videos
     found = results(alone)

@@ -136,10 +136,10 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def good(scenarios: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(scenarios: Path, tmp_path_factory: pytest.TempPathFactory, small_face: Path) -> Path:
     """The reference DMS on the starter face."""
     out = tmp_path_factory.mktemp("validated") / "good"
-    done = dmsynth("validate", scenarios, "--face", "starter", "--out", out, "--workers", 1)
+    done = dmsynth("validate", scenarios, "--face", small_face, "--out", out, "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert "2 pass, 0 fail, 1 inconclusive" in done.stdout and "report:" in done.stdout
     return out
@@ -253,10 +253,10 @@ def test_closed_eyes_are_drawn_seen_and_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_version_reuses_the_videos_and_is_compared(good: Path, scenarios: Path) -> None:
+def test_a_second_version_reuses_the_videos_and_is_compared(good: Path, scenarios: Path, small_face: Path) -> None:
     videos = {file: file.stat().st_mtime_ns for file in (good.parent / "videos").iterdir()}
     slow = good.parent / "slow"
-    arguments = ["validate", scenarios, "--face", "starter", "--workers", 1, "--dms-option", "delay=1.5"]
+    arguments = ["validate", scenarios, "--face", small_face, "--workers", 1, "--dms-option", "delay=1.5"]
     done = dmsynth(*arguments, "--out", slow)
     assert done.returncode == 1 and "came after 4" in " ".join(done.stdout.split()), done.stdout + done.stderr
     assert {file: file.stat().st_mtime_ns for file in (good.parent / "videos").iterdir()} == videos
@@ -267,16 +267,16 @@ def test_a_second_version_reuses_the_videos_and_is_compared(good: Path, scenario
 
     before = (good / outcomes(good)["quiet"]["answers"]).stat().st_mtime_ns
     (good / outcomes(good)["away"]["answers"]).with_name("result.json").unlink()
-    assert dmsynth("validate", scenarios, "--face", "starter", "--out", good, "--workers", 1).returncode == 0
+    assert dmsynth("validate", scenarios, "--face", small_face, "--out", good, "--workers", 1).returncode == 0
     assert (good / outcomes(good)["quiet"]["answers"]).stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
-def test_a_killed_validation_goes_on(good: Path, scenarios: Path, tmp_path: Path) -> None:
+def test_a_killed_validation_goes_on(good: Path, scenarios: Path, tmp_path: Path, small_face: Path) -> None:
     program = tmp_path / "dms.py"
     program.write_text("import time; print('{\"time\": 0}', flush=True); time.sleep(1.5)")
     arguments = [
-        "validate", scenarios, "--face", "starter", "--dms", f"{sys.executable} {program} {{video}}",
+        "validate", scenarios, "--face", small_face, "--dms", f"{sys.executable} {program} {{video}}",
         "--out", tmp_path / "out", "--videos", good.parent / "videos", "--workers", 1,
     ]  # fmt: skip
     command = [sys.executable, "-m", "dmsynth.cli", *map(str, arguments)]
@@ -294,7 +294,7 @@ def test_a_killed_validation_goes_on(good: Path, scenarios: Path, tmp_path: Path
     assert len(outcomes(tmp_path / "out")) == 3
 
 
-def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path) -> None:
+def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path, small_face: Path) -> None:
     """Judged in this process: what was recorded is judged, the rest is inconclusive; nothing judged is no success."""
     (tmp_path / "logs").mkdir()
     lines = [Answer(number / 10, yaw=0.0).to_json() + "\n" for number in range(21)]
@@ -303,7 +303,7 @@ def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path) -> 
     for scenario in find_scenarios([str(scenarios)]):
         spec = DmsSpec(log=str(tmp_path / "logs"))
         arguments = {
-            "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec("starter")),
+            "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec(str(small_face))),
             "videos": str(good.parent / "videos"), "dms": asdict(spec),
         }  # fmt: skip
         validate_one(tmp_path / scenario.name, arguments)
@@ -312,14 +312,14 @@ def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path) -> 
         "away": "inconclusive", "far": "inconclusive", "quiet": "pass",
     }  # fmt: skip
     assert "away.jsonl: no such log" in found["away"]["reasons"][0]
-    command = ["validate", str(scenarios / "far.yaml"), "--face", "starter", "--dms-log", str(tmp_path / "logs")]
+    command = ["validate", str(scenarios / "far.yaml"), "--face", str(small_face), "--dms-log", str(tmp_path / "logs")]
     more = ["--out", str(tmp_path / "out"), "--videos", str(good.parent / "videos"), "--workers", "1"]
     told = CliRunner().invoke(app, [*command, *more]).exception
     assert isinstance(told, DmsynthError) and "nothing could be judged" in str(told)
     assert (tmp_path / "out" / "report.html").is_file()  # of a DMS without a single answer
 
 
-def test_hostile_dms_end_in_a_verdict(good: Path, scenarios: Path, tmp_path: Path) -> None:
+def test_hostile_dms_end_in_a_verdict(good: Path, scenarios: Path, tmp_path: Path, small_face: Path) -> None:
     """In this process, because how programs are started is tested elsewhere (test_dms.py)."""
     scenario = find_scenarios([str(scenarios / "quiet.yaml")])[0]
     for code, limit, said in (
@@ -331,7 +331,7 @@ def test_hostile_dms_end_in_a_verdict(good: Path, scenarios: Path, tmp_path: Pat
         program.write_text(code)
         spec = DmsSpec(f"{sys.executable} {program} {{video}}", time_limit=limit)
         arguments = {
-            "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec("starter")),
+            "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec(str(small_face))),
             "videos": str(good.parent / "videos"), "dms": asdict(spec),
         }  # fmt: skip
         validate_one(tmp_path / "job", arguments)
@@ -360,14 +360,14 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     assert "bad.yaml, line 4: speed" in fails(dmsynth("scenario", "check", bad))
 
 
-def test_the_scenario_commands(scenarios: Path, good: Path, tmp_path: Path) -> None:
+def test_the_scenario_commands(scenarios: Path, good: Path, tmp_path: Path, small_face: Path) -> None:
     listed = dmsynth("scenario", "list")
     assert listed.returncode == 0 and "thesis-yaw-sweep" in listed.stdout
-    shown = dmsynth("scenario", "show", scenarios / "away.yaml", "--face", "starter", "--out", tmp_path)
+    shown = dmsynth("scenario", "show", scenarios / "away.yaml", "--face", small_face, "--out", tmp_path)
     assert "yaw +25°" in shown.stdout and "██" in shown.stdout and "76 of 76 frames" in shown.stdout
     assert (tmp_path / "away.png").stat().st_size > 5000
     videos = good.parent / "videos"
-    rendered = dmsynth("scenario", "render", scenarios / "far.yaml", "--face", "starter", "--out", videos)
+    rendered = dmsynth("scenario", "render", scenarios / "far.yaml", "--face", small_face, "--out", videos)
     assert rendered.returncode == 0 and "21 of 21 frames outside the face's coverage" in rendered.stdout
     schema = json.loads(dmsynth("scenario", "schema").stdout)
     assert schema["properties"]["speed"]["maximum"] == 300
