@@ -62,7 +62,7 @@ class Cutter:
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
         aligned = _aligned(inside, grey)
         matte = cv2.resize(aligned, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return np.rint(255 * np.clip((matte - _OUTSIDE) / (_INSIDE - _OUTSIDE), 0, 1)).astype(np.uint8)
+        return np.asarray(cv2.multiply(matte - np.float32(_OUTSIDE), 255 / (_INSIDE - _OUTSIDE), dtype=cv2.CV_8U))
 
     def _found(self, small: Image) -> Float:
         """Probability (h, w) of the driver, 0 to 1: by a network, or without one by where the face was at first."""

@@ -141,10 +141,11 @@ class Capture:
     def _taken(self, number: int, image: Image, likely: Float, cutter: Cutter) -> Image:
         time, surface = float(self._times[number]), self._surface(number)
         drawn = self._in_spectrum(number, image)
-        matte = self.view.faded(cutter.cut_out(image, likely))
+        driver = cutter.cut_out(image, likely)
         if self.wardrobe.worn:
             dressed = self.wardrobe.put_on(number, drawn, self.camera.spectrum == "infrared")
-            drawn, matte = dressed.image, np.maximum(matte, self.view.faded(dressed.cover))
+            drawn, driver = dressed.image, cv2.max(driver, dressed.cover)
+        matte = self.view.faded(driver)
         scene: Any = to_linear(self.view.placed(drawn)) * illuminated(self.camera, surface, time, self._colour)
         on_seats, outside = behind(self.camera, time)
         around = self._cabin.reflects * np.float32(on_seats) + self._cabin.glows * np.float32(outside)

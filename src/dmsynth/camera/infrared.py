@@ -34,6 +34,7 @@ _EVEN = 0.75  # share of the skin's own light and shade that is divided out
 _LIPS, _BROWS = 0.75, 0.35  # share of their contrast that fades; ours
 _BLEMISH = 0.014  # of reflectance: a contrast that fades by half
 _TEXTURE = 0.35  # of the iris's own contrast
+_LARGE = 120.0  # pixels: the skin's light and shade of a higher face are found in a picture of half the size
 _WIDE = 0.16  # of the face's height: over which the skin's light and shade are taken
 _FINE = 0.012  # likewise: blemishes are smaller
 _CORNEA = 7.8  # millimetres, radius (Gullstrand)
@@ -69,14 +70,13 @@ def to_linear(image: Image) -> Float:
     return np.asarray(cv2.LUT(image, _LINEAR), np.float32)
 
 
-def to_codes(light: Float) -> Image:
-    """Light as sRGB codes, uint8; the inverse of ``to_linear``."""
-    steps = np.clip(light * np.float32(_CODES - 1) + np.float32(0.5), 0, _CODES - 1).astype(np.int16)
-    return np.asarray(np.take(_CODE_OF, steps))
+def to_codes(light: Float, factor: float = 1.0) -> Image:
+    """Light times a ``factor`` as sRGB codes, uint8; the inverse of ``to_linear``. More than 1 is white."""
+    return np.asarray(cv2.LUT(cv2.multiply(light, factor * (_CODES - 1), dtype=cv2.CV_16U), _CODE_OF))
 
 
 def _codes() -> Image:
-    light = np.arange(_CODES) / (_CODES - 1)
+    light = np.minimum(np.arange(1 << 16) / (_CODES - 1), 1)
     coded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.rint(255 * coded).astype(np.uint8)
 
@@ -118,7 +118,21 @@ def _box(landmarks: Float, shape: tuple[int, ...], margin: float) -> tuple[slice
 
 def _even_skin(light: Float, landmarks: Float, height: float) -> Float:
     """Skin as bright and even as it is in infrared, with faded lips and brows."""
-    points = landmarks[:, :2]
+    step = 2 if height > _LARGE else 1
+    rows, columns = light.shape
+    size = (-(-columns // step), -(-rows // step))
+    small = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+    shrunk = (landmarks[:, :2] + np.float32(0.5)) * (np.array(size, np.float32) / (columns, rows)) - np.float32(0.5)
+    inner, factor = _skin_factors(small, shrunk.astype(np.float32), height / step)
+    if step > 1:
+        inner, factor = (cv2.resize(each, (columns, rows), interpolation=cv2.INTER_LINEAR) for each in (inner, factor))
+    smooth = _without_blemishes(light, max(1, round(_FINE * height)))
+    return np.asarray((light + inner * (smooth - light)) * factor, np.float32)
+
+
+def _skin_factors(light: Float, points: Float, height: float) -> tuple[Float, Float]:
+    """Maps (h, w) of a picture in which the face's points are (478, 2): where blemishes fade, and what evens out the
+    skin's light and fades lips and brows."""
     shape = light.shape
     soft = max(0.6, 0.012 * height)
     face = _filled(shape, points[list(OVAL)])
@@ -132,19 +146,16 @@ def _even_skin(light: Float, landmarks: Float, height: float) -> Float:
     bare = face - cv2.dilate(np.maximum(np.maximum(both_brows, lips), np.maximum(*eyes)), np.ones((3, 3)))
     skin = np.asarray(np.clip(bare, 0, 1), np.float32)
 
-    smooth = _without_blemishes(light, max(1, round(_FINE * height)))
-    inner = _soft(face, 2 * soft)
-    light = light + inner * (smooth - light)
     reach = _soft(face, 0.05 * height)
-    light *= 1 + reach * (_evening(light, skin, _WIDE * height) - 1)
-    level = float((light * skin).sum() / max(float(skin.sum()), 1.0))
-    light *= 1 + reach * np.float32(SKIN / max(level, 0.02) - 1)
+    factor = 1 + reach * (_evening(light, skin, _WIDE * height) - 1)
+    level = float((light * factor * skin).sum() / max(float(skin.sum()), 1.0))
+    factor *= 1 + reach * np.float32(SKIN / max(level, 0.02) - 1)
     for mask, share in ((lips, _LIPS), (both_brows, _BROWS)):
         if mask.any():
-            own = float((light * mask).sum() / mask.sum())
+            own = float((light * factor * mask).sum() / mask.sum())
             wide = _soft(mask, 1.5 * soft)
-            light *= 1 + wide * np.float32(max(SKIN / max(own, 0.02), 1.0) ** share - 1)
-    return np.asarray(light, np.float32)
+            factor *= 1 + wide * np.float32(max(SKIN / max(own, 0.02), 1.0) ** share - 1)
+    return _soft(face, 2 * soft), np.asarray(factor, np.float32)
 
 
 def _soft(mask: Float, sigma: float) -> Float:

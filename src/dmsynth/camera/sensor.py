@@ -135,8 +135,7 @@ def expose(light: Float, sensor: Sensor, factor: float, noise: Noise, number: in
     """
     gain = 10 ** (sensor.gain / 20) * max(factor, 1.0)
     exposure = sensor.shutter / UNIT * min(factor, 1.0)
-    # a pixel holds no more than its full well, whatever the gain
-    coded = to_codes(np.minimum(light * np.float32(exposure), 1) * np.float32(gain))
+    coded = to_codes(light, exposure * gain)  # a full well is white at any gain, which is 1 or more
     coded = np.asarray(cv2.resize(coded, (sensor.width, sensor.height), interpolation=cv2.INTER_CUBIC), np.uint8)
     steps = np.rint(noise_deviation(sensor, gain) * np.float32(_NOISE_STEPS)).astype(np.int16)
     grain = cv2.multiply(cv2.LUT(coded, steps), noise.window(number), scale=1 / _NOISE_STEPS**2)

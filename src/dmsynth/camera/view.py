@@ -83,10 +83,9 @@ class View:
 
     def faded(self, matte: Image) -> Float:
         """A matte (h, w) uint8 of a drawn image on the canvas, as a share: beside the drawn frame it fades out."""
-        share = self.placed(matte).astype(np.float32) / np.float32(255)
         x = np.arange(self.size[0], dtype=np.float32) - self.corner[0]
         beside = np.maximum(-x, x - (self.drawn[0] - 1)) / np.float32(_FADES * self.size[0])
-        return np.asarray(share * np.clip(1 - beside, 0, 1), np.float32)
+        return np.asarray(self.placed(matte) * (np.clip(1 - beside, 0, 1) / np.float32(255)), np.float32)
 
     def on_canvas(self, landmarks: Float) -> Float:
         """Drawn pixels (..., 3), z in the scale of x, as the canvas's."""
