@@ -2,6 +2,7 @@
 
 python tests/measure_camera.py sheets docs/images     # the pictures
 python tests/measure_camera.py trackers OUT.json [CAMERA …]   # 300 frames under each, and the same without one
+python tests/measure_camera.py conditions OUT.json    # judges of head and gaze, by light and things on the face
 python tests/measure_camera.py rates [CORES]          # frames a second, drawn, taken and encoded
 python tests/measure_camera.py contrasts              # of the portrait at night, or of a picture with places by hand:
 python tests/measure_camera.py contrasts PICTURE "X,Y,IRIS,PUPIL X,Y,IRIS,PUPIL" "X,Y X,Y …" LEFT,TOP,RIGHT,BOTTOM
@@ -24,6 +25,7 @@ import numpy as np
 from dmsynth.camera import Camera, cameras, read_camera
 from dmsynth.camera.infrared import Look, infrared
 from dmsynth.camera.light import lamp_direction
+from dmsynth.camera.things import parse_things
 from dmsynth.controls import HEAD
 from dmsynth.datasets.eye_posing import IRIS_RADIUS
 from dmsynth.motion.eyes import natural_eyes
@@ -33,11 +35,19 @@ from dmsynth.steering.anchors import Anchors
 from dmsynth.steering.taken import drawn_size, seen_by, still
 from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Tracker, open_tracker, why_unusable
-from dmsynth.trackers.gaze import EYE_OUTLINES
+from dmsynth.trackers.gaze import EYE_OUTLINES, GazeNetwork, gaze_by_landmarks
 from dmsynth.video import Image, read_video, to_grey, to_rgb, write_image
 from dmsynth.video.pictures import read_image
 
 _MOTION = "sweep yaw=20 2; sweep yaw=-20 pitch=5 4; sweep yaw=0 pitch=-5 2; sweep roll=8 1; sweep roll=0 1"
+_LOOKS = (
+    "sweep gaze_yaw=20 1.5; sweep gaze_yaw=-20 3; sweep yaw=15 gaze_yaw=0 1; sweep gaze_yaw=15 1; "
+    "sweep yaw=-15 gaze_yaw=-15 2; sweep yaw=0 gaze_yaw=0 1.5"
+)
+_CONDITIONS = (
+    ("day", ""), ("day", "sunglasses"), ("day", "mask"), ("day", "hand-mouth"), ("day", "hand-eye"), ("night", ""),
+    ("night", "sunglasses"), ("night", "sunglasses-ir"), ("night", "mask"), ("night", "hand-mouth"),
+)  # fmt: skip
 _FRAMES = 300
 _TILE = (400, 250)
 _WHEN = {"tunnel": 4.35, "street-lamps": 1.5, "low-sun": 1.2, "low-sun-colour": 1.2}  # seconds: in a typical light
@@ -149,6 +159,39 @@ def _judged(judges: Mapping[str, Tracker], images: Iterable[Image], poses: Any) 
     return result
 
 
+def conditions(out: Path) -> None:
+    """300 frames each, encoded, in which head and eyes move: what judges of head and of gaze make of them."""
+    heads = {"Face Landmarker": open_tracker(), "openpilot": open_tracker("openpilot")}
+    landmarks, network, found = heads["Face Landmarker"], GazeNetwork(), {}
+    for name, thing in _CONDITIONS:
+        camera = read_camera(name)
+        face, rate = open_renderer(FaceSpec("posed:portrait"), drawn_size(camera)), camera.sensor.frame_rate
+        space = face.trained.space
+        motion = parse_motions(_LOOKS, space.commands, rate, space.rest).first((_FRAMES - 1) / rate, _LOOKS)
+        worn = parse_things([thing]) if thing else ()
+        with tempfile.TemporaryDirectory() as folder:
+            video = Path(folder) / "out.mp4"
+            table = read_table(steer_to_video(face, motion, video, rate, "mark", camera, worn))
+            images = [frame.image for frame in read_video(video)]
+        result = _judged(heads, images, table[[f"camera_{axis}" for axis in HEAD]].to_numpy(float))
+        faces = [landmarks(image) for image in images]
+        seen = [number for number, each in enumerate(faces) if not why_unusable(each, images[number])]
+        commanded = table["gaze_yaw"].to_numpy(float)[seen]
+        for judge, read in (("landmarks", lambda _, each: gaze_by_landmarks(each)), ("network", network)):
+            yaw = np.array([read(to_rgb(images[number]), faces[number][0]).gaze_yaw for number in seen])
+            gain, offset = np.polyfit(commanded, yaw, 1)
+            result[f"gaze yaw by {judge}"] = {
+                "found": len(seen) / len(images),
+                "mean error": round(float(np.abs(yaw - commanded).mean()), 2),
+                "gain": round(float(gain), 2),
+                "offset": round(float(offset), 2),
+                "correlation": round(float(np.corrcoef(yaw, commanded)[0, 1]), 3),
+            }
+        found[f"{name}, {thing or 'nothing on the face'}"] = result
+        out.write_text(json.dumps(found, indent=1), "utf-8")
+        sys.stdout.write(f"{name}, {thing}: {result}\n")
+
+
 def rates(cores: int) -> None:
     """Whole videos, by the clock and in seconds of the processor. Anchors are measured before."""
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
@@ -227,5 +270,7 @@ if __name__ == "__main__":
         contrasts(arguments)
     elif what == "trackers":
         trackers(Path(arguments[0]), arguments[1:])
+    elif what == "conditions":
+        conditions(Path(arguments[0]))
     else:
         rates(int(arguments[0]) if arguments else 2)
