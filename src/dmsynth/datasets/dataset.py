@@ -146,8 +146,8 @@ class Dataset:
 
     @property
     def features(self) -> NDArray[np.float64]:
-        """(n, 5): gaze, lids and mouth of every frame, in the order of ``FEATURES``, from this person's rest; at rest
-        where they were not measured, and where only the head of a photo was posed."""
+        """(n, 6): gaze, lids, mouth and brows of every frame, in the order of ``FEATURES``, from this person's rest;
+        at rest where they were not measured, and where only the head of a photo was posed."""
         if self.moves_eyes:
             return self.controls(CONTROL_SPACES["driver"], "commanded")[:, len(HEAD) :]
         measured = np.tile(FEATURES_AT_REST, (len(self), 1))
