@@ -171,6 +171,10 @@ def test_a_face_file_keeps_them(head_file: Path, tmp_path: Path) -> None:
     save_face(tmp_path / "face.safetensors", replace(face, features=eyes))
     again = read_face(tmp_path / "face.safetensors").features
     assert isinstance(again, SourceFeatures) and np.array_equal(again.landmarks, eyes.landmarks)
+    before = replace(eyes, values=eyes.values[:, :5].copy())
+    save_face(tmp_path / "face.safetensors", replace(face, features=before))
+    again = read_face(tmp_path / "face.safetensors").features
+    assert again is not None and (again.values[:, 5] == 0).all(), "a file from before brows: they are at rest"
 
 
 def test_an_eye_out_of_the_picture_stays_as_it_is() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 
+from dmsynth.datasets.glasses_frame import frame_of_glasses
 from dmsynth.trackers.gaze import EYE_OUTLINES
 from dmsynth.trackers.mouth import seen_eye_distance
 
@@ -29,10 +30,11 @@ _LID = 0.02  # above the lid's edge, lashes stay with it
 _FOREHEAD = (0.1, 0.38)  # how far above a brow the skin moves along, least and most
 _MARGIN = 0.02  # of skin below the hair that stays with it
 _HAIR = 0.72  # of the skin's lightness: what is darker is hair, or a hat
+_ABOVE = 0.1  # above a brow's lower edge, a frame of glasses is looked for
 _FINE = 64  # columns in which the hair is looked for
 _SMALLEST = 12.0  # pixels between the outer corners of the eyes: of smaller faces nothing is moved
-_MOST = 2.0
-_FOLD = 0.65  # of the lid's skin: lowered brows squeeze it by no more
+_MOST = 2.0  # of the way: from lowered to raised
+_SQUEEZED = 0.6  # of the bare forehead, or of the lid's skin: brows squeeze it by no more
 
 Float = NDArray[np.floating[Any]]
 Line = Callable[[Any], Any]
@@ -63,7 +65,19 @@ class PosedBrows:
         lid, low = self._lid(s) - _LID * self._unit, self._low(s)
         self._low_at, self._lid_at = (each.astype(np.float32) for each in (low, np.maximum(lid, low + 1)))
         self._forehead = forehead(s).astype(np.float32)
+        self.frame = self._glasses(image, grey)
         self._moves, self._drawn = (line(s).astype(np.float32) for line in (self._profile, self._together))
+
+    def _glasses(self, image: NDArray[np.uint8], grey: NDArray[np.float32]) -> tuple[Float, Float] | None:
+        """Of a frame of glasses in the box, where it is, (h, w, 1) in [0, 1], and the picture without it, (h, w, 3);
+        None without glasses."""
+        frame = frame_of_glasses(grey, self._eyes, self._axes * [self._width, self._unit])
+        if frame is None:
+            return None
+        there = frame[self.box] & (self._t > self._low_at - _ABOVE * self._unit)
+        part = np.ascontiguousarray(image[self.box][..., :3])
+        bare = cv2.inpaint(part, there.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+        return cv2.GaussianBlur(there.astype(np.float32), (0, 0), 0.6)[..., None], bare.astype(np.float32)
 
     @property
     def boxes(self) -> list[tuple[slice, slice]]:
@@ -82,6 +96,8 @@ class PosedBrows:
             self._axes = np.column_stack([[self._axes[1, 1], -self._axes[0, 1]], self._axes[:, 1]])
         self._inverse = np.linalg.inv(self._axes)
         self._unit = seen_eye_distance(points, rotation) * shortened
+        outer = [[eye["upper"][0], eye["upper"][-1]] for eye in EYE_OUTLINES.values()]
+        self._eyes = points[outer].mean(axis=1)
         brows = points[[number for eye in EYE_OUTLINES.values() for number in eye["brow"]]]
         s, t = self._coordinates(*brows.T)
         far = s[[0, -1]] - _FADES * (s[[2, -3]] - s[[0, -1]])
@@ -140,9 +156,8 @@ class PosedBrows:
         raised, t = float(np.clip(raised, -_MOST, _MOST)), self._t
         low, lid, thick = self._low_at, self._lid_at, np.float32(_THICK * self._unit)
         falls = np.float32(-raised * _WAY * self._unit) * self._moves
-        falls = np.minimum(falls, np.float32(_FOLD) * (lid - low))
-        upper = low - thick
-        reach = np.maximum(self._forehead + falls, np.float32(0.4) * self._forehead)
+        falls = np.clip(falls, -np.float32(_SQUEEZED) * self._forehead, np.float32(_SQUEEZED) * (lid - low))
+        upper, reach = low - thick, self._forehead + falls
         above = np.clip(1 - (upper + falls - t) / reach, 0, 1) ** 2  # 1 below the brow's upper edge
         below = np.clip((lid - t) / np.maximum(lid - low - falls, 1e-3), 0, 1)  # 1 above its lower edge
         share = above * below
@@ -166,7 +181,13 @@ class PosedBrows:
             part = np.ascontiguousarray(image[self.box][..., :3])
             here = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) for side in part.shape[1::-1])))
             x, y = here + self.fetched(raised)
-            image[self.box][..., :3] = cv2.remap(part, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            if self.frame is None:
+                image[self.box][..., :3] = cv2.remap(part, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                return
+            share, bare = self.frame
+            skin = part + share * (bare - part)
+            moved = cv2.remap(skin, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            image[self.box][..., :3] = np.clip(np.rint(moved + share * (part - moved)), 0, 255).astype(np.uint8)
 
 
 def _line(s: Float, values: Float) -> Line:

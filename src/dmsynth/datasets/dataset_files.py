@@ -104,7 +104,7 @@ def read_labels(folder: Path, manifest: dict[str, Any]) -> pd.DataFrame:
         raise DmsynthError(f"{file}: not a readable table ({' '.join(str(error).split())[:200]}); {_AGAIN}") from None
     if len(labels) != manifest["frames"]:
         raise DmsynthError(f"{folder}: {manifest['frames']} frames but {len(labels)} labels; {_AGAIN}")
-    labels = _with_brows(labels)
+    labels = with_brows(labels)
     wrong = _wrong_column(labels)
     if wrong:
         raise DmsynthError(f"{file}: {wrong}; the file is damaged: {_AGAIN}")
@@ -118,13 +118,13 @@ def shown_by(columns: Iterable[str]) -> ControlSpace | None:
     return next((space for space in spaces if {f"{space.labels}_{name}" for name in space.names} <= known), None)
 
 
-def _with_brows(labels: pd.DataFrame) -> pd.DataFrame:
+def with_brows(labels: pd.DataFrame) -> pd.DataFrame:
     """Labels of eyes and mouth that were commanded before brows could be: those are at rest."""
     mouth, brows = f"commanded_{MOUTH}", f"commanded_{BROWS}"
-    if mouth not in labels.columns or labels.get(brows, pd.Series([None])).notna().all():
+    if mouth not in labels.columns:
         return labels
     known = labels.reindex(columns=[brows])[brows]
-    return labels.assign(**{brows: known.fillna(0.0).where(labels[mouth].notna())})
+    return labels.assign(**{brows: known.where(known.notna() | labels[mouth].isna(), 0.0)})
 
 
 def _wrong_column(labels: pd.DataFrame) -> str | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dmsynth.controls import EYES, EYES_RANGE, FEATURES, HEAD, ControlSpace
+from dmsynth.datasets.brow_posing import PosedBrows
 from dmsynth.datasets.eye_posing import WIDEST
 from dmsynth.learning.swapwarp import REACH, Appearance, SwapWarp, warp
 from dmsynth.steering.painted import WHOLLY_DRAWN, Seen, feature_codes, with_painted, without_features
@@ -20,7 +21,7 @@ _STEP = 5.0  # degrees: half a pixel of an iris's way at 320×240; between two p
 _SAME = 1e-4  # of a code's range: another program's sums may differ
 _JAWS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _OPENINGS = (0.0, 0.06, 0.12, 0.18, 0.25, 0.32, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, WIDEST)
-_RAISES = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.5, 1.0, 2.0)  # of brows, from the source's
+_RAISES = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of brows, from the source's
 
 
 class BakedFeatures(nn.Module):
@@ -69,6 +70,7 @@ class BakedFeatures(nn.Module):
             sides = np.array(seen.image.shape[1::-1], np.float32)[:, None, None]
             flows = np.stack([features.brows.fetched(raised) / sides / REACH for raised in _RAISES])
             self.register_buffer("flows", torch.from_numpy(flows))
+            self.register_buffer("skin", torch.from_numpy(self._behind_glasses(features.brows))[None])
 
     def forward(self, wanted: Tensor) -> Tensor:
         """Features (1, 6) in the order of ``controls.FEATURES`` → (1, channels + 1, h, w), as ``Seen.drawn``."""
@@ -84,11 +86,23 @@ class BakedFeatures(nn.Module):
         raised = _shares(wanted[:, 5:] - self.own[:, 5:], self.get_buffer("raises"))
         for forehead in self.brows:
             flow = (raised[:, :, None, None, None] * self.get_buffer("flows")[None]).sum(dim=1)
-            pixels = _with_part(pixels, forehead, warp(pixels, flow, "bicubic", forehead).clamp(0, 1))
+            own = pixels[:, :, forehead[0], forehead[1]]
+            frame, bare = self.get_buffer("skin").split((1, self.channels), dim=1)
+            skin = _with_part(pixels, forehead, own + frame * (bare - own))
+            moved = warp(skin, flow, "bicubic", forehead).clamp(0, 1)
+            pixels = _with_part(pixels, forehead, moved + frame * (own - moved))
         share = (wanted - self.own) / self.wholly
         eyes = share[:, :4].abs().amax(dim=1, keepdim=True)
         shares = torch.cat([eyes, share[:, 4:5], share[:, 5:].abs()], dim=1).clamp(0, 1)  # a mouth only opens further
         return torch.cat([pixels, (shares[:, :, None, None] * self.regions).amax(dim=1, keepdim=True)], dim=1)
+
+    def _behind_glasses(self, brows: PosedBrows) -> NDArray[np.float32]:
+        """(1 + channels, h, w) of the brows' box: where a frame of glasses stays, and the picture without it."""
+        rows, columns = brows.boxes[0]
+        if brows.frame is None:
+            return np.zeros((1 + self.channels, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        share, bare = brows.frame
+        return np.concatenate([share, bare[..., : self.channels] / 255], axis=2, dtype=np.float32).transpose(2, 0, 1)
 
     def _pasted(
         self,
