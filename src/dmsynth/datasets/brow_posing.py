@@ -34,7 +34,8 @@ _ABOVE = 0.1  # above a brow's lower edge, a frame of glasses is looked for
 _FINE = 64  # columns in which the hair is looked for
 _SMALLEST = 12.0  # pixels between the outer corners of the eyes: of smaller faces nothing is moved
 _MOST = 2.0  # of the way: from lowered to raised
-_SQUEEZED = 0.6  # of the bare forehead, or of the lid's skin: brows squeeze it by no more
+_LATE = 1.4  # the skin next to the lid moves less than in proportion
+_SQUEEZED = 0.65  # of the bare forehead, or of the lid's skin: brows squeeze it by no more
 
 Float = NDArray[np.floating[Any]]
 Line = Callable[[Any], Any]
@@ -159,7 +160,7 @@ class PosedBrows:
         falls = np.clip(falls, -np.float32(_SQUEEZED) * self._forehead, np.float32(_SQUEEZED) * (lid - low))
         upper, reach = low - thick, self._forehead + falls
         above = np.clip(1 - (upper + falls - t) / reach, 0, 1) ** 2  # 1 below the brow's upper edge
-        below = np.clip((lid - t) / np.maximum(lid - low - falls, 1e-3), 0, 1)  # 1 above its lower edge
+        below = np.clip((lid - t) / np.maximum(lid - low - falls, 1e-3), 0, 1) ** _LATE  # 1 above its lower edge
         share = above * below
         along = np.float32(_DRAWN * max(-raised, 0.0) * self._width) * self._drawn * share
         axes = self._axes.astype(np.float32)

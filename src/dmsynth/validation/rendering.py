@@ -86,8 +86,8 @@ def why_not(scenario: Scenario, face: SteerableFace) -> str | None:
     if scenario.moves_eyes and not space.moves_eyes:
         steers = ", ".join(space.names)
         return (
-            f"not tested: the face steers {steers}, and this scenario moves eyes or mouth; use one that does: starter, "
-            "posed:portrait, or one whose dataset was made and trained anew"
+            f"not tested: the face steers {steers}, and this scenario moves eyes, mouth or brows; use one that does: "
+            "starter, posed:portrait, or one whose dataset was made and trained anew"
         )
     if scenario.moves_brows and BROWS not in space.names:
         return (
