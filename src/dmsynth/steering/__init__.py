@@ -171,7 +171,7 @@ class Command:
             raise DmsynthError(f"--expression {self.expression}: choose {', '.join(EXPRESSIONS)}")
         if self.expression != "driving" and (self.natural_eyes, self.talking) != (None, None):
             raise DmsynthError(
-                f"--expression {self.expression} leaves eyes, mouth and brows alone; leave out --natural-eyes and --talking"
+                f"--expression {self.expression} leaves eyes and mouth alone; leave out --natural-eyes and --talking"
             )
 
 
