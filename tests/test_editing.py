@@ -176,7 +176,7 @@ def test_eyes_are_closed_without_a_face_and_nothing_else_changes(edit: Edit, tra
 
     out.unlink()
     turning = ("edit", edit.drive, "--trajectory", "move yaw=20 0.5", "--from", BEGIN, "--to", END, "--out", out)
-    assert "without --face only eyes and mouth can be moved" in fails(dmsynth(*turning))
+    assert "without --face only eyes, mouth and brows can be moved" in fails(dmsynth(*turning))
     wild = ("edit", edit.drive, "--trajectory", "move gaze_yaw=200 0.5", "--from", BEGIN, "--to", END, "--out", out)
     assert "it must lie between -50 and 50" in fails(dmsynth(*wild)) and not out.exists()
     assert "give --scenario or --trajectory" in fails(dmsynth(*turning[:2], *turning[4:]))

@@ -130,7 +130,7 @@ def test_photos_looks_and_natural_eyes_on_the_command_line(head_file: Path, tmp_
 def test_motions_of_eyes_begin_at_rest() -> None:
     course = from_motions("hold 0.1; move eye_opening=0 0.1; move eye_opening_left=0.5 0.1", DRIVER, 100)
     values = pd.DataFrame(course.in_space(DRIVER).values, columns=list(DRIVER.names))
-    assert values.iloc[0].tolist() == [0, 0, 0, 0, 0, 1, 1, 0]
+    assert values.iloc[0].tolist() == [0, 0, 0, 0, 0, 1, 1, 0, 0]
     assert (values.iloc[-1][["eye_opening_left", "eye_opening_right"]] == 0).all(), "a factor for both"
     assert DRIVER.row({"eye_opening": 0.5, "eye_opening_left": 0.5})[5:7] == [0.25, 0.5]
 

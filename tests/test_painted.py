@@ -141,7 +141,7 @@ def test_eyes_at_rest_are_the_persons_rest(
     def at_rest(eyes: Eyes) -> tuple[dict[str, float], dict[str, float]]:
         framed, at, seen = as_source(posed.pose(0, 0, 0, eyes=eyes), "posed", starter.head_only, tracker)
         assert seen is not None
-        seen = SourceFeatures(seen.landmarks, np.array([[*astuple(eyes), 0.0]], np.float32))
+        seen = SourceFeatures(seen.landmarks, np.array([[*astuple(eyes), 0.0, 0.0]], np.float32))
         brought = starter.from_source(framed, at, seen)
         (frame,) = brought.frames(poses(brought, {}))
         return read(tracker, framed), read(tracker, frame)
@@ -171,6 +171,10 @@ def test_a_face_file_keeps_them(head_file: Path, tmp_path: Path) -> None:
     save_face(tmp_path / "face.safetensors", replace(face, features=eyes))
     again = read_face(tmp_path / "face.safetensors").features
     assert isinstance(again, SourceFeatures) and np.array_equal(again.landmarks, eyes.landmarks)
+    before = replace(eyes, values=eyes.values[:, :5].copy())
+    save_face(tmp_path / "face.safetensors", replace(face, features=before))
+    again = read_face(tmp_path / "face.safetensors").features
+    assert again is not None and (again.values[:, 5] == 0).all(), "a file from before brows: they are at rest"
 
 
 def test_an_eye_out_of_the_picture_stays_as_it_is() -> None:
@@ -287,7 +291,7 @@ def test_a_mouth_leaves_the_eyes_of_a_rolled_head_as_they_were_drawn(starter: St
     shut, both = np.zeros((2, starter.size[1], starter.size[0], 3), np.uint8)
     for image, mouth in ((shut, 0.0), (both, 0.9)):
         image[...] = to_rgb(starter.trained.sources[int(np.abs(rolls).argmax())])
-        features.paint(image, np.array([0, 0, 0, 0, mouth]))
+        features.paint(image, np.array([0, 0, 0, 0, mouth, 0]))
     for rows, columns in features.eyes.boxes:
         middle = slice(rows.start, rows.start + 2 * (rows.stop - rows.start) // 3)
         assert np.abs(shut[middle, columns].astype(int) - both[middle, columns]).max() < 12
@@ -324,7 +328,7 @@ def test_a_mouth_that_the_source_shows_open_is_left_to_the_network() -> None:
     known = face.trained.features
     assert known is not None
     usual, *_ = with_features(face).frames(poses(with_features(face), *[{"yaw": 5.0}] * 3))  # as many as below
-    talks = SourceFeatures(known.landmarks, np.array([[0, 0, 1, 1, 0.3]], np.float32))
+    talks = SourceFeatures(known.landmarks, np.array([[0, 0, 1, 1, 0.3, 0]], np.float32))
     there = with_features(replace(face, trained=replace(face.trained, features=talks)))
     rest, less, more = there.frames(
         poses(there, {"yaw": 5.0}, {"yaw": 5.0, "mouth_opening": 0.2}, {"yaw": 5.0, "mouth_opening": 0.6})

@@ -217,8 +217,8 @@ def test_a_face_that_cannot_move_its_eyes_does_not_play_them_by_the_head(
     found = outcomes(tmp_path / "out")["asleep"]
     assert found["outcome"] == "inconclusive" and found["video_sha256"] is None and found["trusted"] == 0
     assert found["reasons"] == [
-        "not tested: the face steers pitch, yaw, roll, and this scenario moves eyes or mouth; use one that does: "
-        "starter, posed:portrait, or one whose dataset was made and trained anew"
+        "not tested: the face steers pitch, yaw, roll, and this scenario moves eyes, mouth or brows; use one that does"
+        ": starter, posed:portrait, or one whose dataset was made and trained anew"
     ]
     html = (tmp_path / "out" / "report.html").read_text()
     assert html.count("<video") == 1 and "cannot move its eyes" in html and "not tested" in html

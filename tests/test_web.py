@@ -121,6 +121,7 @@ def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
         {"eye_opening": 0.0},
         {"eye_opening_left": 0.1},
         {"mouth_opening": 0.5},
+        {"brow_raise": -0.6, "gaze_yaw": 5.0},
     ):
         row = face.trained.space.row({"yaw": 6.0, **eyes})
         drawn = page.evaluate(
@@ -135,7 +136,7 @@ def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
             assert off.mean() < 0.5 and np.quantile(off, 0.999) < 8, (eyes, "but for what lies between baked pictures")
         (seen,) = tracker(cv2.resize(theirs.astype(np.uint8), None, fx=2, fy=2))
         lids.append([face_columns(seen)[name] for name in EYES[2:]])
-    rest, _, both, left, talks = np.array(lids)
+    rest, _, both, left, talks, _ = np.array(lids)
     assert np.abs(talks - rest).max() < 0.25, "the eyes stay open"
     assert (both < 0.5 * rest).all() and left[0] < 0.6 * rest[0] and left[1] > 0.8 * rest[1]
     assert page.locator(".steerer-pad").count() == 2 and page.locator(".steerer-blink").is_visible()
@@ -144,7 +145,7 @@ def test_eyes_move_in_the_browser(page: Any, tracker: Tracker) -> None:
 def test_sliders_pad_and_keys_turn_the_head(page: Any, tracker: Tracker) -> None:
     def values() -> list[float]:
         head, eyes = (page.evaluate(f"steerer.values.slice({part})") for part in ("0, 3", "3"))
-        assert eyes == [0, 0, 1, 1, 0]
+        assert eyes == [0, 0, 1, 1, 0, 0]
         return list(head)
 
     def tracked_yaw() -> float:

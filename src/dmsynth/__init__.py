@@ -26,8 +26,8 @@ __all__ = ["DmsynthError", "__version__", "load"]
 
 
 def load(path: str | PathLike[str], features: bool = False) -> SteerableFace:
-    """Load a trained face (``face.safetensors``), ready to be steered. ``features``: gaze, lids and mouth are controls,
-    too, if it knows where they are (``steering.painted``).
+    """Load a trained face (``face.safetensors``), ready to be steered. ``features``: gaze, lids, mouth and brows are
+    controls, too, if it knows where they are (``steering.painted``).
 
     Raises ``DmsynthError`` for a file that is missing, damaged, no face, or written by another format version.
     """

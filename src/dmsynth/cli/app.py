@@ -270,7 +270,7 @@ def print_eyes(found: dict[str, Any]) -> None:
 
     for name, about in found["sweeps"].items():
         for part, value in about.items():
-            if part in ("landmarks", "network", "mouth"):
+            if part in ("landmarks", "network", "mouth", "brows"):
                 gaze.append((name, part, *figures(value, "gain", "gain_of_truth", "correlation", "error")))
             elif part in ("left", "right"):
                 lids.append((name, part, *figures(value, "correlation", "closed", "lowest")))

@@ -40,7 +40,7 @@ def dataset_photo(
     pitch: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
     roll: Annotated[float, typer.Option(help="Poses within ± this many degrees.")] = 20,
     eyes: Annotated[
-        bool, typer.Option(help="Gaze, lids and mouth vary, too: controls of the face that is trained.")
+        bool, typer.Option(help="Gaze, lids, mouth and brows vary, too: controls of the face that is trained.")
     ] = False,
     seed: Seed = 0,
     colour: Colour = True,

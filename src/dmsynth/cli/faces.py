@@ -191,7 +191,7 @@ def steer(
     ] = None,
     expression: Annotated[
         str,
-        typer.Option(help="Eyes and mouth: as the trajectory says (driving), at rest (neutral), or of the source."),
+        typer.Option(help="Eyes, mouth, brows: as the trajectory says (driving), at rest (neutral), or of the source."),
     ] = "driving",
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT, of a photo that is steered; default: 640x480.")
@@ -312,7 +312,7 @@ def evaluate_eyes_command(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Move head, eyes and mouth through sweeps, and say how well they follow."""
+    """Move head, eyes, mouth and brows through sweeps, and say how well they follow."""
     from dmsynth.evaluation.eyes import eye_strip, gaze_judge, measure_eyes, summarize_eyes
     from dmsynth.steering import open_renderer
     from dmsynth.support.files import check_output, write_json

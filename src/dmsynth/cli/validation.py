@@ -315,7 +315,7 @@ def edit_command(
     end: Annotated[float, typer.Option("--to", min=0, help="… and ends.")],
     out: Annotated[Path, typer.Option(help="Video to write, .mp4; its table goes beside it.")],
     face: Annotated[
-        Path | None, typer.Option(help="A face trained on this driver; without, only eyes and mouth move.")
+        Path | None, typer.Option(help="A face trained on this driver; without, only eyes, mouth and brows move.")
     ] = None,
     scenario: Annotated[str | None, typer.Option(help="What the driver does instead: a name or a .yaml file.")] = None,
     trajectory: Annotated[

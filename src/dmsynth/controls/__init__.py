@@ -31,10 +31,14 @@ EYES_RANGE = (20.0, 30.0)
 MOUTH = "mouth_opening"
 """How far the jaw has dropped: 0 as at rest, 1 as in a yawn (``trackers.mouth.WIDE_OPEN``)."""
 
-FEATURES = (*EYES, MOUTH)
+BROWS = "brow_raise"
+"""How far both brows are raised: -1 lowered and drawn together, as against glare, 0 as at rest, 1 as in surprise
+(``trackers.brows.BROW_WAY``)."""
+
+FEATURES = (*EYES, MOUTH, BROWS)
 """Facial features: what a driver commands beside the head."""
 
-FEATURES_AT_REST = (0.0, 0.0, 1.0, 1.0, 0.0)
+FEATURES_AT_REST = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0)
 
 BOTH_EYES = "eye_opening"
 """A factor for both lids."""
@@ -89,7 +93,7 @@ class ControlSpace:
 
     @property
     def moves_eyes(self) -> bool:
-        """Whether gaze and lids, and with them the mouth, are among the controls."""
+        """Whether gaze and lids, and with them the mouth, are among the controls; but for older faces also brows."""
         return set(EYES) <= set(self.names)
 
     @property
@@ -204,6 +208,7 @@ CONTROL_SPACES: dict[str, ControlSpace] = {
                 Control("gaze_yaw", "°", -50, 50),
                 *(Control(name, "of rest", 0, 1.3, rest=1.0) for name in EYES[2:]),
                 Control(MOUTH, "of wide open", 0, 1),
+                Control(BROWS, "of raised", -1, 1),
             ),
             labels="commanded",
         ),

@@ -113,7 +113,9 @@ class Dataset:
         Raises ``DmsynthError`` if this dataset has no such labels.
         """
         if labels != "commanded" and space.moves_eyes:
-            return np.concatenate([self.controls(CONTROL_SPACES["rotation"], labels), self.features], axis=1)
+            head = self.controls(CONTROL_SPACES["rotation"], labels)
+            which = [FEATURES.index(name) for name in space.names[len(HEAD) :]]  # a face from before has no brows
+            return np.concatenate([head, self.features[:, which]], axis=1)
         if labels == "calibrated":
             tracked = np.array(self.controls(space, "tracked"))
             commanded = self.labels.reindex(columns=[f"commanded_{name}" for name in space.names]).to_numpy(dtype=float)
@@ -146,8 +148,8 @@ class Dataset:
 
     @property
     def features(self) -> NDArray[np.float64]:
-        """(n, 5): gaze, lids and mouth of every frame, in the order of ``FEATURES``, from this person's rest; at rest
-        where they were not measured, and where only the head of a photo was posed."""
+        """(n, 6): gaze, lids, mouth and brows of every frame, in the order of ``FEATURES``, from this person's rest;
+        at rest where they were not measured, and where only the head of a photo was posed."""
         if self.moves_eyes:
             return self.controls(CONTROL_SPACES["driver"], "commanded")[:, len(HEAD) :]
         measured = np.tile(FEATURES_AT_REST, (len(self), 1))

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from dmsynth.controls import CONTROL_SPACES, ControlSpace
+from dmsynth.controls import BROWS, CONTROL_SPACES, MOUTH, ControlSpace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.support.records import Count, Record, Sha256, Text, checked, content_of
@@ -104,6 +104,7 @@ def read_labels(folder: Path, manifest: dict[str, Any]) -> pd.DataFrame:
         raise DmsynthError(f"{file}: not a readable table ({' '.join(str(error).split())[:200]}); {_AGAIN}") from None
     if len(labels) != manifest["frames"]:
         raise DmsynthError(f"{folder}: {manifest['frames']} frames but {len(labels)} labels; {_AGAIN}")
+    labels = with_brows(labels)
     wrong = _wrong_column(labels)
     if wrong:
         raise DmsynthError(f"{file}: {wrong}; the file is damaged: {_AGAIN}")
@@ -115,6 +116,15 @@ def shown_by(columns: Iterable[str]) -> ControlSpace | None:
     known = set(columns)
     spaces = CONTROL_SPACES.values()
     return next((space for space in spaces if {f"{space.labels}_{name}" for name in space.names} <= known), None)
+
+
+def with_brows(labels: pd.DataFrame) -> pd.DataFrame:
+    """Labels of eyes and mouth that were commanded before brows could be: those are at rest."""
+    mouth, brows = f"commanded_{MOUTH}", f"commanded_{BROWS}"
+    if mouth not in labels.columns:
+        return labels
+    known = labels.reindex(columns=[brows])[brows]
+    return labels.assign(**{brows: known.where(known.notna() | labels[mouth].isna(), 0.0)})
 
 
 def _wrong_column(labels: pd.DataFrame) -> str | None:

@@ -40,7 +40,7 @@ class PoseRange:
     Attributes:
         gaze_pitch, gaze_yaw: of the eyes in the head. If both are 0, the eyes stay as they are in the photo; else the
             lids move, too: both to anywhere from closed to wide open, one of them closed, or, half the time,
-            at rest; likewise the mouth.
+            at rest; likewise the mouth and the brows.
     """
 
     pitch: float = 20
@@ -89,6 +89,14 @@ class PoseRange:
         random = np.random.default_rng((seed, number, 2))
         opening = round(float(random.uniform(0, 1)), 4)
         return 0.0 if random.uniform() < _AT_REST else opening
+
+    def draw_brows(self, seed: int, number: int) -> float:
+        """How far the brows of pose ``number`` of a seed are raised; 0 where they stay as they are."""
+        if not self.moves_eyes:
+            return 0.0
+        random = np.random.default_rng((seed, number, 3))
+        raised = round(float(random.uniform(-1, 1)), 4)
+        return 0.0 if random.uniform() < _AT_REST else raised
 
 
 def identity(photo: Path | None) -> dict[str, str]:
@@ -165,10 +173,11 @@ def pose_photo(
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
 
     def draw(number: int) -> tuple[dict[str, float], Image, list[Face]]:
-        pose, eyes, mouth = poses.draw(seed, number), poses.draw_eyes(seed, number), poses.draw_mouth(seed, number)
-        image = posed.pose(*pose.values(), eyes=eyes, mouth=mouth)
+        pose, eyes = poses.draw(seed, number), poses.draw_eyes(seed, number)
+        mouth, brows = poses.draw_mouth(seed, number), poses.draw_brows(seed, number)
+        image = posed.pose(*pose.values(), eyes=eyes, mouth=mouth, brows=brows)
         if eyes is not None:
-            pose |= dict(zip(FEATURES, (*astuple(eyes), mouth), strict=True))
+            pose |= dict(zip(FEATURES, (*astuple(eyes), mouth, brows), strict=True))
         faces = [face.scaled(1 / large) for face in tracker(image)]
         return pose, fit(image, *size), faces
 

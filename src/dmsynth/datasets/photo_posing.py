@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.controls.pose import rotation_matrix
+from dmsynth.datasets.brow_posing import PosedBrows
 from dmsynth.datasets.eye_posing import Eyes, PosedEyes
 from dmsynth.datasets.head_shape import CAMERA_DISTANCE, HeadShape, without_perspective
 from dmsynth.datasets.mouth_posing import PosedMouth
@@ -98,6 +99,8 @@ class PosedPhoto:
         in_layer = np.asarray(landmarks, np.float64)[:, :2] + np.array([0.0, above])
         has_eyes = len(landmarks) == MESH_POINTS
         self._eyes = PosedEyes(self._layer, in_layer, self._photo_rotation, gaze) if has_eyes else None
+        front = self._layer[:, :width, :3]
+        self._brows = PosedBrows(front, in_layer, self._photo_rotation) if has_eyes else None
         # the mouth is drawn into the posed picture: a jaw that drops in the photo would lie on the neck's surface
         self._mouth = shifted[list(MOUTH_POINTS), :2].astype(np.float32) if has_eyes else None
         self._eye_distance = eye_distance(np.asarray(landmarks)) if has_eyes else 0.0
@@ -122,9 +125,19 @@ class PosedPhoto:
         )
         self._sample_source = np.concatenate([grid.source for grid in self._grids])
 
-    def pose(self, pitch: float, yaw: float, roll: float, *, eyes: Eyes | None = None, mouth: float = 0.0) -> Bytes:
+    def pose(
+        self,
+        pitch: float,
+        yaw: float,
+        roll: float,
+        *,
+        eyes: Eyes | None = None,
+        mouth: float = 0.0,
+        brows: float = 0.0,
+    ) -> Bytes:
         """The photo with its head at an absolute pose in degrees (0, 0, 0 looks into the camera), with ``eyes`` as
-        told, None leaving them as they are, and the ``mouth`` opened by that much (1 is wide open).
+        told, None leaving them as they are, the ``mouth`` opened (1 is wide open) and the ``brows`` raised by that
+        much (1 is raised, -1 lowered).
 
         Looks natural for |pitch| <= 20, |yaw| <= 40, |roll| <= 25, whole to |yaw| <= 50.
         Returns (H, W, 3) uint8, or (H, W) if grey.
@@ -146,7 +159,7 @@ class PosedPhoto:
         cover = np.clip(2.0 * cv2.GaussianBlur(seen, (5, 5), 1.0) - 1.0, 0.0, 1.0)
         cover = cv2.remap(cover, target_x, target_y, cv2.INTER_LINEAR)
         seam = cv2.remap(_seam(guess[..., 0], self._size[0]), target_x, target_y, cv2.INTER_LINEAR)
-        region[:] = self._composite(self._layer_with(eyes), source_x, source_y, cover, seam, region)
+        region[:] = self._composite(self._layer_with(eyes, brows), source_x, source_y, cover, seam, region)
         _soften_jumps(region, source_x, source_y, round(1.0 / self._ratio), self._size[0], self._jump)
         if mouth > 0 and self._mouth is not None:
             where = self._in_picture(forward, self._mouth)
@@ -227,12 +240,14 @@ class PosedPhoto:
         moved = cv2.remap(front, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, 2)
         return np.asarray((moved + 0.5) / self._ratio - 0.5 - np.array([0, self._above]))
 
-    def _layer_with(self, eyes: Eyes | None) -> Bytes:
-        """The head layer (h, w, 4) with the eyes as told."""
-        if eyes is None or self._eyes is None:
+    def _layer_with(self, eyes: Eyes | None, brows: float) -> Bytes:
+        """The head layer (h, w, 4) with eyes and brows as told."""
+        if self._eyes is None or self._brows is None or (eyes is None and brows == 0):
             return self._layer
         layer = self._layer.copy()
-        self._eyes.paint(layer, eyes)
+        if eyes is not None:
+            self._eyes.paint(layer, eyes)
+        self._brows.paint(layer, brows)
         return layer
 
     def _composite(self, head: Bytes, x: Float, y: Float, cover: Float, seam: Bytes, plate: Bytes) -> Bytes:

@@ -1,5 +1,5 @@
-"""How exactly eyes and mouth are commanded: sweeps of gaze, lids, mouth and head, measured by landmarks and, where it
-can be had, by a network made for cars.
+"""How exactly eyes, mouth and brows are commanded: sweeps of gaze, lids, mouth, brows and head, measured by landmarks
+and, where it can be had, by a network made for cars.
 
 Judges read gaze on scales of their own (``docs/judges.md``), and read up and down hardly at all. So a face is measured
 beside the ``truth``, the same commands posed (``steering.posed``) where the exact picture is known.
@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import FEATURES, FEATURES_AT_REST, HEAD, MOUTH
+from dmsynth.controls import BROWS, FEATURES, FEATURES_AT_REST, HEAD, MOUTH
 from dmsynth.controls.pose import angle_difference
 from dmsynth.steering import SteerableFace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import console
 from dmsynth.trackers import Face, Tracker, why_unusable
+from dmsynth.trackers.brows import brow_columns
 from dmsynth.trackers.gaze import Gaze, GazeNetwork, eye_aspects, gaze_by_landmarks
 from dmsynth.trackers.mouth import mouth_columns
 from dmsynth.video import Image, fit, to_grey, to_rgb
@@ -34,6 +35,7 @@ _HEAD_YAWS = (-20.0, 0.0, 20.0)
 _POINTS = 21  # of a sweep
 _JUDGED_WIDTH = 640  # smaller frames are enlarged: the trackers' eyes are made for larger ones
 _JUDGES = ("landmarks", "network")
+_PARTS = {"mouth": (MOUTH, "opening_mouth"), "brows": (BROWS, "raised_brows")}
 _EYE_CUT = 1.3  # of an eye's width: the region whose sharpness is measured
 _CORNERS = ((33, 133), (362, 263))
 _OUTER = (33, 263)
@@ -75,6 +77,8 @@ def eye_commands() -> pd.DataFrame:
     sweep("right lid", lids, ("eye_opening_right",))
     for yaw in _HEAD_YAWS:
         sweep(f"mouth at yaw {yaw:g}°", 1 - lids, (MOUTH,), yaw=yaw)
+    for yaw in _HEAD_YAWS:
+        sweep(f"brows at yaw {yaw:g}°", ends, (BROWS,), yaw=yaw)
     return pd.DataFrame(rows)
 
 
@@ -116,7 +120,7 @@ def measure_eyes(
             raise DmsynthError("the tracker gives no landmarks of the eyes; take face-landmarker")
         left, right = eye_aspects(found)
         row: dict[str, Any] = {"found": True, "opening_left": left, "opening_right": right}
-        row["opening_mouth"] = mouth_columns(found)[MOUTH]
+        row["opening_mouth"], row["raised_brows"] = mouth_columns(found)[MOUTH], brow_columns(found)[BROWS]
         row |= {f"head_{name}": found.pose[name] for name in HEAD}
         gaze = {"landmarks": gaze_by_landmarks(found)}
         if network is not None:
@@ -134,7 +138,8 @@ def measure_eyes(
             f"{face.path}: a face is found in only {int(table['found'].sum())} of {len(table)} frames; its eyes "
             "cannot be judged"
         )
-    table["opening_mouth"] -= table.loc[open_eyes, "opening_mouth"].median()
+    for column in ("opening_mouth", "raised_brows"):
+        table[column] -= table.loc[open_eyes, column].median()
     for side in ("opening_left", "opening_right"):
         table[side] /= table.loc[open_eyes, side].median()
     return table, frames
@@ -144,7 +149,7 @@ def summarize_eyes(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> di
     """What ``measure_eyes`` found, as figures: for each sweep of gaze and each judge, ``gain`` and ``correlation``
     with the command; how far a sweep moves what should stay (``head_moves``, ``gaze_moves``: from lowest to highest,
     degrees); for lids, the correlation with the command and the openings when closed;
-    for the mouth gain and correlation. With the ``truth``'s table also
+    for mouth and brows gain and correlation. With the ``truth``'s table also
     ``gain_of_truth`` (the gain over the truth's), ``error`` (mean distance from what the judge reads in the truth,
     degrees) and the eyes' ``sharpness`` over the truth's (median). A sweep of which too few frames were found has the
     number of those ``found``; what cannot be computed is None."""
@@ -179,12 +184,13 @@ def summarize_eyes(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> di
             if truth is not None:
                 off = angle_difference(rows[f"head_{name}"].to_numpy(), rows[f"head_{name}_truth"].to_numpy())
                 about["error"] = float(np.abs(off).mean())
-        if name.startswith("mouth"):
-            command, read = rows[MOUTH].to_numpy(), rows["opening_mouth"].to_numpy()
-            about["mouth"] = {"gain": _gain(command, read), "correlation": _correlation(command, read)}
+        part, _, _ = name.partition(" ")
+        if part in _PARTS:
+            control, column = _PARTS[part]
+            command, read = rows[control].to_numpy(), rows[column].to_numpy()
+            about[part] = {"gain": _gain(command, read), "correlation": _correlation(command, read)}
             if truth is not None:
-                real = rows["opening_mouth_truth"].to_numpy()
-                about["mouth"]["gain_of_truth"] = about["mouth"]["gain"] / _gain(command, real)
+                about[part]["gain_of_truth"] = about[part]["gain"] / _gain(command, rows[f"{column}_truth"].to_numpy())
             about["head_moves"] = {each: _range(rows, f"head_{each}", truth) for each in HEAD}
         if name.endswith(("lid", "lids")):
             for side in ("left", "right"):
@@ -199,7 +205,7 @@ def summarize_eyes(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> di
                     }
                 )
     if truth is not None:
-        eyes = both[~both["sweep"].str.startswith("mouth")]
+        eyes = both[~both["sweep"].str.startswith((*_PARTS,))]
         found["sharpness"] = float((eyes["sharpness"] / eyes["sharpness_truth"]).median())
     known: dict[str, Any] = _or_none(found)
     return known
@@ -255,7 +261,8 @@ def _sharpness(image: Image, points: NDArray[np.floating[Any]]) -> float:
 
 
 def _measured(table: pd.DataFrame) -> list[str]:
-    return [str(name) for name in table if name == "sharpness" or str(name).startswith((*_JUDGES, "head_", "opening_"))]
+    measured = (*_JUDGES, "head_", "opening_", "raised_", "sharpness")
+    return [str(name) for name in table if str(name).startswith(measured)]
 
 
 def _gain(command: NDArray[np.float64], read: NDArray[np.float64]) -> float:

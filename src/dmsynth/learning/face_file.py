@@ -28,7 +28,7 @@ from pydantic import ConfigDict, Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from dmsynth.controls import CONTROL_SPACES, FEATURES, ControlSpace
+from dmsynth.controls import BROWS, CONTROL_SPACES, FEATURES, FEATURES_AT_REST, MOUTH, ControlSpace
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.learning.autoencoder import Autoencoder, channels_last
@@ -76,8 +76,9 @@ class _Space(Record):
         if self.name not in CONTROL_SPACES:
             raise ValueError(f"no control space is named {self.name}; there is {', '.join(CONTROL_SPACES)}")
         names = tuple(control.name for control in self.controls)
-        if names != CONTROL_SPACES[self.name].names:
-            raise ValueError(f"{self.name} has the controls {', '.join(CONTROL_SPACES[self.name].names)}")
+        known = CONTROL_SPACES[self.name].names
+        if names not in (known, tuple(name for name in known if name != BROWS)):  # learned before brows were one
+            raise ValueError(f"{self.name} has the controls {', '.join(known)}")
         return self
 
 
@@ -175,7 +176,8 @@ class SourceFeatures:
 
     Attributes:
         landmarks: (s, points, 2) float32, ``trackers.features.FEATURE_POINTS`` in pixels.
-        values: (s, 5) float32, gaze, lids and mouth in the order of ``controls.FEATURES``, from this person's rest.
+        values: (s, 6) float32, gaze, lids, mouth and brows in the order of ``controls.FEATURES``, from this person's
+            rest.
     """
 
     landmarks: NDArray[np.float32]
@@ -472,7 +474,7 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
     of_shape: type[_Shape] = _AutoencoderShape if recipe.network is Autoencoder else _WarpShape
     shape: dict[str, int] = checked(description.shape, of_shape, f"{where}: shape", _AGAIN).model_dump()
     space = ControlSpace.from_dict(description.control_space.model_dump())
-    if space.moves_eyes and space.names != CONTROL_SPACES["driver"].names:
+    if space.moves_eyes and MOUTH not in space.names:
         raise DmsynthError(
             f"{path}: an earlier version trained its eyes without a mouth; make its dataset and train it anew"
         )
@@ -542,8 +544,12 @@ def _features(frames: int, tensors: dict[str, torch.Tensor]) -> SourceFeatures |
     if "features.landmarks" not in tensors:
         return None
     _check(tensors["features.landmarks"], "features.landmarks", (frames, len(FEATURE_POINTS), 2))
-    _check(tensors.get("features.values"), "features.values", (frames, len(FEATURES)))
-    return SourceFeatures(tensors["features.landmarks"].numpy(), tensors["features.values"].numpy())
+    values, known = tensors.get("features.values"), len(FEATURES)
+    if values is not None and values.ndim == 2 and values.shape[1] == known - 1:
+        values = torch.cat([values, torch.full((len(values), 1), FEATURES_AT_REST[-1])], dim=1)  # before brows were one
+    _check(values, "features.values", (frames, known))
+    assert values is not None
+    return SourceFeatures(tensors["features.landmarks"].numpy(), values.numpy())
 
 
 def _check_carried(carried: _Carried, controls: int) -> None:

@@ -47,8 +47,8 @@ class Driving:
         neutral: the driver's own pose that counts as no movement: in the ``first`` frame, or the ``typical`` one (the
             median of all).
         smooth: seconds over which each moment is smoothed (Savitzky and Golay 1964: a parabola through the frames
-            around it, as many after as before, hence without delay); 0: not at all. Eyes and mouth over at most 0.12 s,
-            which below 38 frames a second is not at all.
+            around it, as many after as before, hence without delay); 0: not at all. Eyes, mouth and brows over at most
+            0.12 s, which below 38 frames a second is not at all.
         longest_gap: seconds without a usable face that are bridged in a straight line, or held at either end.
         crop: left, top, width, height in pixels: look at this part of a driving video only.
     """
@@ -189,8 +189,8 @@ def drive(
 
 
 def _with_features_from_rest(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
-    """Measured controls (n, k) with what there is of eyes and mouth from this driver's rest, within the range of posed
-    eyes: a glance further aside is drawn to its edge, and the head does as it did."""
+    """Measured controls (n, k) with what there is of eyes, mouth and brows from this driver's rest, within the range
+    of posed eyes: a glance further aside is drawn to its edge, and the head does as it did."""
     whole = np.tile(FEATURES_AT_REST, (len(values), 1))
     there = [(i, names.index(name)) for i, name in enumerate(FEATURES) if name in names]
     for i, column in there:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import BOTH_EYES, EYES, HEAD, MOUTH, ControlSpace
+from dmsynth.controls import BOTH_EYES, BROWS, EYES, HEAD, MOUTH, ControlSpace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import write_table
 
@@ -178,10 +178,10 @@ def from_pad(taken: NDArray[np.float64], space: ControlSpace) -> Trajectory:
 
 def as_sweeps(motion: Trajectory, tolerance: float = 0.5) -> list[Motion]:
     """Approximate a recorded motion by few sweeps; no control deviates by more than ``tolerance`` (in its unit; Ramer
-    1972, Douglas and Peucker 1973), no opening of eyes or mouth by more than a tenth of it. The first sweep takes
-    0.2 s and leads from the trajectory's start to the first recorded pose. Controls that keep their value are not
-    named; where all do, it is a hold."""
-    spans_one = (BOTH_EYES, MOUTH)  # not degrees
+    1972, Douglas and Peucker 1973), no opening of eyes or mouth and no raise of brows by more than a tenth. The first
+    sweep takes 0.2 s and leads from the trajectory's start to the first recorded pose. Controls that keep their value
+    are not named; where all do, it is a hold."""
+    spans_one = (BOTH_EYES, MOUTH, BROWS)  # not degrees
     fine = np.array([0.1 if name.startswith(spans_one) else 1.0 for name in motion.names])
     kept = {0, len(motion) - 1}
     stretches = [(0, len(motion) - 1)]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmsynth.controls import BOTH_EYES, EYES, HEAD, MOUTH, ControlSpace
+from dmsynth.controls import BOTH_EYES, BROWS, EYES, HEAD, MOUTH, ControlSpace
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation import Evaluation
 from dmsynth.support.files import replacing
@@ -243,14 +243,16 @@ def motion_curves(
     """The command over time: ``values`` (n, k) of a control space; grey where it is not ``covered`` (n,).
 
     One panel for each unit, so that degrees and openings do not share a scale. Gaze is dashed, in the colour of the
-    head's angle in the same direction; lids that move alike are one line.
+    head's angle in the same direction; lids that move alike are one line. Brows are shown if they move.
     """
-    unit_of = {c.name: "opening" if c.name in (*EYES[2:], MOUTH) else c.unit for c in space.controls}
+    of_features = dict.fromkeys((*EYES[2:], MOUTH), "opening") | {BROWS: "raise"}
+    shown = [c.name for c, column in zip(space.controls, values.T, strict=True) if c.name != BROWS or column.any()]
+    unit_of = {c.name: of_features.get(c.name, c.unit) for c in space.controls if c.name in shown}
     units = list(dict.fromkeys(unit_of.values()))
     shares = [2.6 if unit == units[0] else 1.0 for unit in units]
     with _alone():
         figure, axes = plt.subplots(
-            len(units), 1, figsize=(8, 3 if len(units) == 1 else 3.4), sharex=True, squeeze=False,
+            len(units), 1, figsize=(8, 2.6 + 0.4 * len(units)), sharex=True, squeeze=False,
             gridspec_kw={"height_ratios": shares, "hspace": 0.12},
         )  # fmt: skip
         for unit, axis in zip(units, axes[:, 0], strict=True):
@@ -258,7 +260,9 @@ def motion_curves(
                 times, 0, 1, where=~covered, transform=axis.get_xaxis_transform(), color="#e3e6ea", linewidth=0,
                 step="mid",
             )  # fmt: skip
-            lines = {c.name: values[:, column] for column, c in enumerate(space.controls) if unit_of[c.name] == unit}
+            lines = {
+                c.name: values[:, column] for column, c in enumerate(space.controls) if unit_of.get(c.name) == unit
+            }
             left, right = (lines.get(name) for name in EYES[2:])
             if left is not None and right is not None and np.array_equal(left, right):
                 lines = {BOTH_EYES: left} | {name: line for name, line in lines.items() if name == MOUTH}

@@ -143,7 +143,7 @@ class Command:
         natural_eyes: a seed: add natural blinks, saccades and counter-rotation where the trajectory does not say
             what the eyes do (``motion.eyes.natural_eyes``).
         talking: a seed: add a mouth that talks; where the trajectory opens it wider, that counts (``motion.mouth``).
-        expression: of eyes and mouth: what the trajectory says (``driving``), ``neutral``: at rest, or as in the
+        expression: of eyes, mouth and brows: what the trajectory says (``driving``), ``neutral``: at rest, or as in the
             ``source`` frame.
         size: width, height of the frames, if not the renderer's own.
         effects: camera effects (``video.effects``): names and strengths, applied in this order.

@@ -1,4 +1,4 @@
-"""Drawn eyes as a table of pictures, for programs that run a face without Python (``steering.export``)."""
+"""Drawn eyes and mouth as tables of pictures, brows as a table of flows, for programs without Python (``export``)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dmsynth.controls import EYES, EYES_RANGE, FEATURES, HEAD, ControlSpace
+from dmsynth.datasets.brow_posing import PosedBrows
 from dmsynth.datasets.eye_posing import WIDEST
-from dmsynth.learning.swapwarp import Appearance, SwapWarp
+from dmsynth.learning.swapwarp import REACH, Appearance, SwapWarp, warp
 from dmsynth.steering.painted import WHOLLY_DRAWN, Seen, feature_codes, with_painted, without_features
 from dmsynth.support.parallel import map_ordered
 from dmsynth.video import to_rgb
@@ -20,6 +21,7 @@ _STEP = 5.0  # degrees: half a pixel of an iris's way at 320×240; between two p
 _SAME = 1e-4  # of a code's range: another program's sums may differ
 _JAWS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _OPENINGS = (0.0, 0.06, 0.12, 0.18, 0.25, 0.32, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, WIDEST)
+_RAISES = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of brows, from the source's
 
 
 class BakedFeatures(nn.Module):
@@ -35,6 +37,7 @@ class BakedFeatures(nn.Module):
         features = seen.features
         pitches, yaws = (np.arange(-most, most + 1, _STEP) for most in EYES_RANGE)
         grids = {"pitches": pitches, "yaws": yaws, "openings": np.array(_OPENINGS), "jaws": np.array(_JAWS)}
+        grids["raises"] = np.array(_RAISES)
         for name, grid in grids.items():
             self.register_buffer(name, torch.from_numpy(grid).float())
         image = to_rgb(seen.image) if seen.image.ndim == 3 else seen.image[..., None]
@@ -52,7 +55,7 @@ class BakedFeatures(nn.Module):
             if len(wanted) == 1:
                 features.mouth.paint(frame, wanted[0] - jaw)
             else:
-                features.paint(frame, np.array([*wanted, jaw]))
+                features.paint(frame, np.array([*wanted, jaw, features.own[5]]))
             parts = (frame[top:bottom, left:right, : self.channels] for top, bottom, left, right in self.boxes)
             return [part.transpose(2, 0, 1).ravel() for part in parts]
 
@@ -62,22 +65,44 @@ class BakedFeatures(nn.Module):
         for number in range(len(self.boxes)):
             drawn = mouths if number == len(self.sides) else eyes
             self.register_buffer(f"table{number}", torch.from_numpy(np.stack([each[number] for each in drawn])))
+        self.brows = features.brows.boxes
+        if self.brows:
+            sides = np.array(seen.image.shape[1::-1], np.float32)[:, None, None]
+            flows = np.stack([features.brows.fetched(raised) / sides / REACH for raised in _RAISES])
+            self.register_buffer("flows", torch.from_numpy(flows))
+            self.register_buffer("skin", torch.from_numpy(self._behind_glasses(features.brows))[None])
 
     def forward(self, wanted: Tensor) -> Tensor:
-        """Features (1, 5) in the order of ``controls.FEATURES`` → (1, channels + 1, h, w), as ``Seen.drawn``."""
+        """Features (1, 6) in the order of ``controls.FEATURES`` → (1, channels + 1, h, w), as ``Seen.drawn``."""
         pitch, yaw = (_shares(wanted[:, [i]], self.get_buffer(grid)) for i, grid in enumerate(("pitches", "yaws")))
         gaze = (pitch[:, :, None] * yaw[:, None]).flatten(1)
         pixels = self.source
         for number, box in enumerate(self.boxes[: len(self.sides)]):
             lid = _shares(wanted[:, [EYES.index(f"eye_opening_{self.sides[number]}")]], self.get_buffer("openings"))
             pixels = self._pasted(pixels, number, box, (gaze[:, :, None] * lid[:, None]).flatten(1))
-        jaw = _shares(wanted[:, -1:], self.get_buffer("jaws"))
+        jaw = _shares(wanted[:, 4:5], self.get_buffer("jaws"))
         if len(self.boxes) > len(self.sides):
             pixels = self._pasted(pixels, len(self.sides), self.boxes[-1], jaw, only_changes=True)
-        share = (wanted - self.own) / self.wholly  # a mouth only opens further
-        eyes = share[:, :-1].abs().amax(dim=1).clamp(0, 1)[:, None, None, None]
-        mouth = share[:, -1].clamp(0, 1)[:, None, None, None]
-        return torch.cat([pixels, torch.maximum(eyes * self.regions[:, :1], mouth * self.regions[:, 1:])], dim=1)
+        raised = _shares(wanted[:, 5:] - self.own[:, 5:], self.get_buffer("raises"))
+        for forehead in self.brows:
+            flow = (raised[:, :, None, None, None] * self.get_buffer("flows")[None]).sum(dim=1)
+            own = pixels[:, :, forehead[0], forehead[1]]
+            frame, bare = self.get_buffer("skin").split((1, self.channels), dim=1)
+            skin = _with_part(pixels, forehead, own + frame * (bare - own))
+            moved = warp(skin, flow, "bicubic", forehead).clamp(0, 1)
+            pixels = _with_part(pixels, forehead, moved + frame * (own - moved))
+        share = (wanted - self.own) / self.wholly
+        eyes = share[:, :4].abs().amax(dim=1, keepdim=True)
+        shares = torch.cat([eyes, share[:, 4:5], share[:, 5:].abs()], dim=1).clamp(0, 1)  # a mouth only opens further
+        return torch.cat([pixels, (shares[:, :, None, None] * self.regions).amax(dim=1, keepdim=True)], dim=1)
+
+    def _behind_glasses(self, brows: PosedBrows) -> NDArray[np.float32]:
+        """(1 + channels, h, w) of the brows' box: where a frame of glasses stays, and the picture without it."""
+        rows, columns = brows.boxes[0]
+        if brows.frame is None:
+            return np.zeros((1 + self.channels, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        share, bare = brows.frame
+        return np.concatenate([share, bare[..., : self.channels] / 255], axis=2, dtype=np.float32).transpose(2, 0, 1)
 
     def _pasted(
         self,
@@ -92,8 +117,7 @@ class BakedFeatures(nn.Module):
         part = part.unflatten(1, (self.channels, bottom - top, right - left))
         if only_changes:  # an eye that reaches into the box stays as it was drawn
             part = part - self.source[:, :, top:bottom, left:right] + pixels[:, :, top:bottom, left:right]
-        above = torch.cat([pixels[:, :, top:bottom, :left], part, pixels[:, :, top:bottom, right:]], dim=3)
-        return torch.cat([pixels[:, :, :top], above, pixels[:, :, bottom:]], dim=2)
+        return _with_part(pixels, (slice(top, bottom), slice(left, right)), part)
 
 
 class BakedNetwork(nn.Module):
@@ -121,6 +145,13 @@ class BakedNetwork(nn.Module):
         frames = self.features(wanted)
         is_it = ((appearance.code - self.code).abs().amax(dim=1) < _SAME).float()[:, None, None, None]
         return with_painted(drawing, torch.cat([frames[:, :-1], is_it * frames[:, -1:]], dim=1))
+
+
+def _with_part(pixels: Tensor, box: tuple[slice, slice], part: Tensor) -> Tensor:
+    """Pictures (1, c, h, w) with a part (1, c, …) in the rows and columns of the box."""
+    rows, columns = box
+    between = torch.cat([pixels[:, :, rows, : columns.start], part, pixels[:, :, rows, columns.stop :]], dim=3)
+    return torch.cat([pixels[:, :, : rows.start], between, pixels[:, :, rows.stop :]], dim=2)
 
 
 def _shares(value: Tensor, grid: Tensor) -> Tensor:

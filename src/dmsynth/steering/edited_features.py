@@ -1,4 +1,4 @@
-"""Eyes of a recorded frame, moved: the recording's own pixels, at their own size (``datasets.eye_posing``)."""
+"""Eyes, mouth and brows of a recorded frame, moved: its own pixels, at their own size (``datasets.feature_posing``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, EYES_RANGE, FEATURES, MOUTH
+from dmsynth.controls import BOTH_EYES, BROWS, CONTROL_SPACES, EYES, EYES_RANGE, FEATURES, MOUTH
 from dmsynth.datasets.feature_posing import PosedFeatures
 from dmsynth.motion.trajectory import Trajectory
 from dmsynth.support.errors import DmsynthError
@@ -19,7 +19,8 @@ _GAZE, _LIDS = EYES[:2], EYES[2:]
 
 
 def features_of(trajectory: Trajectory) -> Trajectory | None:
-    """What a trajectory says of eyes and mouth: those of ``FEATURES`` that it commands; None if it leaves them alone.
+    """What a trajectory says of eyes, mouth and brows: those of ``FEATURES`` that it commands; None if it leaves them
+    alone.
 
     Raises ``DmsynthError`` for values out of their range.
     """
@@ -42,17 +43,18 @@ def looks_natural(eyes: dict[str, float]) -> bool:
 def paint_features(
     planes: Sequence[NDArray[np.float32]], face: Face, told: dict[str, float], turn: float, fade: float, where: str
 ) -> dict[str, float]:
-    """Move eyes and mouth in a frame's luma and its two chromas of half the size, in place.
+    """Move eyes, mouth and brows in a frame's luma and its two chromas of half the size, in place.
 
     Args:
         face: in pixels of the luma.
         told: ``gaze_pitch``, ``gaze_yaw`` in the head, in degrees as the tracker measures them; lids as factors of the
-            recorded opening; ``mouth_opening`` on top of the recorded one. What is not told stays as recorded.
+            recorded opening; ``mouth_opening`` and ``brow_raise`` on top of the recorded ones. What is not told stays
+            as recorded.
         turn: how much of the way from the recorded eyes to these, 0 to 1.
         fade: how much of the picture is the new one's, 0 to 1.
 
     Returns:
-        What they do now: gaze in degrees, lids as factors, the mouth on top of the recorded opening.
+        What they do now: gaze in degrees, lids as factors, mouth and brows on top of what was recorded.
 
     Raises:
         DmsynthError: the tracker gives no irises.
@@ -60,17 +62,17 @@ def paint_features(
     if len(face.landmarks) != MESH_POINTS:
         raise DmsynthError(f"{where}: the tracker gives no landmarks of the eyes; use --tracker auto")
     own = face_columns(face)
-    at_rest = {name: own[name] for name in _GAZE} | dict.fromkeys(_LIDS, 1.0) | {MOUTH: 0.0}
+    at_rest = {name: own[name] for name in _GAZE} | dict.fromkeys(_LIDS, 1.0) | {MOUTH: 0.0, BROWS: 0.0}
     now = {name: rest + turn * (told.get(name, rest) - rest) for name, rest in at_rest.items()}
     height, width = planes[0].shape
     whole = np.dstack([planes[0], *(cv2.resize(plane, (width, height)) for plane in planes[1:])])
     pixels = np.clip(np.rint(whole), 0, 255).astype(np.uint8)
-    recorded = np.array([own["gaze_pitch"], own["gaze_yaw"], 1.0, 1.0, 0.0])
+    recorded = np.array([own["gaze_pitch"], own["gaze_yaw"], 1.0, 1.0, 0.0, 0.0])
     posed = PosedFeatures(pixels, face.landmarks, face.rotation, recorded, "yuv")
     posed.paint(pixels, np.array([now[name] for name in FEATURES]))
-    mouth = posed.mouth.boxes if now[MOUTH] > 0 else []
+    moved = (posed.eyes.boxes, {*told} & {*EYES}), (posed.mouth.boxes, now[MOUTH] > 0), (posed.brows.boxes, now[BROWS])
     within = np.zeros((height, width), bool)
-    for rows, columns in [*posed.eyes.boxes, *mouth] if {*told} - {MOUTH} else mouth:
+    for rows, columns in (box for boxes, moves in moved if moves for box in boxes):
         # chroma has half the size, so a box begins and ends at even pixels
         within[_even(rows, height), _even(columns, width)] = True
     for number, plane in enumerate(planes):

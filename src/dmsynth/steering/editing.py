@@ -65,8 +65,8 @@ def edit_video(
     tracker: Tracker,
 ) -> pd.DataFrame:
     """Write ``drive`` to ``out`` with the driver following ``trajectory`` from ``begin`` to ``end`` seconds. Without a
-    ``face`` only eyes and mouth can move: ``gaze_*`` in the head, lids as factors of the recorded opening, the mouth on
-    top of the recorded one.
+    ``face`` only eyes, mouth and brows can move: ``gaze_*`` in the head, lids as factors of the recorded opening,
+    mouth and brows on top of the recorded ones.
 
     The trajectory starts when the driver's own pose has given way (``_FADE + _TURN`` after ``begin``) and stays at its
     end until it gives way again. Beside ``out``: ``OUT.parquet`` with a row a frame (``edited``, the commanded
@@ -80,8 +80,8 @@ def edit_video(
     eyes = features_of(trajectory)
     if face is None and (eyes is None or set(trajectory.names) & set(HEAD)):
         raise DmsynthError(
-            "without --face only eyes and mouth can be moved: command gaze_yaw, gaze_pitch, eye_opening or "
-            "mouth_opening, or give a face that was trained on this driver"
+            "without --face only eyes, mouth and brows can be moved: command gaze_yaw, gaze_pitch, eye_opening, "
+            "mouth_opening or brow_raise, or give a face that was trained on this driver"
         )
     face = face and face.as_learned()
     if face and not (isinstance(face.trained.network, SwapWarp) and face.trained.space.turns_head):

@@ -65,7 +65,7 @@ class LiveFace:
         row = space.whole(np.array([values], dtype=float))
         if row.shape[1] != space.size:
             raise DmsynthError(f"give {', '.join(space.names)}: {space.size} numbers, not {len(values)}")
-        CONTROL_SPACES[space.name].check(row)
+        CONTROL_SPACES[space.name].only(space.names).check(row)
         if source is not None and not 0 <= source < len(trained.sources):
             raise DmsynthError(f"source frame {source}: this face has 0 to {len(trained.sources) - 1}")
         code = space.encode(row)
@@ -84,7 +84,7 @@ class LiveFace:
 
     def measured(self, seen: Face, rest: Face | None) -> dict[str, float]:
         """What a tracker measures of this face's controls, by name, in their units, in the face that it has ``seen`` in
-        a picture. Gaze, lids and mouth are from this person's rest, as the command is: from the face at ``rest``
+        a picture. Gaze, lids, mouth and brows are from this person's rest, as the command is: from the face at ``rest``
         (``at_rest``). None, or landmarks without irises: they are left out."""
         measured, names = dict(seen.pose), self.face.trained.space.names
         if self.face.trained.space.moves_eyes and rest is not None:

@@ -1,6 +1,6 @@
-"""Eyes and mouth of a trained face: geometry inside the model.
+"""Eyes, mouth and brows of a trained face: geometry inside the model.
 
-The network turns the head. What gaze, lids and mouth do is drawn into its source frame, exactly
+The network turns the head. What gaze, lids, mouth and brows do is drawn into its source frame, exactly
 (``datasets.feature_posing``), and comes into the picture by the network's own flow. So every face that turns its head
 moves them, too, without having seen such frames. A network that has to learn eyes hardly does: ``docs/eyes.md`` has the
 figures.
@@ -30,7 +30,7 @@ from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, to_rgb
 
 # how far from the source's own features they are wholly drawn; nearer, they blend
-WHOLLY_DRAWN = np.array([2.0, 2.0, 0.08, 0.08, 0.03])
+WHOLLY_DRAWN = np.array([2.0, 2.0, 0.08, 0.08, 0.03, 0.1])
 _COLUMNS = np.arange(len(HEAD), len(HEAD) + len(FEATURES))
 _STEEP = 6.0  # of the box of an eye, its edge takes a sixth
 _STEEP_MOUTH = 20.0  # … of the mouth: a cheek that moves must not shine through where it was
@@ -45,8 +45,8 @@ class Seen:
         appearance: of the network (``Appearance``, or ``detailed.Detailed``).
         image: (h, w) or (h, w, 3) uint8, in the size of the source frames.
         features: of the frame.
-        regions: (2, h, w) in [0, 1], 1 around the eyes, and around the mouth: where the picture is the flow's alone if
-            they move. What the network adds to the flow it has learned from these features at rest.
+        regions: (3, h, w) in [0, 1], 1 around the eyes, the mouth, and the brows: where the picture is the flow's alone
+            if they move. What the network adds to the flow it has learned from these features at rest.
     """
 
     appearance: Any
@@ -55,11 +55,12 @@ class Seen:
     regions: NDArray[np.float32]
 
     def painted(self, wanted: NDArray[np.float64]) -> tuple[Image, NDArray[np.float32]]:
-        """The frame with its features as ``wanted`` (5,), and where they count: (h, w) in [0, 1]."""
+        """The frame with its features as ``wanted`` (6,), and where they count: (h, w) in [0, 1]."""
         colour = np.array(to_rgb(self.image))
         self.features.paint(colour, wanted)
         share = np.minimum(np.abs(self.features.moved(wanted)) / WHOLLY_DRAWN, 1).astype(np.float32)
-        counts = np.maximum(share[:-1].max() * self.regions[0], share[-1] * self.regions[1])
+        shares = np.array([share[:4].max(), share[4], share[5]])
+        counts = (shares[:, None, None] * self.regions).max(axis=0)
         return np.ascontiguousarray(colour if self.image.ndim == 3 else colour[..., 0]), counts
 
     def blended(self, wanted: NDArray[np.float64]) -> tuple[Image, NDArray[np.float32]]:
@@ -125,7 +126,7 @@ class PaintedNetwork:
 
 
 class PaintedFace(SteerableFace):
-    """A trained face with eyes and mouth drawn into its own source frames."""
+    """A trained face with eyes, mouth and brows drawn into its own source frames."""
 
     def frames(
         self,
@@ -195,7 +196,7 @@ class PaintedFace(SteerableFace):
 
 
 def with_features(face: SteerableFace) -> SteerableFace:
-    """The same face with eyes and mouth that can be commanded, if it knows where they are in its source frames."""
+    """The same face with eyes, mouth and brows that can be commanded, if it knows where they are in its sources."""
     trained = face.trained
     if (
         trained.features is None
@@ -205,7 +206,7 @@ def with_features(face: SteerableFace) -> SteerableFace:
         return face
     space = _space(trained.space)
     at_rest = space.encode(np.array([[*np.zeros(len(HEAD)), *FEATURES_AT_REST]]))[:, _COLUMNS]
-    limits = np.array([(-EYES_RANGE[0], -EYES_RANGE[1], *space.low[-3:]), (*EYES_RANGE, *space.high[-3:])])
+    limits = np.array([(-EYES_RANGE[0], -EYES_RANGE[1], *space.low[-4:]), (*EYES_RANGE, *space.high[-4:])])
     ends = space.encode(np.concatenate([np.zeros((2, len(HEAD))), limits], axis=1))[:, _COLUMNS]
     seen = trained.coverage.codes
     if len(seen) < 2:
@@ -242,7 +243,8 @@ def _seen(
     rotation = rotation_matrix(*(float(angle) for angle in at[: len(HEAD)]))
     features = PosedFeatures(to_rgb(frame), landmarks, rotation, own)
     size = frame.shape[:2]
-    regions = np.stack([_around(features.eyes.boxes, size, _STEEP), _around(features.mouth.boxes, size, _STEEP_MOUTH)])
+    boxes = _around(features.eyes.boxes, size, _STEEP), _around(features.mouth.boxes, size, _STEEP_MOUTH)
+    regions = np.stack([*boxes, features.brows.reach(size)])
     return Seen(appearance, frame, features, regions)
 
 
@@ -269,7 +271,7 @@ def with_painted(drawing: Drawing, frames: Tensor) -> Tensor:
 
 
 def feature_codes(space: ControlSpace) -> tuple[Tensor, Tensor]:
-    """Low end and span of the features' controls, (1, 5) each."""
+    """Low end and span of the features' controls, (1, 6) each."""
     low, high = (torch.from_numpy(ends[None, _COLUMNS]).float() for ends in (space.low, space.high))
     return low, high - low
 

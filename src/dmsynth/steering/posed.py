@@ -60,8 +60,8 @@ _TRACKED_WIDTH = 640  # smaller frames are enlarged before their landmarks are m
 
 @dataclass(frozen=True)
 class Head:
-    """A source frame, ready to be posed, the head's rotation in it (3, 3), and what eyes and mouth do in it (5,), in
-    the order of ``controls.FEATURES``, from this person's rest."""
+    """A source frame, ready to be posed, the head's rotation in it (3, 3), and what eyes, mouth and brows do in it
+    (6,), in the order of ``controls.FEATURES``, from this person's rest."""
 
     photo: PosedPhoto
     rotation: NDArray[np.float64]
@@ -105,9 +105,10 @@ class Poser:
     def _posed(self, head: Head, pitch: float, yaw: float, roll: float, *features: float) -> Image:
         if not features:
             return head.photo.pose(pitch, yaw, roll)
-        *eyes, mouth = features
-        _, _, left, right, own = map(float, head.own)
-        return head.photo.pose(pitch, yaw, roll, eyes=Eyes(*eyes).posed_from(left, right), mouth=mouth - own)
+        *eyes, mouth, brows = features
+        _, _, left, right, opened, raised = map(float, head.own)
+        lids = Eyes(*eyes).posed_from(left, right)
+        return head.photo.pose(pitch, yaw, roll, eyes=lids, mouth=mouth - opened, brows=brows - raised)
 
     def decode(self, head: Head) -> Tensor:
         """The source at its own pose."""

@@ -34,8 +34,8 @@ def track(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[dict[str, objec
 
 
 def face_columns(face: Face) -> dict[str, float]:
-    """A face as columns of a table: pose, centre, box; gaze, lids and mouth if the landmarks show the irises; and the
-    parts of its expression that are controls."""
+    """A face as columns of a table: pose, centre, box; gaze, lids, mouth and brows if the landmarks show the irises;
+    and the parts of its expression that are controls."""
     left, top, right, bottom = face.box
     x, y = face.centre
     place = {"x": x, "y": y, "left": left, "top": top, "right": right, "bottom": bottom}

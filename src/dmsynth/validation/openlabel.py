@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dmsynth.camera import Camera
 from dmsynth.camera.capture import LANDMARKS
+from dmsynth.controls import BROWS, MOUTH
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.motion.eyes import CLOSED, line_of_sight
 from dmsynth.support.files import write_json
@@ -19,13 +20,14 @@ from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import AXES, OPENING, commands
 
+_MOVED = (MOUTH, BROWS)
 _SEEN = ("light", "exposure", "visible_left", "visible_right", "visible_mouth")  # what a camera's table says besides
 _AWAY = 12.0  # degrees of yaw or pitch from which the action "looks away" is recorded
 
 
 def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
-    """Head pose, line of sight and the eyes' opening frame by frame (the eyes if the face moves them); as actions, the
-    looks away, the closed eyes, and the windows in which a warning has to begin.
+    """Head pose, line of sight, the eyes' and the mouth's opening and the brows frame by frame (what the face moves);
+    as actions, the looks away, the closed eyes, and the windows in which a warning has to begin.
 
     The angles follow ``controls.pose``, in degrees, as ``num`` of the object "driver"; the same rotation is also given
     as a 3×3 matrix. ``covered``: whether the face's training data covers the pose. With a camera, head and matrix are
@@ -38,7 +40,7 @@ def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
     looks = _looks(table)
     eyes = {name if name == OPENING else f"line_of_sight_{name.partition('_')[2]}": wanted[name] for name in wanted}
     eyes |= {f"camera_head_{axis}": table[f"camera_{axis}"].to_numpy(float) for axis in AXES if scenario.camera}
-    eyes |= {name: table[name].to_numpy(float) for name in _SEEN if name in table.columns}
+    eyes |= {name: table[name].to_numpy(float) for name in (*_MOVED, *_SEEN) if name in table.columns}
     matrices = rotation_matrix(angles[:, 0], angles[:, 1], angles[:, 2])
     last = len(table) - 1
     whole = [{"frame_start": 0, "frame_end": last}]

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dmsynth.controls import BROWS
 from dmsynth.steering import SteerableFace, steer_to_video
 from dmsynth.steering.provenance import face_sha256, sidecar_of
 from dmsynth.steering.taken import seen_by
@@ -85,8 +86,13 @@ def why_not(scenario: Scenario, face: SteerableFace) -> str | None:
     if scenario.moves_eyes and not space.moves_eyes:
         steers = ", ".join(space.names)
         return (
-            f"not tested: the face steers {steers}, and this scenario moves eyes or mouth; use one that does: starter, "
-            "posed:portrait, or one whose dataset was made and trained anew"
+            f"not tested: the face steers {steers}, and this scenario moves eyes, mouth or brows; use one that does: "
+            "starter, posed:portrait, or one whose dataset was made and trained anew"
+        )
+    if scenario.moves_brows and BROWS not in space.names:
+        return (
+            "not tested: the face learned its eyes before brows could be moved, and this scenario moves them; "
+            "use another one: starter, posed:portrait, or one whose dataset was made and trained anew"
         )
     return None
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from dmsynth.camera import Camera, cameras, read_camera
 from dmsynth.camera.things import Worn, parse_things
-from dmsynth.controls import BOTH_EYES, CONTROL_SPACES, EYES, FEATURES, HEAD, LOOK
+from dmsynth.controls import BOTH_EYES, BROWS, CONTROL_SPACES, EYES, FEATURES, HEAD, LOOK
 from dmsynth.motion.eyes import (
     eye_opening,
     natural_blinks,
@@ -63,7 +63,7 @@ class _Strict(BaseModel):
 
 
 class Pose(_Strict):
-    """Head, eyes and mouth; what is not given keeps its value."""
+    """Head, eyes, mouth and brows; what is not given keeps its value."""
 
     pitch: Angle | None = Field(default=None, description="Of the head, degrees.")
     yaw: Angle | None = None
@@ -77,6 +77,9 @@ class Pose(_Strict):
     eye_opening_right: Opening | None = None
     mouth_opening: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="0 as at rest, 1 as in a yawn."
+    )
+    brow_raise: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        default=None, description="Both brows: -1 lowered as against glare, 0 as at rest, 1 raised as in surprise."
     )
     look_pitch: Angle | None = Field(default=None, description="Line of sight in the camera's frame, degrees.")
     look_yaw: Angle | None = None
@@ -404,8 +407,12 @@ class Scenario(_Strict):
 
     @property
     def moves_eyes(self) -> bool:
-        """Whether it needs a face that moves its eyes and mouth."""
+        """Whether it needs a face that moves its eyes, mouth and brows."""
         return self.eyes is not None or self.talking is not None or any(name in _FEATURES for name in self._named)
+
+    @property
+    def moves_brows(self) -> bool:
+        return BROWS in self._named
 
     def trajectory(self) -> Trajectory:
         """The command for each frame, sway included: ``pitch``, ``yaw``, ``roll`` in degrees, and if it moves the eyes

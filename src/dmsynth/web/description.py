@@ -20,7 +20,7 @@ def description(face: SteerableFace, name: str) -> dict[str, Any]:
     of each other one, and the ``margin`` around it; see ``controls.coverage``), ``consent``; ``blink`` if it moves its
     eyes: ``seconds`` and the lids' ``openings`` (1 as before), evenly over that time."""
     space, coverage = face.trained.space, face.trained.coverage
-    joint, limits = coverage.joint or space.size, CONTROL_SPACES[space.name].controls
+    joint, limits = coverage.joint or space.size, CONTROL_SPACES[space.name].only(space.names).controls
     alone = coverage.codes[:, joint:].astype(float).round(5)
     return {
         "name": name,

@@ -14,10 +14,11 @@ const KINDS = {
   px: { step: 0.1, words: "pixels", written: (value) => `${signed(value)} px` },
   "of rest": { step: 0.01, words: "parts of rest", written: (value) => value.toFixed(2) },
   "of wide open": { step: 0.01, words: "parts of wide open", written: (value) => value.toFixed(2) },
+  "of raised": { step: 0.01, words: "parts of raised", written: (value) => signed(value, 2) },
 };
 
-function signed(value) {
-  return `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)}`;
+function signed(value, digits = 1) {
+  return `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
 }
 
 /** Whether a control is a share, not an angle or a place: its range is what it is. */
