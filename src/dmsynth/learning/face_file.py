@@ -19,24 +19,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from dmsynth.controls import BROWS, CONTROL_SPACES, FEATURES, FEATURES_AT_REST, MOUTH, ControlSpace
+from dmsynth.controls import FEATURES, FEATURES_AT_REST, MOUTH, ControlSpace
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
 from dmsynth.learning.autoencoder import Autoencoder, channels_last
+from dmsynth.learning.face_description import (
+    AutoencoderShape,
+    CarriedRecord,
+    CastRecord,
+    Description,
+    FrameSize,
+    Shape,
+    WarpShape,
+)
 from dmsynth.learning.models import RECIPES, Model
 from dmsynth.learning.source_frames import CODED, CodedFrames, coded, decoded, packed, unpacked
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing
-from dmsynth.support.records import Count, Number, Record, Text, checked, json_of, printable
+from dmsynth.support.records import checked, json_of, printable
 from dmsynth.support.version import __version__
 from dmsynth.trackers.features import FEATURE_POINTS
 from dmsynth.video import Image
@@ -44,130 +52,8 @@ from dmsynth.video import Image
 FORMAT = 4
 _PNG_FORMAT = 3  # of faces whose source frames are as their network sees them
 _LARGEST = 2**30  # bytes of a file; the thesis's largest network has 160 MB
-_MOST_PIXELS = 2**22  # of a frame
 _LARGEST_WEIGHT = 1e6  # trained ones are a thousandth of that; far beyond, every picture is black
 _AGAIN = "train the face again or copy the file anew"
-
-Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]
-Row = Annotated[list[Number], Field(max_length=1000)]
-
-
-class _Control(Record):
-    name: Name
-    unit: Annotated[str, Field(max_length=20)]
-    low: Number
-    high: Number
-    rest: Number | None = 0.0
-
-    @model_validator(mode="after")
-    def _has_a_range(self) -> _Control:
-        if self.high - self.low < 1e-6:
-            raise ValueError(f"its range from {self.low:g} to {self.high:g} is none")
-        return self
-
-
-class _Space(Record):
-    name: Name
-    controls: Annotated[list[_Control], Field(max_length=100)]
-
-    @model_validator(mode="after")
-    def _has_its_controls(self) -> _Space:
-        if self.name not in CONTROL_SPACES:
-            raise ValueError(f"no control space is named {self.name}; there is {', '.join(CONTROL_SPACES)}")
-        names = tuple(control.name for control in self.controls)
-        known = CONTROL_SPACES[self.name].names
-        if names not in (known, tuple(name for name in known if name != BROWS)):  # learned before brows were one
-            raise ValueError(f"{self.name} has the controls {', '.join(known)}")
-        return self
-
-
-class _Shape(Record):
-    """Arguments of a network; anything else is none of it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    width: Side
-    height: Side
-    channels: Literal[1, 3]
-    base_channels: Annotated[int, Field(ge=1, le=4096)]
-
-    @model_validator(mode="after")
-    def _is_no_wall(self) -> _Shape:
-        if self.width * self.height > _MOST_PIXELS:
-            raise ValueError(f"frames of {self.width}×{self.height} are too large; at most {_MOST_PIXELS} pixels")
-        return self
-
-
-class _Frame(Record):
-    """Size of the source frames, which need not be the network's."""
-
-    width: Annotated[int, Field(ge=16, le=4096)]
-    height: Annotated[int, Field(ge=16, le=4096)]
-    channels: Literal[1, 3]
-
-
-class _WarpShape(_Shape):
-    controls: Annotated[int, Field(ge=1, le=1000)]
-
-
-class _AutoencoderShape(_Shape):
-    latent: Annotated[int, Field(ge=1, le=100_000)]
-    given: Annotated[int, Field(ge=0, le=1000)] = 0
-
-
-class _Carried(Record):
-    names: Annotated[list[Name], Field(max_length=1000)] = Field(default_factory=list)
-    explained: Annotated[list[Row], Field(max_length=1000)] = Field(default_factory=list)
-    spread: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Field(max_length=1000)] = Field(default_factory=list)
-    low: Row = Field(default_factory=list)
-    high: Row = Field(default_factory=list)
-
-
-class _Settings(Record):
-    """What a training was told, as far as it is read again."""
-
-    model_config = ConfigDict(extra="allow")
-
-    labels: Literal["tracked", "commanded", "calibrated"]
-    dataset_sha256: Text
-    seed: int
-    precision: Text
-
-
-class _About(Record):
-    """How a face was made, as far as it is read again. Whose hash it would be or what is trusted it cannot say."""
-
-    dataset: Text
-    dataset_sha256: Text
-    tracker: Text | None
-    consent: Text | None = None
-    settings: _Settings
-    steps: Count
-    train_seconds: Annotated[float, Field(ge=0, le=1e9)]
-    machine: dict[str, Any] = Field(default_factory=dict)
-
-
-class _Description(Record):
-    """A face file's metadata."""
-
-    shape: dict[str, Any]
-    frame: _Frame | None = None
-    control_space: _Space
-    carried: _Carried = _Carried()
-    coverage_tolerance: Annotated[float, Field(gt=0, le=1000)]
-    about: _About
-
-
-class _Person(Record):
-    """A person of a cast: the description of a face, and which tensors of the file are its own."""
-
-    content: dict[str, Any]
-    tensors: dict[Name, Name]
-
-
-class _Cast(Record):
-    people: Annotated[dict[str, _Person], Field(min_length=1, max_length=1000)]
 
 
 @dataclass(frozen=True)
@@ -433,7 +319,7 @@ def _cast_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if "dmsynth_cast" not in metadata:
         return None
     where = f"{path}: its description"
-    content = checked(json_of(metadata["dmsynth_cast"], where, _AGAIN), _Cast, where, _AGAIN)
+    content = checked(json_of(metadata["dmsynth_cast"], where, _AGAIN), CastRecord, where, _AGAIN)
     for name, person in content.people.items():
         check_name(name, path)
         if len(set(person.tensors.values())) < len(person.tensors):
@@ -470,8 +356,8 @@ def _fingerprint(content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 
 def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TrainedFace:
     where, recipe = f"{path}: its description", RECIPES[content["model"]]
-    description = checked(content, _Description, where, _AGAIN)
-    of_shape: type[_Shape] = _AutoencoderShape if recipe.network is Autoencoder else _WarpShape
+    description = checked(content, Description, where, _AGAIN)
+    of_shape: type[Shape] = AutoencoderShape if recipe.network is Autoencoder else WarpShape
     shape: dict[str, int] = checked(description.shape, of_shape, f"{where}: shape", _AGAIN).model_dump()
     space = ControlSpace.from_dict(description.control_space.model_dump())
     if space.moves_eyes and MOUTH not in space.names:
@@ -552,7 +438,7 @@ def _features(frames: int, tensors: dict[str, torch.Tensor]) -> SourceFeatures |
     return SourceFeatures(tensors["features.landmarks"].numpy(), values.numpy())
 
 
-def _check_carried(carried: _Carried, controls: int) -> None:
+def _check_carried(carried: CarriedRecord, controls: int) -> None:
     """``ValueError`` unless its lists are as long as they have to be."""
     count = len(carried.names)
     if count == 0:
@@ -563,7 +449,7 @@ def _check_carried(carried: _Carried, controls: int) -> None:
 
 
 def _sources(
-    version: int, frame: _Frame | None, shape: dict[str, int], space: ControlSpace, tensors: dict[str, torch.Tensor]
+    version: int, frame: FrameSize | None, shape: dict[str, int], space: ControlSpace, tensors: dict[str, torch.Tensor]
 ) -> tuple[NDArray[np.uint8], torch.Tensor]:
     """Source frames (s, h, w) or (s, h, w, 3) and their codes. ``ValueError`` unless they are of the face's shape, or
     as its description says."""
