@@ -19,7 +19,7 @@ from dmsynth.controls import CONTROL_SPACES
 from dmsynth.datasets.brow_posing import PosedBrows
 from dmsynth.datasets.dataset_files import shown_by, with_brows
 from dmsynth.datasets.photo_posing import PosedPhoto
-from dmsynth.learning.face_file import _Control, _Space
+from dmsynth.learning.face_description import ControlRecord, SpaceRecord
 from dmsynth.motion.driving import drive
 from dmsynth.steering import FaceSpec, SteerableFace, open_renderer
 from dmsynth.steering.edited_features import paint_features
@@ -149,9 +149,9 @@ def test_datasets_and_faces_from_before() -> None:
     whole = with_brows(labels)
     assert shown_by(whole.columns) is DRIVER and whole["commanded_brow_raise"].tolist()[0] == 0
     assert np.isnan(whole["commanded_brow_raise"].iloc[1]) and whole.equals(with_brows(whole))
-    _Space(name="driver", controls=[_Control(**vars(each)) for each in DRIVER.only(names).controls])
+    SpaceRecord(name="driver", controls=[ControlRecord(**vars(each)) for each in DRIVER.only(names).controls])
     with pytest.raises(ValueError, match="has the controls"):
-        _Space(name="driver", controls=[_Control(**vars(each)) for each in DRIVER.only(names[:-1]).controls])
+        SpaceRecord(name="driver", controls=[ControlRecord(**vars(each)) for each in DRIVER.only(names[:-1]).controls])
 
 
 def test_a_scenario_that_moves_brows_needs_a_face_that_does(starter: SteerableFace) -> None:

@@ -16,7 +16,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 Row = Annotated[list[Number], Field(max_length=1000)]
 
 
-class _Control(Record):
+class ControlRecord(Record):
     name: Name
     unit: Annotated[str, Field(max_length=20)]
     low: Number
@@ -24,18 +24,18 @@ class _Control(Record):
     rest: Number | None = 0.0
 
     @model_validator(mode="after")
-    def _has_a_range(self) -> _Control:
+    def _has_a_range(self) -> ControlRecord:
         if self.high - self.low < 1e-6:
             raise ValueError(f"its range from {self.low:g} to {self.high:g} is none")
         return self
 
 
-class _Space(Record):
+class SpaceRecord(Record):
     name: Name
-    controls: Annotated[list[_Control], Field(max_length=100)]
+    controls: Annotated[list[ControlRecord], Field(max_length=100)]
 
     @model_validator(mode="after")
-    def _has_its_controls(self) -> _Space:
+    def _has_its_controls(self) -> SpaceRecord:
         if self.name not in CONTROL_SPACES:
             raise ValueError(f"no control space is named {self.name}; there is {', '.join(CONTROL_SPACES)}")
         names = tuple(control.name for control in self.controls)
@@ -116,7 +116,7 @@ class Description(Record):
 
     shape: dict[str, Any]
     frame: FrameSize | None = None
-    control_space: _Space
+    control_space: SpaceRecord
     carried: CarriedRecord = CarriedRecord()
     coverage_tolerance: Annotated[float, Field(gt=0, le=1000)]
     about: _About
