@@ -8,7 +8,6 @@ import sys
 import threading
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pandas as pd

@@ -101,12 +101,10 @@ def bench_log_command(
     as_json: Json = False,
 ) -> None:
     """Turn a DMS's own log into answers about what was played to it, clocks aligned."""
-    from dmsynth.steering.writing import check_not_input
     from dmsynth.validation.bench_log import read_bench_log, write_bench_log
 
-    check_not_input(out, [log, play, meaning])
     found = read_bench_log(log, play, meaning)
-    paths = write_bench_log(found, out)
+    paths = write_bench_log(found, out, log)
     if as_json:
         print_json([
             {"clip": clip.name, "answers": len(clip.answers), "uncertainty": clip.uncertainty, "log": path}

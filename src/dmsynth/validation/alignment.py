@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 from scipy.optimize import least_squares
 from scipy.signal import correlate
 from scipy.stats import t as student
@@ -34,6 +35,7 @@ _MOST_DRIFT = 500e-6
 _GRID = 25.0  # a second: of the first search
 _MISFIT = 0.1  # seconds at either end of the play that a drift between two of the search may cause
 _BLOCK = 2.0  # seconds of residuals that count as one
+_OUTLIERS = 5  # answers of which the search takes the middle one: a few wrong ones hide no motion
 _LEAST = 0.5  # of the motion that has to be in both
 _GOOD = 0.5  # of the answers' variance that the command has to explain
 _ALIKE = 0.95  # a second place that explains this share of what the best does is as good
@@ -374,6 +376,9 @@ def _searched(
     found: Mapping[str, Signal], commands: Mapping[str, Double], real: Double, where: str
 ) -> tuple[float, float, float]:
     """Where the answers fit the commands best: play time, drift, and log time of one moment."""
+    found = {
+        axis: Signal(each.times, median_filter(each.values, _OUTLIERS, mode="nearest")) for axis, each in found.items()
+    }
     first = min(float(signal.times[0]) for signal in found.values())
     last = max(float(signal.times[-1]) for signal in found.values())
     step = _MISFIT * 2 / max(min(last - first, float(np.ptp(real))), 1.0)

@@ -64,15 +64,17 @@ def read_bench_log(log: Path, play: Path, meaning: Path) -> BenchLog:
     return BenchLog(alignment, clips)
 
 
-def write_bench_log(found: BenchLog, out: Path) -> list[Path]:
+def write_bench_log(found: BenchLog, out: Path, log: Path) -> list[Path]:
     """Write ``out``/CLIP.jsonl for each clip, or ``out`` itself if it ends with .jsonl, and the alignment beside it as
-    JSON. Returns the logs' paths. ``DmsynthError`` for one file and several clips."""
+    JSON. Returns the logs' paths. ``DmsynthError``: one file for several clips, or the ``log`` itself."""
     if out.suffix == ".jsonl":
         if len(found.clips) > 1:
             raise DmsynthError(f"--out {out}: is one file, and the play has {len(found.clips)} clips; give a folder")
         paths, beside = [out], out.with_suffix(".alignment.json")
     else:
         paths, beside = [out / f"{clip.name}.jsonl" for clip in found.clips], out / "alignment.json"
+    if any(path.resolve() == log.resolve() for path in paths):
+        raise DmsynthError(f"--out {out}: would replace the log {log}; give another folder")
     for path, clip in zip(paths, found.clips, strict=True):
         write_text(path, "".join(f"{answer.to_json()}\n" for answer in clip.answers))
     told = asdict(found.alignment) | {"covariance": found.alignment.covariance.tolist()}
