@@ -96,7 +96,7 @@ def _pose_yaw(logs: Path) -> tuple[pd.DataFrame, DmsRun]:
     seed=st.integers(0, 1000),
     cut=st.tuples(st.floats(0, 0.3), st.floats(0.7, 1)),
 )
-@settings(max_examples=25)
+@settings(max_examples=20)
 def test_any_clock_is_found(
     play: pd.DataFrame, by: str, delay: float, drift: float, ahead: float, noise: float, rate: float, seed: int,
     cut: tuple[float, float],

@@ -101,8 +101,7 @@ class Encoded:
 
     def __init__(self, where: str, container: str, codec: str, size: tuple[int, int], rate: float) -> None:
         self._where = where
-        options = {"pkt_size": "1316"} if where.startswith("udp:") else {}  # whole MPEG packets in each datagram
-        options |= {"rtsp_transport": "tcp"} if where.startswith("rtsp:") else {}
+        options = {"rtsp_transport": "tcp"} if where.startswith("rtsp:") else {}
         self._container = av.open(where, "w", format=container, options=options)
         stream = self._container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
         stream.width, stream.height = size[0] // 2 * 2, size[1] // 2 * 2  # colour is stored at half the size
@@ -170,8 +169,10 @@ def _standard_output(address: str, size: tuple[int, int], rate: float) -> Sink:
 
 
 def _stream(address: str, size: tuple[int, int], rate: float) -> Sink:
+    whole = "pkt_size=1316"  # whole MPEG packets in each datagram
+    where = f"{address}{'&' if '?' in address else '?'}{whole}" if address.startswith("udp:") else address
     try:
-        return Encoded(address, "rtsp" if address.startswith("rtsp:") else "mpegts", "libx264", size, rate)
+        return Encoded(where, "rtsp" if address.startswith("rtsp:") else "mpegts", "libx264", size, rate)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DmsynthError(

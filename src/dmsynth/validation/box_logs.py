@@ -43,11 +43,9 @@ def read_box_log(path: Path, meaning: LogMap) -> dict[str, Signal]:
     """
     if not path.exists():
         raise DmsynthError(f"{path}: no such log; check the path")
-    reader = _READERS.get("" if path.is_dir() else path.suffix.lower())
+    reader = READERS.get("" if path.is_dir() else path.suffix.lower())
     if reader is None:
-        raise DmsynthError(
-            f"{path}: no log that can be read; give one of {', '.join(filter(None, _READERS))}, or a bag"
-        )
+        raise DmsynthError(f"{path}: no log that can be read; give one of {', '.join(filter(None, READERS))}, or a bag")
     try:
         raw = reader(path, list(meaning.columns.values()), meaning.time)
     except (ValueError, TypeError, KeyError, OSError, MemoryError) as error:
@@ -216,7 +214,7 @@ def _no_time(path: Path, time: TimeColumn | None) -> None:
         raise DmsynthError(f"{path}: has times of its own; leave time out of the map")
 
 
-_READERS: Mapping[str, Callable[[Path, Sequence[str], TimeColumn | None], Raw]] = {
+READERS: Mapping[str, Callable[[Path, Sequence[str], TimeColumn | None], Raw]] = {
     ".csv": _csv,
     ".parquet": _parquet,
     ".jsonl": _json_lines,

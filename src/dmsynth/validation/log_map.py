@@ -1,4 +1,4 @@
-"""What the columns of a box's log mean: a small YAML file, written once for each kind of box (``docs/bench.md``)."""
+"""What the columns of a box's log mean: a small YAML file, written once for each kind of box (``docs/dms-on-the-bench.md``)."""
 
 from __future__ import annotations
 
@@ -114,6 +114,8 @@ class LogMap(_Strict):
 def read_log_map(path: Path) -> LogMap:
     """A map. ``DmsynthError`` naming the line of the first mistake."""
     if not path.is_file():
-        raise DmsynthError(f"{path}: no such file; docs/bench.md shows a map to start from")
-    root, content = yaml_of(yaml_text(path, "map"), str(path), "map of a log", "docs/bench.md shows one to start from")
+        raise DmsynthError(f"{path}: no such file; docs/dms-on-the-bench.md shows a map to start from")
+    root, content = yaml_of(
+        yaml_text(path, "map"), str(path), "map of a log", "docs/dms-on-the-bench.md shows one to start from"
+    )
     return checked_yaml(root, content, LogMap, str(path), "map")

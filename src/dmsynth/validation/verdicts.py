@@ -306,7 +306,7 @@ def commands(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
 def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame:
     """The answer nearest to each of ``times`` (n,): columns ``answered``, ``MEASURED``, ``warning``.
 
-    An answer is valid for this DMS's median interval between answers, so that a DMS that answers ten times a second is
+    An answer is valid for this DMS's usual interval between answers, so that a DMS that answers ten times a second is
     available all the time, and one that skips answers is not.
     """
     empty = pd.DataFrame(
@@ -315,7 +315,7 @@ def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame
     if not answers or not len(times):
         return empty
     when = np.array([answer.time for answer in answers])
-    usual = float(np.median(np.diff(when))) if len(when) > 1 else 0.0
+    usual = _usual_interval(when)
     frame = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
     right = np.clip(np.searchsorted(when, times), 1, len(when) - 1) if len(when) > 1 else np.zeros(len(times), int)
     nearest = np.where(np.abs(when[right] - times) < np.abs(when[right - 1] - times), right, np.maximum(right - 1, 0))
@@ -330,6 +330,15 @@ def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame
     has_pose = result[list(AXES)].notna().any(axis=1).to_numpy()
     result["answered"] = near & (has_pose | (not gives_pose))
     return result
+
+
+def _usual_interval(when: NDArray[np.float64]) -> float:
+    """Seconds: the median, and twice the spread of a DMS whose answers come irregularly, as those of a log do."""
+    if len(when) < 2:
+        return 0.0
+    steps = np.diff(when)
+    median = float(np.median(steps))
+    return median + 2 * 1.4826 * float(np.median(np.abs(steps - median)))
 
 
 def _errors(
