@@ -96,9 +96,7 @@ def read_marks_command(
 def bench_log_command(
     log: Annotated[Path, typer.Argument(help="The DMS's own log: .csv, .parquet, .jsonl, .mf4, .mcap, .db3 or a bag.")],
     play: Annotated[Path, typer.Option(help="What `dmsynth play --log` wrote.")],
-    meaning: Annotated[
-        Path, typer.Option("--map", help="A .yaml file: what the log's columns mean (docs/dms-on-the-bench.md).")
-    ],
+    meaning: Annotated[Path, typer.Option("--map", help="A .yaml file: what the log's columns mean.")],
     out: Annotated[Path, typer.Option(help="Folder for CLIP.jsonl, for `validate --dms-log`; of one clip: a .jsonl.")],
     as_json: Json = False,
 ) -> None:
