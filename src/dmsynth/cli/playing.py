@@ -71,6 +71,10 @@ def play_command(
         ]
         tell.table(("frames; ms after their time", ""), rows)
         tell.print(f"log: {log}")
+        if kept["late"] or kept["dropped"]:
+            tell.print(
+                "this machine was busy: close other work, or run it as chrt -f 10 dmsynth play …", style="yellow"
+            )
     if played.stopped:
         raise DmsynthError(f"{to}: {played.stopped}; after {len(played.rows)} frames, which {log} holds: play again")
 

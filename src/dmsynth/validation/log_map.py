@@ -1,4 +1,4 @@
-"""What the columns of a box's log mean: a small YAML file, written once for each kind of box (``docs/dms-on-the-bench.md``)."""
+"""What the columns of a box's log mean: a YAML file, one for each kind of box (``docs/dms-on-the-bench.md``)."""
 
 from __future__ import annotations
 
