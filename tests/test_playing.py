@@ -179,6 +179,24 @@ def test_raw_frames_go_through_a_pipe(video: Path) -> None:
     assert (frames[49] == [each.image for each in read_video(video)][49]).all()
 
 
+def test_a_reader_that_ends_or_takes_nothing_is_said(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmsynth.playing.sinks._PATIENCE", 0.05)
+    for closes, said in (
+        (True, "standard output: its reader has ended"),
+        (False, "the reader took nothing for 0.05 s"),
+    ):
+        reads, writes = os.pipe()
+        if closes:
+            os.close(reads)
+        sink, played = Pipe(writes), Play()
+        play(Playlist.of([Clip("one", video)], 0), sink, Marking("none"), Simulated(), played)
+        assert played.stopped is not None and said in played.stopped and len(played.rows) < 6
+        sink.close()
+        os.close(writes)
+        if not closes:
+            os.close(reads)
+
+
 def test_a_stream_is_received_as_it_was_played(video: Path, tmp_path: Path) -> None:
     """By the file that FFmpeg writes; another test receives from a socket."""
     clock, played = Simulated(), Play()
@@ -225,17 +243,20 @@ def test_what_cannot_be_played_is_said_in_one_line(
     assert not log.exists()
 
 
-def test_the_command_plays_and_reads_back(video: Path, tmp_path: Path) -> None:
-    log = tmp_path / "play.csv"
-    done = dmsynth("play", video, "--to", "none", "--log", log, "--lead", "0", "--json")
-    assert done.returncode == 0 and '"frames": 50' in done.stdout
-    assert len(read_play(log)) + pd.read_csv(log)["dropped"].sum() == 50
-    with VideoWriter(tmp_path / "film.mp4", *SIZE, 25) as film:
-        for number in (3, 4, 5):
-            film.write(Marking().drawn(fit(default_portrait(), *SIZE), number))
+def test_the_command_plays_and_reads_back(tmp_path: Path) -> None:
+    picture, log = fit(default_portrait(), *SIZE), tmp_path / "play.csv"
+    for name, marking in (("film", Marking()), ("bare", Marking("none"))):
+        with VideoWriter(tmp_path / f"{name}.mp4", *SIZE, 25) as film:
+            for number in (3, 4, 5):
+                film.write(marking.drawn(picture, number))
+    done = dmsynth("play", tmp_path / "bare.mp4", "--to", "none", "--log", log, "--lead", "0", "--json")
+    assert done.returncode == 0 and '"frames": 3' in done.stdout
+    written = pd.read_csv(log)
+    assert written["number"].tolist() == [0, 1, 2] and written["clip"].tolist() == ["bare"] * 3
     assert dmsynth("read-marks", tmp_path / "film.mp4", "--out", tmp_path / "codes.csv").returncode == 0
     assert pd.read_csv(tmp_path / "codes.csv")["code"].tolist() == [3, 4, 5]
-    assert "no mark that can be read" in fails(dmsynth("read-marks", video, "--out", tmp_path / "codes.csv"))
+    bare = dmsynth("read-marks", tmp_path / "bare.mp4", "--out", tmp_path / "codes.csv")
+    assert "no mark that can be read" in fails(bare)
 
 
 def test_a_screen_shows_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,9 @@ def play_command(
                 "this machine was busy: close other work, or run it as chrt -f 10 dmsynth play …", style="yellow"
             )
     if played.stopped:
-        raise DmsynthError(f"{to}: {played.stopped}; after {len(played.rows)} frames, which {log} holds: play again")
+        raise DmsynthError(
+            f"--to {to}: {played.stopped}; after {len(played.rows)} frames, which {log} holds: play again"
+        )
 
 
 @app.command("read-marks", rich_help_panel=VALIDATION)

@@ -84,8 +84,12 @@ class Pipe:
         while content:
             if not select.select([], [self._handle], [], _PATIENCE)[1]:
                 raise TimeoutError(None, f"the reader took nothing for {_PATIENCE:g} s", "standard output")
-            with suppress(BlockingIOError):
+            try:
                 content = content[os.write(self._handle, content) :]
+            except BlockingIOError:  # less room than a write needs
+                continue
+            except BrokenPipeError:
+                raise BrokenPipeError(None, "its reader has ended", "standard output") from None
 
     def close(self) -> None:
         os.set_blocking(self._handle, self._blocks)  # others may share it
