@@ -20,6 +20,7 @@ from dmsynth.support.table_files import write_table
 from dmsynth.validation.alignment import align_log
 from dmsynth.validation.bench_log import read_bench_log
 from dmsynth.validation.box_logs import Signal, read_box_log
+from dmsynth.validation.differences import METRICS
 from dmsynth.validation.dms import Answer, DmsRun, run_dms
 from dmsynth.validation.log_map import LogMap, read_log_map
 from dmsynth.validation.programs import Log
@@ -255,6 +256,41 @@ def test_what_is_within_the_uncertainty_is_not_judged() -> None:
         assert verdict.time_uncertainty == uncertainty and len(verdict.warnings) == 1
         if outcome == "inconclusive":
             assert "± 0.08 s, too near to a limit to be judged" in verdict.reasons[0]
+
+
+def test_an_alarm_and_a_lag_within_the_uncertainty_are_not_judged() -> None:
+    scenario = find_scenarios(["addw-80-side-window"])[0]
+    motion, (window,) = scenario.trajectory(), scenario.windows
+    table = pd.DataFrame({name: motion[name] for name in motion.names} | {"time": motion.times, "covered": True})
+    opens = scenario.marks[window.since] + 1.0
+    later = scenario.model_copy(update={"warnings": [window.model_copy(update={"earliest": 1.0})]})
+    times = [float(time) for time in np.arange(0, scenario.seconds, 0.01)]
+    for uncertainty, outcome in ((0.0, "fail"), (0.1, "inconclusive")):
+        answers = [
+            Answer(
+                time, 0, 0, 0, time_uncertainty=uncertainty,
+                warning=opens - 0.09 <= time < opens - 0.05 or time > opens + 0.5,  # one just before it may come
+            )
+            for time in times
+        ]  # fmt: skip
+        verdict = judge(later, table, DmsRun(answers))
+        assert verdict.outcome == outcome, verdict.reasons
+    scenario = find_scenarios(["pose-yaw"])[0]
+    motion = scenario.trajectory()
+    table = pd.DataFrame({name: motion[name] for name in motion.names} | {"time": motion.times, "covered": True})
+    limited = scenario.model_copy(
+        update={"require": scenario.require.model_copy(update={"mean_error": {}, "lag": 0.2})}
+    )
+    for uncertainty, outcome in ((0.0, "fail"), (0.1, "inconclusive"), (0.03, "fail")):
+        shown = np.interp(motion.times - 0.25, motion.times, motion["yaw"])
+        said = [
+            Answer(t, 0, float(yaw), 0, time_uncertainty=uncertainty)
+            for t, yaw in zip(map(float, motion.times), shown, strict=True)
+        ]
+        assert judge(limited, table, DmsRun(said)).outcome == outcome
+    latency = next(metric for metric in METRICS if metric.name == "warning latency")
+    assert latency.resolution({"frame_rate": 25, "time_uncertainty": 0.03}) == pytest.approx(0.07)
+    assert latency.resolution({"frame_rate": 25}) == pytest.approx(0.04)
 
 
 def test_mdf_is_read_like_tables(play: pd.DataFrame, tmp_path: Path) -> None:
