@@ -236,26 +236,26 @@ def test_what_cannot_be_played_is_said_in_one_line(
         (["--to", "none", "--corner", "middle"], "choose one of bottom-left"),
     ):
         assert said in fails(dmsynth("play", video, "--log", log, *arguments))
-    assert "written as .csv or .parquet" in fails(
-        dmsynth("play", video, "--to", "none", "--log", tmp_path / "play.txt")
+    assert "give a name that ends with .parquet" in fails(
+        dmsynth("play", video, "--to", "none", "--log", tmp_path / "play.csv")
     )
     assert "give --face" in fails(dmsynth("play", "pose-yaw", "--to", "none", "--log", log))
     assert not log.exists()
 
 
 def test_the_command_plays_and_reads_back(tmp_path: Path) -> None:
-    picture, log = fit(default_portrait(), *SIZE), tmp_path / "play.csv"
+    picture, log = fit(default_portrait(), *SIZE), tmp_path / "play.parquet"
     for name, marking in (("film", Marking()), ("bare", Marking("none"))):
         with VideoWriter(tmp_path / f"{name}.mp4", *SIZE, 25) as film:
             for number in (3, 4, 5):
                 film.write(marking.drawn(picture, number))
     done = dmsynth("play", tmp_path / "bare.mp4", "--to", "none", "--log", log, "--lead", "0", "--json")
     assert done.returncode == 0 and '"frames": 3' in done.stdout
-    written = pd.read_csv(log)
+    written = pd.read_parquet(log)
     assert written["number"].tolist() == [0, 1, 2] and written["clip"].tolist() == ["bare"] * 3
-    assert dmsynth("read-marks", tmp_path / "film.mp4", "--out", tmp_path / "codes.csv").returncode == 0
-    assert pd.read_csv(tmp_path / "codes.csv")["code"].tolist() == [3, 4, 5]
-    bare = dmsynth("read-marks", tmp_path / "bare.mp4", "--out", tmp_path / "codes.csv")
+    assert dmsynth("read-marks", tmp_path / "film.mp4", "--out", tmp_path / "codes.parquet").returncode == 0
+    assert pd.read_parquet(tmp_path / "codes.parquet")["code"].tolist() == [3, 4, 5]
+    bare = dmsynth("read-marks", tmp_path / "bare.mp4", "--out", tmp_path / "codes.parquet")
     assert "no mark that can be read" in fails(bare)
 
 

@@ -18,7 +18,7 @@ def play_command(
     to: Annotated[
         str, typer.Option(help="screen[:1], /dev/video2, udp://HOST:PORT, rtsp://HOST/NAME, - (raw RGB), or none.")
     ],
-    log: Annotated[Path, typer.Option(help="Table to write, .parquet or .csv: when each frame was shown.")],
+    log: Annotated[Path, typer.Option(help="Table to write, .parquet: when each frame was shown.")],
     face: Annotated[
         Path | None, typer.Option(help="Who plays the scenarios: starter, a photo, posed:DATASET …")
     ] = None,
@@ -40,11 +40,11 @@ def play_command(
     from dmsynth.playing.sinks import open_sink
     from dmsynth.steering import FaceSpec, open_renderer
     from dmsynth.support.files import check_output
-    from dmsynth.support.table_files import check_table_name, write_table
+    from dmsynth.support.table_files import write_table
     from dmsynth.validation.clips import clips_of
 
     marking = Marking(mark, corner)
-    check_table_name(log)
+    _whole_times(log)
     check_output(log)
     steerable = open_renderer(FaceSpec.of(face, device)) if face else None
     clips = clips_of(names, steerable, videos)
@@ -81,17 +81,23 @@ def play_command(
         )
 
 
+def _whole_times(table: Path) -> None:
+    """``DmsynthError`` for a table that would be written with rounded times, as .csv is."""
+    if table.suffix.lower() != ".parquet":
+        raise DmsynthError(f"{table}: its times must not be rounded; give a name that ends with .parquet")
+
+
 @app.command("read-marks", rich_help_panel=VALIDATION)
 def read_marks_command(
     video: Annotated[Path, typer.Argument(help="A recording of what was played, by the DMS's camera or another.")],
-    out: Annotated[Path, typer.Option(help="Table to write, .csv or .parquet: time, and the number of the frame.")],
+    out: Annotated[Path, typer.Option(help="Table to write, .parquet: time, and the number of the frame.")],
 ) -> None:
     """Read the numbers of played frames in a recording of them."""
     from dmsynth.playing.filmed import read_marks
     from dmsynth.support.files import check_output
-    from dmsynth.support.table_files import check_table_name, write_table
+    from dmsynth.support.table_files import write_table
 
-    check_table_name(out)
+    _whole_times(out)
     check_output(out)
     found = read_marks(video)
     write_table(out, found)
