@@ -27,6 +27,7 @@ FLOW = {
     "learning": "networks, the swap, training",
     "steering": "what draws a commanded head",
     "evaluation": "how exact a face is",
+    "playing": "videos in real time",
     "validation": "scenarios, DMSs, verdicts",
     "report": "pictures and pages",
     "experiments": "chapters of the thesis, and more",

@@ -15,6 +15,7 @@ import typer
 
 from dmsynth.cli import app
 from dmsynth.learning.autoencoder import Autoencoder
+from dmsynth.playing.sinks import SINKS, open_sink
 from dmsynth.steering import FaceSpec, load_face
 from dmsynth.trackers import track_to_table
 from dmsynth.validation.dms import run_dms
@@ -101,6 +102,7 @@ def test_what_the_architecture_adds_works(
     page = ROOT / "docs" / "architecture.md"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dmsynth.video.effects.EFFECTS", dict(EFFECTS))
+    monkeypatch.setattr("dmsynth.playing.sinks.SINKS", dict(SINKS))
     there: dict[str, Any] = {}
     for code in blocks(page, "python"):
         exec(compile(code, "docs/architecture.md", "exec"), there)
@@ -117,6 +119,7 @@ def test_what_the_architecture_adds_works(
     (dark,) = with_effects([portrait], [("vignette", 1.0)])
     assert dark[0, 0].max() == 0 and (dark[256, 256] == portrait[256, 256]).all()
     assert len(there["dataset"]) == 40 and there["dataset"].about[0].name == "position"
+    assert isinstance(open_sink("heard", (64, 48), 25), there["Heard"])
     told = re.findall(r"^\| `(\w+)` \|", page.read_text("utf-8"), re.MULTILINE)
     assert told == list(FLOW), "the table lists the folders from the ground up"
 

@@ -57,7 +57,7 @@ from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import Verdict, judge
 
 _ROUNDS = 3  # attempts if a DMS modifies videos
-_NUMBERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening")
+_NUMBERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening", "time_uncertainty")
 _ANSWERS = (*_NUMBERS, "warning", "warning_kind")
 
 

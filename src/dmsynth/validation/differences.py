@@ -41,6 +41,12 @@ def _latency(scenario: Scenario) -> float | None:
     return float(np.mean(times)) if times else None
 
 
+def _latency_resolution(scenario: Scenario) -> float:
+    """A warning is detected in the first frame with it: the difference of two latencies is accurate to ± one frame; and
+    where logs were aligned afterwards, to the uncertainty of their times."""
+    return 1 / float(scenario["frame_rate"]) + float(scenario.get("time_uncertainty") or 0)
+
+
 def _false_alarms(scenario: Scenario) -> float | None:
     return None if scenario["outcome"] == "inconclusive" else float(len(scenario["false_alarms"]))
 
@@ -49,8 +55,7 @@ METRICS = (
     *(Metric(f"{axis} error", "°", True, _error(axis)) for axis in ("pitch", "yaw", "roll")),
     *(Metric(f"{axis.replace('_', ' ')} error", "°", True, _error(axis)) for axis in ("gaze_pitch", "gaze_yaw")),
     Metric("eye opening error", "", True, _error("eye_opening")),
-    # A warning is detected in the first frame with it: the difference of two latencies is accurate to ± one frame.
-    Metric("warning latency", " s", True, _latency, lambda scenario: 1 / scenario["frame_rate"]),
+    Metric("warning latency", " s", True, _latency, _latency_resolution),
     Metric("false alarms a scenario", "", True, _false_alarms),
     Metric(
         "availability",

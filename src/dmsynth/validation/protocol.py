@@ -22,6 +22,7 @@ ANGLES = ("pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw")
 KINDS = ("distraction", "drowsiness", "sleep", "unresponsive")
 """Kinds of warnings. A microsleep is drowsiness."""
 WIDEST = 360.0  # degrees; a larger value is no angle
+MOST_UNCERTAIN = 60.0  # seconds
 WIDE_OPEN = 3.0  # times the opening at rest; a larger value is no opening
 _LONGEST_LINE = 65_536  # characters; an answer has some hundred
 _HEAD = 4096  # bytes from which the encoding is detected
@@ -49,6 +50,8 @@ class Answer:
         eye_opening: of both eyes together: 0 closed, 1 as at rest.
         warning: whether the warning is on at this time. A warning begins when it becomes true.
         warning_kind: one of ``KINDS``; counts while the warning is on. None: the DMS does not say.
+        time_uncertainty: half of the 95 % interval of the time, seconds, of a log that was aligned afterwards; None:
+            the time is exact.
     """
 
     time: float
@@ -60,6 +63,7 @@ class Answer:
     eye_opening: float | None = None
     warning: bool = False
     warning_kind: str | None = None
+    time_uncertainty: float | None = None
 
     def to_json(self) -> str:
         """One line of the protocol."""
@@ -127,13 +131,15 @@ def lines_of(file: IO[bytes], strict: bool) -> Generator[str, None, None]:
 
 
 def impossible(answer: Answer) -> str | None:
-    """An error message if one of its angles is no valid angle, its eye opening or its kind of warning none."""
+    """An error message if one of its angles is no valid angle, or if its opening, kind or uncertainty is none."""
     for name in ANGLES:
         value = getattr(answer, name)
         if value is not None and not abs(value) <= WIDEST:
             return f"its {name} of {value:g} is no angle in degrees"
     if answer.eye_opening is not None and not 0 <= answer.eye_opening <= WIDE_OPEN:
         return f"its eye_opening of {answer.eye_opening:g} is none: 0 is closed, 1 as at rest"
+    if answer.time_uncertainty is not None and not 0 <= answer.time_uncertainty <= MOST_UNCERTAIN:
+        return f"its time_uncertainty of {answer.time_uncertainty:g} is none: seconds, at most {MOST_UNCERTAIN:g}"
     if answer.warning_kind is not None and answer.warning_kind not in KINDS:
         return f"its warning_kind is none of {', '.join(KINDS)}"
     return None
@@ -152,7 +158,7 @@ def _answer(content: Any, strict: bool) -> Answer:
     """Parse a line's content; ``ValueError`` says what is wrong with it."""
     if not isinstance(content, dict):
         raise ValueError("is no JSON object")
-    numbers = (*ANGLES, "eye_opening")
+    numbers = (*ANGLES, "eye_opening", "time_uncertainty")
     values = {name: _number(content[name], name, strict) for name in numbers if content.get(name) is not None}
     if content.get("time") is None:
         raise ValueError("has no time")

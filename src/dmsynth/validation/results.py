@@ -87,6 +87,7 @@ class JobResult(Record):
     availability: Share | None
     lag: Moment | None
     trusted: Share
+    time_uncertainty: Annotated[float, Field(ge=0, le=60)] | None = None
 
 
 class ScenarioResult(JobResult):

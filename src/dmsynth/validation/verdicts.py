@@ -84,6 +84,8 @@ class Verdict:
         lag: seconds by which its head pose follows the command; None if the motion is too small.
         trusted: share of the frames within the face's coverage.
         no_answers, first_no_answer: output lines that are no answers (``DmsRun``). They do not affect the outcome.
+        time_uncertainty: half of the 95 % interval of the answers' times, seconds; None: they are exact. What lies
+            within it of a limit cannot be judged.
     """
 
     outcome: Outcome
@@ -98,6 +100,7 @@ class Verdict:
     trusted: float = 1.0
     no_answers: int = 0
     first_no_answer: str | None = None
+    time_uncertainty: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -146,14 +149,21 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
                 f"{int((~covered).sum())} of {len(covered)} frames lie outside the face's coverage: silence there says "
                 "nothing"
             )
-    _judge_requirements(scenario, covered, errors, availability, lag, found)
+    uncertainty = time_uncertainty(run.answers)
+    _judge_requirements(scenario, covered, errors, availability, lag, uncertainty or 0.0, found)
     return Verdict(
         found.outcome, found.failures + found.doubts, run.problem, warnings, alarms, doubtful, errors, availability,
-        lag, float(covered.mean()), run.no_answers, run.first_no_answer,
+        lag, float(covered.mean()), run.no_answers, run.first_no_answer, uncertainty,
     )  # fmt: skip
 
 
 # --- warnings ------------------------------------------------------------------------------------------------------
+
+
+def time_uncertainty(answers: Sequence[Answer]) -> float | None:
+    """The largest uncertainty of the answers' times, seconds; None if all are exact."""
+    told = [answer.time_uncertainty for answer in answers if answer.time_uncertainty is not None]
+    return max(told, default=None)
 
 
 def warning_onsets(answers: Sequence[Answer], kind: str | None = None) -> list[tuple[float, float]]:
@@ -176,7 +186,7 @@ def _judge_warnings(
     stretches = warning_onsets(answers)
     times, covered = table["time"].to_numpy(dtype=float), table["covered"].to_numpy(dtype=bool)
     half_frame = 0.5 / scenario.video_rate
-    marks = scenario.marks
+    marks, uncertain = scenario.marks, time_uncertainty(answers) or 0.0
 
     def trusted(begin: float, end: float) -> bool:
         return bool(covered[(times >= begin - half_frame) & (times <= end + half_frame)].all())
@@ -188,8 +198,14 @@ def _judge_warnings(
         results.append(result)
         taken |= own
         told = f"the warning due {window.latest:g} s after {result.since:.2f} s"
+        limits = (result.opens - half_frame, result.closes + half_frame)
+        near = result.onset is not None and min(abs(result.onset - each) for each in limits) <= uncertain
         if not result.trusted:
             found.doubts.append(f"{told} cannot be judged: frames outside the face's coverage lead up to it")
+        elif near and uncertain:
+            found.doubts.append(
+                f"{told} came after {result.latency:.2f} s ± {uncertain:.2f} s, too near to a limit to be judged"
+            )
         elif result.outcome == "missed":
             found.failures.append(f"{told} never came")
         elif result.outcome == "late":
@@ -199,8 +215,21 @@ def _judge_warnings(
         elif result.outcome == "other kind":
             found.failures.append(f"{told} came after {result.latency:.2f} s as {result.kind}, not as {result.asked}")
     others = [begin for begin, _ in stretches if begin not in taken]
+    ends = [
+        (r.opens, max(r.closes, marks.get(w.until or "", r.closes)))
+        for r, w in zip(results, scenario.windows, strict=True)
+    ]
+    unclear = [
+        begin for begin in others if uncertain and any(abs(begin - end) <= uncertain for pair in ends for end in pair)
+    ]
+    others = [begin for begin in others if begin not in unclear]
     alarms = [begin for begin in others if trusted(begin - _LOOKS_BACK, begin)]
     doubtful = [begin for begin in others if begin not in alarms]
+    if unclear:
+        found.doubts.append(
+            f"the alarm at {', '.join(f'{time:.2f} s' for time in unclear)} is not counted: within the uncertainty of "
+            f"its time, ± {uncertain:.2f} s, a warning was due"
+        )
     if alarms:
         found.failures.append(f"false alarm at {', '.join(f'{time:.2f} s' for time in alarms)}")
     if doubtful:
@@ -208,7 +237,7 @@ def _judge_warnings(
             f"the alarm at {', '.join(f'{time:.2f} s' for time in doubtful)} is not counted: frames outside the face's "
             "coverage came before it"
         )
-    return results, alarms, doubtful
+    return results, alarms, doubtful + unclear
 
 
 def _judge_window(
@@ -277,7 +306,7 @@ def commands(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
 def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame:
     """The answer nearest to each of ``times`` (n,): columns ``answered``, ``MEASURED``, ``warning``.
 
-    An answer is valid for this DMS's median interval between answers, so that a DMS that answers ten times a second is
+    An answer is valid for this DMS's usual interval between answers, so that a DMS that answers ten times a second is
     available all the time, and one that skips answers is not.
     """
     empty = pd.DataFrame(
@@ -286,7 +315,7 @@ def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame
     if not answers or not len(times):
         return empty
     when = np.array([answer.time for answer in answers])
-    usual = float(np.median(np.diff(when))) if len(when) > 1 else 0.0
+    usual = _usual_interval(when)
     frame = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
     right = np.clip(np.searchsorted(when, times), 1, len(when) - 1) if len(when) > 1 else np.zeros(len(times), int)
     nearest = np.where(np.abs(when[right] - times) < np.abs(when[right - 1] - times), right, np.maximum(right - 1, 0))
@@ -301,6 +330,15 @@ def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame
     has_pose = result[list(AXES)].notna().any(axis=1).to_numpy()
     result["answered"] = near & (has_pose | (not gives_pose))
     return result
+
+
+def _usual_interval(when: NDArray[np.float64]) -> float:
+    """Seconds: the median, and twice the spread of a DMS whose answers come irregularly, as those of a log do."""
+    if len(when) < 2:
+        return 0.0
+    steps = np.diff(when)
+    median = float(np.median(steps))
+    return median + 2 * 1.4826 * float(np.median(np.abs(steps - median)))
 
 
 def _errors(
@@ -389,6 +427,7 @@ def _judge_requirements(
     errors: dict[str, dict[str, Any]],
     availability: float | None,
     lag: float | None,
+    uncertain: float,
     found: _Findings,
 ) -> None:
     require = scenario.require
@@ -409,5 +448,7 @@ def _judge_requirements(
             off, unit = errors[axis]["mae"], "" if axis == OPENING else "°"
             said = f"{off:.2f}" if axis == OPENING else f"{off:.1f}"
             found.failures.append(f"{axis} is off by {said}{unit} on average; {most:g}{unit} are allowed")
-    if require.lag and lag is not None and lag > require.lag:
+    if require.lag and lag is not None and uncertain and abs(lag - require.lag) <= uncertain:
+        found.doubts.append(f"its head pose lags by {lag:.2f} s ± {uncertain:.2f} s; {require.lag:g} s are allowed")
+    elif require.lag and lag is not None and lag > require.lag:
         found.failures.append(f"its head pose lags by {lag:.2f} s; {require.lag:g} s are allowed")

@@ -1,0 +1,31 @@
+"""The numbers of frames in a recording of a play."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from dmsynth.playing.marks import read_mark
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.parallel import map_ordered
+from dmsynth.support.progress import progress
+from dmsynth.video import Frame, read_video
+
+
+def read_marks(video: Path) -> pd.DataFrame:
+    """What a camera saw of a play: ``time``, seconds after the recording's first frame, and ``code``, the number in it,
+    missing where none can be read. A row per frame. ``DmsynthError`` if none can be read in any."""
+    with progress("reading marks", None) as advance:
+        rows = []
+        for time, number in map_ordered(_read, read_video(video, grey=True, damaged=True)):
+            rows.append((time, number))
+            advance()
+    found = pd.DataFrame(rows, columns=["time", "code"]).astype({"code": "Int64"})
+    if not found["code"].notna().any():
+        raise DmsynthError(f"{video}: shows no mark that can be read; film nearer, sharper, or play larger frames")
+    return found
+
+
+def _read(frame: Frame) -> tuple[float, int | None]:
+    return frame.time, read_mark(frame.image)

@@ -1,0 +1,43 @@
+"""The log of a play, read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dmsynth.playing.player import Play
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.table_files import read_table
+
+_NUMBERS = ("frame", "time", "number", "planned", "real", "unix")
+
+
+def read_play(path: Path) -> pd.DataFrame:
+    """A play log, as ``Play.table`` describes it, without the frames that were dropped.
+
+    Raises ``DmsynthError`` for any other table, and for clips that overlap.
+    """
+    log = read_table(path)
+    mend = "give what `dmsynth play --log` wrote"
+    missing = [name for name in Play().table().columns if name not in log.columns]
+    if missing:
+        raise DmsynthError(f"{path}: is no log of a play: it lacks the columns {', '.join(missing)}; {mend}")
+    try:
+        log = log.astype(dict.fromkeys(_NUMBERS, float) | {"dropped": bool, "clip": str})
+    except (ValueError, TypeError) as error:
+        raise DmsynthError(f"{path}: is no log of a play ({str(error)[:200]}); {mend}") from None
+    shown = log[~log["dropped"]].reset_index(drop=True)
+    if len(shown) < 2 or not np.isfinite(shown[["time", "number", "real", "unix"]].to_numpy(float)).all():
+        raise DmsynthError(f"{path}: says of no two frames when they were shown; play again")
+    back = np.flatnonzero(np.diff(shown["real"].to_numpy(float)) <= 0)
+    begins = shown["clip"].ne(shown["clip"].shift())
+    returns = begins & shown["clip"].where(begins).duplicated()
+    if len(back) or returns.any():
+        row = int(back[0]) + 1 if len(back) else int(np.flatnonzero(returns)[0])
+        raise DmsynthError(
+            f"{path}: plays overlap: {shown['clip'][row]} is shown again at {shown['real'][row]:.3f} s; "
+            "give the log of one play"
+        )
+    return shown

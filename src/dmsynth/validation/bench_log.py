@@ -1,0 +1,132 @@
+"""A box's own log as answers that ``validate --dms-log`` reads: aligned with the play, cut into its clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmsynth.playing.log import read_play
+from dmsynth.support.errors import DmsynthError
+from dmsynth.support.files import write_json, write_text
+from dmsynth.validation.alignment import Alignment, align_log
+from dmsynth.validation.box_logs import Signal, read_box_log
+from dmsynth.validation.log_map import read_log_map
+from dmsynth.validation.protocol import ANGLES, Answer
+
+Double = NDArray[np.float64]
+
+_NUMBERS = (*ANGLES, "eye_opening")
+_NORMAL = 1.96
+_LEAST_UNCERTAIN = 1e-4  # seconds
+
+
+@dataclass(frozen=True)
+class ClipLog:
+    """The answers about a clip.
+
+    Attributes:
+        uncertainty: half of the 95 % interval of their times, seconds.
+        carried: whether a warning from before was on when the clip began.
+    """
+
+    name: str
+    answers: list[Answer]
+    uncertainty: float
+    carried: bool
+
+
+@dataclass(frozen=True)
+class BenchLog:
+    alignment: Alignment
+    clips: list[ClipLog]
+
+
+def read_bench_log(log: Path, play: Path, meaning: Path) -> BenchLog:
+    """A box's log, aligned with a play and cut into its clips.
+
+    Raises:
+        DmsynthError: as ``read_log_map``, ``read_play``, ``read_box_log`` and ``align_log``.
+    """
+    read_as = read_log_map(meaning)
+    shown = read_play(play)
+    signals = read_box_log(log, read_as)
+    alignment = align_log(signals, shown, read_as, str(log))
+    judged = {name: signal for name, signal in signals.items() if name not in ("code", "sync")}
+    moments, values = _together(judged)
+    moments = alignment.to_play(moments)
+    names = shown.loc[shown["frame"] >= 0, "clip"].unique()
+    clips = [_clip(name, shown[shown["clip"] == name], moments, values, alignment) for name in names]
+    return BenchLog(alignment, clips)
+
+
+def write_bench_log(found: BenchLog, out: Path, log: Path) -> list[Path]:
+    """Write ``out``/CLIP.jsonl for each clip, or ``out`` itself if it ends with .jsonl, and the alignment beside it as
+    JSON. Returns the logs' paths. ``DmsynthError``: one file for several clips, or the ``log`` itself."""
+    if out.suffix == ".jsonl":
+        if len(found.clips) > 1:
+            raise DmsynthError(f"--out {out}: is one file, and the play has {len(found.clips)} clips; give a folder")
+        paths, beside = [out], out.with_suffix(".alignment.json")
+    else:
+        paths, beside = [out / f"{clip.name}.jsonl" for clip in found.clips], out / "alignment.json"
+    if any(path.resolve() == log.resolve() for path in paths):
+        raise DmsynthError(f"--out {out}: would replace the log {log}; give another folder")
+    for path, clip in zip(paths, found.clips, strict=True):
+        write_text(path, "".join(f"{answer.to_json()}\n" for answer in clip.answers))
+    told = asdict(found.alignment) | {"covariance": found.alignment.covariance.tolist()}
+    write_json(beside, told | {"clips": {clip.name: {"uncertainty": clip.uncertainty} for clip in found.clips}})
+    return paths
+
+
+def _together(signals: Mapping[str, Signal]) -> tuple[Double, dict[str, NDArray[np.object_]]]:
+    """All signals at common times: those of the first, and those at which another one's state changes.
+
+    Returns times (n,), and values (n,) by name: the nearest of a number, the last of a state.
+    """
+    first, *others = signals.values()
+    states = {name: signal for name, signal in signals.items() if name not in _NUMBERS}
+    changes = [signal.times[np.flatnonzero(signal.values[1:] != signal.values[:-1]) + 1] for signal in states.values()]
+    times = np.unique(np.concatenate([first.times, *changes])) if others else first.times
+    values: dict[str, NDArray[np.object_]] = {}
+    for name, signal in signals.items():
+        after = np.searchsorted(signal.times, times, side="right")
+        place = np.clip(after - 1, 0, None)
+        if name not in states:
+            right = np.clip(after, None, len(signal.times) - 1)
+            nearer = np.abs(signal.times[right] - times) < np.abs(times - signal.times[place])
+            place = np.where(nearer, right, place)
+        taken = signal.values[place].astype(object)
+        taken[(after == 0) & (name in states)] = None  # nothing was said yet
+        values[name] = taken
+    return times, values
+
+
+def _clip(
+    name: str, frames: pd.DataFrame, moments: Double, values: Mapping[str, NDArray[np.object_]], alignment: Alignment
+) -> ClipLog:
+    """The answers between a clip's first and last frame, times counted from the first."""
+    frames = frames[frames["frame"] >= 0]
+    ahead = (frames["real"] - frames["time"]).to_numpy(float)
+    begins = float(np.median(ahead))
+    uncertainty = float(alignment.uncertainty(frames["real"].to_numpy(float)).max())
+    uncertainty = float(np.hypot(uncertainty, _NORMAL * ahead.std()))
+    uncertainty = round(max(uncertainty, _LEAST_UNCERTAIN), 4)
+    inside = np.flatnonzero((moments >= begins) & (moments <= begins + float(frames["time"].iloc[-1])))
+    answers = [_answer(moments[row] - begins, {k: v[row] for k, v in values.items()}, uncertainty) for row in inside]
+    carried = bool(answers) and answers[0].warning
+    return ClipLog(str(name), answers, uncertainty, carried)
+
+
+def _answer(time: float, values: Mapping[str, object], uncertainty: float) -> Answer:
+    found = values.get("found", True)
+    numbers = {name: values[name] for name in _NUMBERS if name in values and found}
+    known = {name: round(float(value), 4) for name, value in numbers.items() if np.isfinite(float(str(value)))}  # type: ignore[arg-type]
+    kind = values.get("warning")
+    return Answer(
+        time=round(float(time), 4), warning=kind is not None, warning_kind=str(kind) if kind else None,
+        time_uncertainty=uncertainty, **known,
+    )  # fmt: skip
