@@ -58,7 +58,7 @@ from dmsynth.validation.verdicts import Verdict, judge
 
 _ROUNDS = 3  # attempts if a DMS modifies videos
 _NUMBERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening")
-_ANSWERS = (*_NUMBERS, "warning", "warning_kind")
+_ANSWERS = (*_NUMBERS, "warning", "warning_kind", "unavailable")
 
 
 @dataclass(frozen=True)

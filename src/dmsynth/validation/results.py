@@ -66,6 +66,17 @@ class Warned(Record):
     kind: WarningKind | None = None
 
 
+class Told(Record):
+    """``verdicts.ToldResult``."""
+
+    since: Moment
+    due: Moment
+    until: Moment
+    onset: Moment | None
+    delay: Moment | None
+    outcome: Literal["in time", "late", "never"]
+
+
 class JobResult(Record):
     """Result of judging one scenario: ``verdicts.Verdict``, and the hashes of its inputs."""
 
@@ -85,6 +96,9 @@ class JobResult(Record):
     doubtful_alarms: Annotated[list[Moment], Field(max_length=100_000)]
     errors: dict[Literal["pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening"], AxisError]
     availability: Share | None
+    unavailable: Share = 0.0
+    told: Annotated[list[Told], Field(max_length=100)] = Field(default_factory=list)
+    told_wrongly: Annotated[list[Moment], Field(max_length=100_000)] = Field(default_factory=list)
     lag: Moment | None
     trusted: Share
 
