@@ -436,8 +436,8 @@ def _lag(
     moves: float,
 ) -> float | None:
     """Seconds by which an ``answer`` (n,) follows the ``command`` (n,) where it is ``usable``; None if the command
-    moves by less than ``moves``."""
-    if np.ptp(command) < moves or usable.sum() < 20 or np.ptp(answer[usable]) < 1e-6:
+    moves by less than ``moves`` there."""
+    if usable.sum() < 20 or np.ptp(command[usable]) < moves or np.ptp(answer[usable]) < 1e-6:
         return None
     at, said = times[usable], answer[usable]
     if np.corrcoef(command[usable], np.interp(at - 0.5, times, command))[0, 1] > _RAMP:
