@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from dmsynth.cli.app import (
     print_json,
 )
 from dmsynth.support.errors import DmsynthError
+
+if TYPE_CHECKING:
+    from dmsynth.validation.compare import Comparison
 
 scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
 app.add_typer(scenario_app, name="scenario", rich_help_panel=VALIDATION)
@@ -358,8 +361,28 @@ def compare_command(
     output.table(("figure", "n", "A", "B", "B − A", "95 % interval", "effect", "p", "corrected", "B is"), rows)
     for sentence in (comparison.in_words(), *(row.in_words() for row in comparison.differences)):
         output.print(sentence)
+    _print_by_level(comparison)
     if comparison.left_out:
         output.print(f"in one of them only, left out: {', '.join(comparison.left_out)}", style="yellow")
+
+
+def _print_by_level(comparison: Comparison) -> None:
+    """Of a matrix: pass rate and availability at every level, and what differs besides."""
+    rows = []
+    for place in comparison.by_level:
+        for row in place.differences:
+            if row.metric in ("pass rate", "availability") or row.verdict != "not distinguishable":
+                interval = "–" if row.interval is None else f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}"
+                rows.append((
+                    f"{place.factor}: {place.level}", place.cells,
+                    row.metric + (f" ({row.unit.strip()})" if row.unit else ""),
+                    f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference:+.2f}", interval, f"{row.p_corrected:.4f}",
+                    row.verdict,
+                ))  # fmt: skip
+    if rows:
+        output.table(("level", "cells", "figure", "A", "B", "B − A", "95 % interval", "corrected", "B is"), rows)
+        for sentence in comparison.by_factor_in_words():
+            output.print(sentence)
 
 
 @app.command("edit", rich_help_panel=VALIDATION)

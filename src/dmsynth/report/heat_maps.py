@@ -12,7 +12,7 @@ from dmsynth.validation.factors import Row, figures, grid, level_of, rate_in_wor
 _ALL = "all"
 _WHITE, _RED, _DARK = (255, 255, 255), (214, 63, 46), (122, 16, 16)  # best, bad, worst
 _LIGHT_TEXT = 0.62  # from this badness on text is white
-_WORST_ERROR, _SLOWEST, _LEAST = 8.0, 2.0, 0.5  # degrees; seconds above the fastest; share of the time
+_WORST_ERROR, _SLOWEST, _LEAST = 8.0, 2.0, 0.5  # degrees and seconds above the best; share of the time
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class _Figure:
 _FIGURES = (
     _Figure("Pass rate", "rate", lambda v: f"{100 * v:.0f} %", lambda v, those: 1 - v),
     _Figure("Availability", "availability", lambda v: f"{100 * v:.0f} %", lambda v, those: (1 - v) / (1 - _LEAST)),
-    _Figure("Mean error of the head pose", "error", lambda v: f"{v:.1f}°", lambda v, those: v / _WORST_ERROR),
+    _Figure(
+        "Mean error of the head pose", "error", lambda v: f"{v:.1f}°", lambda v, those: (v - min(those)) / _WORST_ERROR
+    ),
     _Figure(
         "Mean latency of warnings", "latency", lambda v: f"{v:.2f} s", lambda v, those: (v - min(those)) / _SLOWEST
     ),

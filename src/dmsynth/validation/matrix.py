@@ -120,6 +120,7 @@ def _levels(text: str, what: str, given: Sequence[str]) -> dict[str, Mapping[str
     """What each level changes in a scenario."""
     levels: dict[str, Mapping[str, Any]] = {}
     for each in given:
+        changed: Mapping[str, Any]
         try:
             if what == "camera":
                 camera = None if each == NONE else read_camera(each)
