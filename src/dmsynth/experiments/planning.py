@@ -81,10 +81,10 @@ def tell(plan: Plan, left: Sequence[Part], results: Sequence[Path], videos: Path
     if plan.matrix is None:
         return
     can = [part for part in plan.parts if part.reason is None]
-    scenarios = len({part.scenario.name for part in can})
-    size = " × ".join(
-        [f"{scenarios} scenarios", *(f"{len(levels)} {name}" for name, levels in plan.matrix["factors"].items())]
-    )
+    persons = {part.driver.person for part in plan.parts}
+    sizes = [f"{len(persons)} persons"] if len(persons) > 1 else []
+    sizes.append(f"{len({part.scenario.name for part in can})} scenarios")
+    size = " × ".join([*sizes, *(f"{len(levels)} {name}" for name, levels in plan.matrix["factors"].items())])
     chosen = "" if plan.matrix["seed"] is None else f", chosen with seed {plan.matrix['seed']}"
     minutes = sum(part.scenario.seconds for part in left) / 60
     frames = sum(part.scenario.seconds * part.scenario.video_rate for part in left)

@@ -110,7 +110,8 @@ def _in_words(factor: Mapping[str, Any]) -> str:
         return f"By {name}: nothing could be judged."
     if all(level["rate"] == judged[0]["rate"] for level in judged):
         counts = sorted(level["pass"] + level["fail"] for level in judged)
-        return f"By {name}: every level passes {100 * judged[0]['rate']:.0f} %, of {counts[0]} to {counts[-1]} cells."
+        cells = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else f"{counts[0]}"
+        return f"By {name}: every level passes {100 * judged[0]['rate']:.0f} % of its {cells} cells."
     worst, best = (end(judged, key=lambda level: level["rate"]) for end in (min, max))
     ends = f"{worst['level']} passes {rate_in_words(worst)}, {best['level']} {rate_in_words(best)}"
     sure = [level["level"] for level in judged if level["p"] < LEVEL]
