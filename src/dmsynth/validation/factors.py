@@ -113,7 +113,9 @@ def _in_words(factor: Mapping[str, Any]) -> str:
         cells = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else f"{counts[0]}"
         return f"By {name}: every level passes {100 * judged[0]['rate']:.0f} % of its {cells} cells."
     worst, best = (end(judged, key=lambda level: level["rate"]) for end in (min, max))
-    ends = f"{worst['level']} passes {rate_in_words(worst)}, {best['level']} {rate_in_words(best)}"
+    least = [level for level in judged if level["rate"] == worst["rate"]]
+    others = [f"{level['level']} {rate_in_words(level)}" for level in [*least, best] if level is not worst]
+    ends = ", ".join([f"{worst['level']} passes {rate_in_words(worst)}", *others])
     sure = [level["level"] for level in judged if level["p"] < LEVEL]
     if sure:
         verb = "differ" if len(sure) > 1 else "differs"
