@@ -225,13 +225,15 @@ def test_columns_mean_what_the_map_says(tmp_path: Path) -> None:
 def test_answers_are_those_of_their_clip(play: pd.DataFrame, tmp_path: Path) -> None:
     truth = Box(drift=0, ahead=1.8e9, jitter=0).log(play).assign(face=1)
     truth.loc[20:60, "face"] = 0
+    truth["blind"] = 1 - truth["face"]
     told = {"time": "t", "yaw": "yaw", "warning": "alarm", "found": "face", "clock": "unix", "uncertainty": 0.001}
-    found = read_bench_log(*written(tmp_path, play, truth, told))
+    found = read_bench_log(*written(tmp_path, play, truth, told | {"unavailable": "blind"}))
     assert [clip.name for clip in found.clips] == list(PLAYED)
     first = found.clips[0].answers
     begins = float(play["real"][play["frame"] >= 0].iloc[0])
     assert first[0].time == pytest.approx(truth["emitted"][truth["emitted"] > begins].iloc[0] - begins, abs=0.005)
     assert {answer.yaw is None for answer in first[:10]} == {True} and first[-1].yaw is not None
+    assert first[0].unavailable and not first[-1].unavailable
     assert first[-1].time <= find_scenarios(["pose-yaw"])[0].seconds
     assert np.diff([answer.time for answer in first]).min() > 0
     assert not found.clips[0].carried

@@ -26,7 +26,9 @@ HEAD = "name: x-y\ntitle: a\nsource: b\nspeed: 40\n"
 def test_the_library_is_whole() -> None:
     scenarios = find_scenarios(["all"])
     assert len(scenarios) == len(library()) >= 55
-    assert {scenario.group for scenario in scenarios} == {"thesis", "pose", "addw", "euro-ncap", "nominal", "fatigue"}
+    assert {scenario.group for scenario in scenarios} == {
+        "thesis", "pose", "addw", "euro-ncap", "nominal", "fatigue", "degraded",
+    }  # fmt: skip
     assert find_scenarios(["addw", "addw-50-down"]) == [s for s in scenarios if s.group == "addw"]
     for scenario in scenarios:
         angles = scenario.trajectory()
@@ -70,7 +72,7 @@ def test_moves_marks_and_speeds() -> None:
 
 def test_scenarios_without_eyes_command_the_head_only() -> None:
     plain = [scenario for scenario in find_scenarios(["all"]) if not scenario.moves_eyes]
-    assert len(plain) == 28 and {scenario.trajectory().names for scenario in plain} == {HEAD_ONLY}
+    assert len(plain) == 30 and {scenario.trajectory().names for scenario in plain} == {HEAD_ONLY}
     assert not any(window.kind for scenario in plain for window in scenario.windows)
 
 

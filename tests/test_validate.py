@@ -303,7 +303,8 @@ def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path, sma
     for scenario in find_scenarios([str(scenarios)]):
         spec = DmsSpec(log=str(tmp_path / "logs"))
         arguments = {
-            "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec(str(small_face))),
+            "scenario": scenario.model_dump(mode="json"), "log": scenario.name,
+            "face": asdict(FaceSpec(str(small_face))),
             "videos": str(good.parent / "videos"), "dms": asdict(spec),
         }  # fmt: skip
         validate_one(tmp_path / scenario.name, arguments)
@@ -331,7 +332,8 @@ def test_hostile_dms_end_in_a_verdict(good: Path, scenarios: Path, tmp_path: Pat
         program.write_text(code)
         spec = DmsSpec(f"{sys.executable} {program} {{video}}", time_limit=limit)
         arguments = {
-            "scenario": scenario.model_dump(mode="json"), "face": asdict(FaceSpec(str(small_face))),
+            "scenario": scenario.model_dump(mode="json"), "log": scenario.name,
+            "face": asdict(FaceSpec(str(small_face))),
             "videos": str(good.parent / "videos"), "dms": asdict(spec),
         }  # fmt: skip
         validate_one(tmp_path / "job", arguments)

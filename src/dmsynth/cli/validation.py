@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from dmsynth.cli.app import (
     print_json,
 )
 from dmsynth.support.errors import DmsynthError
+
+if TYPE_CHECKING:
+    from dmsynth.validation.compare import Comparison
 
 scenario_app = typer.Typer(help="Scenarios: what the driver does, and what is expected of a DMS.", no_args_is_help=True)
 app.add_typer(scenario_app, name="scenario", rich_help_panel=VALIDATION)
@@ -152,6 +155,17 @@ def validate_command(
     ] = None,
     camera: CameraName = None,
     wear: Wear = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A matrix over light, place or camera, and occlusion or wear: 'light,occlusion', or one factor with "
+            "its levels, 'camera=day,night'; may be given several times."
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="With --vary: play so many cells of the matrix, every level about equally often.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample. Same seed, same cells.")] = 0,
     dms_name: Annotated[str | None, typer.Option(help="What the DMS is called in the evidence.")] = None,
     dms_version: Annotated[str | None, typer.Option(help="Its version, for the evidence.")] = None,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds that a program may take for one video.")] = 300,
@@ -195,6 +209,7 @@ def validate_command(
         raise DmsynthError("--cast names the faces; leave out --face, --renderer, --liveportrait and --source")
     browser = find_browser() if pdf else None  # before long work, not after it
     played = find_scenarios(scenarios)
+    matrix = _matrix(vary or [], sample, seed, camera, wear)
     if camera:
         taken_by = read_camera(camera)
         played = [each.model_copy(update={"camera": taken_by}) for each in played]
@@ -203,7 +218,7 @@ def validate_command(
         played = [each.model_copy(update={"wear": worn}) for each in played]
     results = validate(
         played, drivers, spec, out, Order(given_command(), dms_name, dms_version), videos,
-        Engine(engine, workers, address),
+        Engine(engine, workers, address), matrix,
     )  # fmt: skip
     if browser:
         print_as_pdf(browser, out / "report.html", out / "report.pdf")
@@ -216,6 +231,24 @@ def validate_command(
         raise typer.Exit(1)
     if not results["summary"]["pass"]:
         raise DmsynthError(f"nothing could be judged: every scenario is inconclusive; {out / 'report.html'} says why")
+
+
+def _matrix(vary: list[str], sample: int | None, seed: int, camera: str | None, wear: list[str] | None) -> Any:
+    """What ``--vary`` and ``--sample`` ask for, as a ``Matrix``; None without ``--vary``."""
+    from dmsynth.validation.matrix import FACTORS, Matrix, parse_factors
+
+    if not vary:
+        if sample is not None:
+            raise DmsynthError(f"--sample {sample}: samples a matrix; say with --vary what is varied")
+        return None
+    if seed < 0:
+        raise DmsynthError(f"--seed {seed}: give a number from 0 on")
+    factors = parse_factors(vary)
+    for option, given, what in (("--camera", camera, "camera"), ("--wear", wear, "wear")):
+        name = next((factor.name for factor in factors if FACTORS[factor.name] == what), None)
+        if given and name:
+            raise DmsynthError(f"{option} sets what --vary {name} varies; leave one of them out")
+    return Matrix(factors, sample, seed)
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -243,8 +276,9 @@ def _print_results(results: dict[str, Any]) -> None:
         latencies = [warning["latency"] for warning in scenario["warnings"] if warning["latency"] is not None]
         in_words = ", ".join(f"{latency:.2f} s" for latency in latencies)
         who = (scenario["person"],) if "person" in scenario else ()
+        who = (*who, ", ".join(scenario["factors"].values())) if "matrix" in results else who
         rows.append((*who, scenario["name"], scenario["outcome"], in_words, "; ".join(scenario["reasons"])))
-    person = ("person",) if "persons" in results else ()
+    person = (*(["person"] if "persons" in results else []), *(["levels"] if "matrix" in results else []))
     output.table((*person, "scenario", "verdict", "latency", "why"), rows, colours)
     chatty = [scenario for scenario in results["scenarios"] if scenario["no_answers"]]
     if chatty:
@@ -253,9 +287,32 @@ def _print_results(results: dict[str, Any]) -> None:
             f"{lines} lines that it printed in {len(chatty)} scenarios are no answers and were not judged; the first: "
         )
         output.print(told + chatty[0]["first_no_answer"], style="yellow")
+    if "matrix" in results:
+        _print_by_factor(results["by_factor"])
     for each in results.get("persons", []):
         output.print(f"{each['name']}: {_counted(each['summary'])}")
     output.print(f"{results['dms']['name']}: {_counted(results['summary'])}")
+
+
+def _print_by_factor(factors: list[dict[str, Any]]) -> None:
+    from dmsynth.validation.factors import rate_in_words
+
+    def number(value: float | None, digits: int, unit: str, times: float = 1.0) -> str:
+        return "–" if value is None else f"{times * value:.{digits}f}{unit}"
+
+    rows = [
+        (
+            factor["name"], level["level"], level["cells"], rate_in_words(level), level["inconclusive"],
+            number(level["error"], 1, "°"), number(level["latency"], 2, " s"),
+            number(level["availability"], 1, " %", 100), number(level["unavailable"], 1, " %", 100),
+        )
+        for factor in factors
+        for level in factor["levels"]
+    ]  # fmt: skip
+    headers = ("factor", "level", "cells", "passes (95 % interval)", "inconclusive", "error", "latency", "available")
+    output.table((*headers, "tells that it cannot see"), rows)
+    for factor in factors:
+        output.print(factor["in_words"])
 
 
 def _counted(summary: dict[str, int]) -> str:
@@ -304,8 +361,28 @@ def compare_command(
     output.table(("figure", "n", "A", "B", "B − A", "95 % interval", "effect", "p", "corrected", "B is"), rows)
     for sentence in (comparison.in_words(), *(row.in_words() for row in comparison.differences)):
         output.print(sentence)
+    _print_by_level(comparison)
     if comparison.left_out:
         output.print(f"in one of them only, left out: {', '.join(comparison.left_out)}", style="yellow")
+
+
+def _print_by_level(comparison: Comparison) -> None:
+    """Of a matrix: pass rate and availability at every level, and what differs besides."""
+    rows = []
+    for place in comparison.by_level:
+        for row in place.differences:
+            if row.metric in ("pass rate", "availability") or row.verdict != "not distinguishable":
+                interval = "–" if row.interval is None else f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}"
+                rows.append((
+                    f"{place.factor}: {place.level}", place.cells,
+                    row.metric + (f" ({row.unit.strip()})" if row.unit else ""),
+                    f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference:+.2f}", interval, f"{row.p_corrected:.4f}",
+                    row.verdict,
+                ))  # fmt: skip
+    if rows:
+        output.table(("level", "cells", "figure", "A", "B", "B − A", "95 % interval", "corrected", "B is"), rows)
+        for sentence in comparison.by_factor_in_words():
+            output.print(sentence)
 
 
 @app.command("edit", rich_help_panel=VALIDATION)

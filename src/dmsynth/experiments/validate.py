@@ -7,7 +7,7 @@ OUT/openlabel/        the ground truth of every scenario
 OUT/jobs/             one folder per scenario: the verdict, and the DMS's answers as a table
 
 With a cast every person plays every scenario: an entry, a test case and a job each, and the ground truth is in a folder
-per person.
+per person. In a matrix a scenario has one of each for every cell that is played.
 
 Every verdict contains the hashes of the video, of the command table and of the answers. If one of these files has
 changed since, the scenario is rendered and judged again.
@@ -30,8 +30,10 @@ import pandas as pd
 
 from dmsynth.experiments.drivers import Driver, open_drivers
 from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
+from dmsynth.experiments.planning import Part, Plan, planned, tell
 from dmsynth.report.validation import ShownScenario, write_validation_report
 from dmsynth.steering import FaceSpec, opened
+from dmsynth.steering.provenance import face_sha256
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import remove_leftovers, sha256_of, write_json
 from dmsynth.support.machine import describe_machine
@@ -40,7 +42,9 @@ from dmsynth.support.records import all_printable
 from dmsynth.support.table_files import read_table, write_table
 from dmsynth.support.version import __version__
 from dmsynth.validation.dms import DmsRun, DmsSpec, open_dms, run_dms, version_of
+from dmsynth.validation.factors import by_factor
 from dmsynth.validation.junit import write_junit
+from dmsynth.validation.matrix import Matrix, file_name
 from dmsynth.validation.openlabel import write_openlabel
 from dmsynth.validation.rendering import (
     Rendered,
@@ -50,7 +54,6 @@ from dmsynth.validation.rendering import (
     shown,
     video_path,
     what_differs,
-    why_not,
 )
 from dmsynth.validation.results import FORMAT, by_requirement, read_job_result
 from dmsynth.validation.scenarios import Scenario
@@ -58,7 +61,7 @@ from dmsynth.validation.verdicts import Verdict, judge
 
 _ROUNDS = 3  # attempts if a DMS modifies videos
 _NUMBERS = ("time", "pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening", "time_uncertainty")
-_ANSWERS = (*_NUMBERS, "warning", "warning_kind")
+_ANSWERS = (*_NUMBERS, "warning", "warning_kind", "unavailable")
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,13 @@ class Order:
 class _Played:
     """A scenario played by a driver, the job that judges it, and, when that has ended, the video that was judged."""
 
-    driver: Driver
-    scenario: Scenario
+    part: Part
     job: Job
     rendered: Rendered | None = None
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.part.scenario
 
 
 def validate(
@@ -93,6 +99,7 @@ def validate(
     order: Order,
     videos: Path | None = None,
     engine: Engine | None = None,
+    matrix: Matrix | None = None,
 ) -> dict[str, Any]:
     """Judge a DMS by scenarios; results in ``out`` from the same input are reused.
 
@@ -100,15 +107,18 @@ def validate(
         face: the synthetic driver, or several by name: then each plays every scenario.
         order: how to repeat it, for the report.
         videos: folder for videos, which runs can share; by default ``videos`` beside ``out``.
+        matrix: what is varied; None: every scenario is played as it is.
 
     Returns:
         The content of ``results.json``.
 
     Raises:
         DmsynthError: a face without head rotation, or none that can play any of the scenarios; a DMS that cannot be
-            found. A DMS that fails is no error. A scenario that a face cannot play becomes inconclusive.
+            found; a sample that is larger than the matrix. A DMS that fails is no error. A scenario that a face cannot
+            play becomes inconclusive.
     """
     drivers = open_drivers(face, scenarios)
+    plan = planned(drivers, scenarios, matrix)
     dms = open_dms(spec, scenarios[0].name)  # before anything is rendered
     videos, engine = videos or out.parent / "videos", engine or Engine()
     specs = {driver.person: spec.of_person(driver.person) for driver in drivers}
@@ -117,50 +127,70 @@ def validate(
         "files": {k: v for each in fingerprints.values() for k, v in each["files"].items()}
     }
     played = [
-        _Played(driver, scenario, _job(scenario, driver, specs[driver.person], fingerprints[driver.person], videos))
-        for driver in drivers
-        for scenario in scenarios
-        if why_not(scenario, driver.face) is None
+        _Played(part, _job(part, specs[part.driver.person], fingerprints[part.driver.person], videos))
+        for part in plan.parts
+        if part.reason is None
     ]
     truths = [driver.folder(out / "openlabel") for driver in drivers]
     for folder in [videos, out, *truths, *(out / "jobs" / each.job.name for each in played)]:
         remove_leftovers(folder)
     for each in played:
         _forget_what_changed(each, out, videos)
-    judged = {(each.driver.person, each.scenario.name): each for each in _judged(played, videos, out, engine)}
+    _tell(plan, played, out, videos, engine)
+    judged = iter(_judged(played, videos, out, engine))
     shown_scenarios, rows = [], []
+    for part in plan.parts:
+        shown_scenario, row = _evidence(part, None if part.reason else next(judged), out)
+        shown_scenarios.append(shown_scenario)
+        rows.append(row)
     for driver in drivers:
-        for scenario in scenarios:
-            shown_scenario, row = _evidence(driver, scenario, judged.get((driver.person, scenario.name)), out)
-            shown_scenarios.append(shown_scenario)
-            rows.append(row)
         driver.check_unchanged()
-    results = all_printable(_collect(rows, drivers, spec, fingerprint, videos, order, dms.name))
+    results = _collect(rows, drivers, spec, fingerprint, videos, order, dms.name)
+    results = all_printable(results if plan.matrix is None else results | _varied(plan.matrix, results))
     write_json(out / "results.json", results)
     write_junit(out / "junit.xml", results)
     write_validation_report(out / "report.html", results, shown_scenarios, [driver.face for driver in drivers])
     return dict(results)
 
 
-def _evidence(
-    driver: Driver, scenario: Scenario, judged: _Played | None, out: Path
-) -> tuple[ShownScenario, dict[str, Any]]:
+def _tell(plan: Plan, played: Sequence[_Played], out: Path, videos: Path, engine: Engine) -> None:
+    """Say how much a matrix is before it is drawn."""
+    left = [each.part for each in played if not is_finished(out / "jobs", each.job)]
+    done = [
+        out / "jobs" / each.job.name / "result.json" for each in played if is_finished(out / "jobs", each.job)
+    ]  # of this plan: another scenario takes another time
+    tell(plan, left, done, videos, engine.at_once)
+
+
+def _varied(matrix: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """What ``results.json`` says of a matrix, besides."""
+    factors = dict(matrix["factors"])
+    if "persons" in results:
+        factors["person"] = [each["name"] for each in results["persons"]]
+    return {"matrix": matrix, "by_factor": by_factor(results["scenarios"], factors)}
+
+
+def _evidence(part: Part, judged: _Played | None, out: Path) -> tuple[ShownScenario, dict[str, Any]]:
     """What is shown and told of a scenario, and its ground truth written; ``judged`` None: the face cannot play it."""
     if judged is None or judged.rendered is None:
-        return ShownScenario(scenario), _not_tested(driver, scenario, why_not(scenario, driver.face) or "")
+        return ShownScenario(part.scenario), _not_tested(part)
     folder, rendered = out / "jobs" / judged.job.name, judged.rendered
-    write_openlabel(driver.folder(out / "openlabel") / f"{scenario.name}.json", scenario, rendered)
+    truth = part.driver.folder(out / "openlabel") / f"{file_name(part.scenario.name, part.levels)}.json"
+    write_openlabel(truth, part.scenario, rendered)
     answers = read_table(folder / "answers.parquet")
     result = read_job_result(folder / "result.json")
-    row = _row(driver, scenario, rendered.video.name, f"jobs/{folder.name}/answers.parquet", result)
-    return ShownScenario(scenario, rendered, answers), row
+    row = _row(part, rendered.video.name, f"jobs/{folder.name}/answers.parquet", result)
+    return ShownScenario(part.scenario, rendered, answers), row
 
 
 def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
     """The work of one job: render or reuse a scenario's video, run the DMS on it, judge its answers."""
     scenario = Scenario.model_validate(arguments["scenario"])
-    rendered = render(scenario, opened(FaceSpec(**arguments["face"])), Path(arguments["videos"]))
-    dms = open_dms(DmsSpec(**arguments["dms"]).before(scenario.camera), scenario.name)
+    face, videos, begun = opened(FaceSpec(**arguments["face"])), Path(arguments["videos"]), time.perf_counter()
+    was_there = read_pins(video_path(videos, scenario, face_sha256(face.path, face.trained))) is not None
+    rendered = render(scenario, face, videos)
+    drawn = None if was_there else round(time.perf_counter() - begun, 3)
+    dms = open_dms(DmsSpec(**arguments["dms"]).before(scenario.camera), arguments["log"])
     with shown(rendered, folder / "shown") as video:
         begun = time.perf_counter()
         run = run_dms(dms, video, scenario.speed, rendered.seconds)
@@ -175,7 +205,8 @@ def validate_one(folder: Path, arguments: dict[str, Any]) -> None:
         "table_sha256": rendered.table_sha256,
         "answers_sha256": sha256_of(folder / "answers.parquet"),
     }
-    result = {"dms": dms.name, "dms_seconds": round(seconds, 3), **evidence, **verdict.to_dict()}
+    took = {"dms_seconds": round(seconds, 3), "draw_seconds": drawn, "frames": len(rendered.table)}
+    result = {"dms": dms.name, **took, **evidence, **verdict.to_dict()}
     write_json(folder / "result.json", all_printable(result))
 
 
@@ -190,7 +221,7 @@ def _check_unmodified(run: DmsRun, video: Path, rendered: Rendered) -> DmsRun:
 
 def _forget_what_changed(played: _Played, out: Path, videos: Path) -> None:
     """Delete the result of a finished job if its inputs or outputs have changed, so that it is run again."""
-    scenario, job, sha256 = played.scenario, played.job, played.driver.sha256
+    scenario, job, sha256 = played.scenario, played.job, played.part.driver.sha256
     if not is_finished(out / "jobs", job):
         return
     file = out / "jobs" / job.name / "result.json"
@@ -224,7 +255,7 @@ def _judged(played: Sequence[_Played], videos: Path, out: Path, engine: Engine) 
         for each in played:
             file, rendered = (
                 out / "jobs" / each.job.name / "result.json",
-                render(each.scenario, each.driver.face, videos),
+                render(each.scenario, each.part.driver.face, videos),
             )
             if rendered.video_sha256 != read_job_result(file)["video_sha256"]:
                 changed = rendered.video
@@ -235,8 +266,9 @@ def _judged(played: Sequence[_Played], videos: Path, out: Path, engine: Engine) 
     raise DmsynthError(f"{changed}: changed each time that it was judged; give this DMS --videos of its own")
 
 
-def _job(scenario: Scenario, driver: Driver, spec: DmsSpec, fingerprint: dict[str, Any], videos: Path) -> Job:
+def _job(part: Part, spec: DmsSpec, fingerprint: dict[str, Any], videos: Path) -> Job:
     """A scenario's job; its name contains a hash of everything that the verdict depends on."""
+    scenario, driver = part.scenario, part.driver
     content = scenario.model_dump(mode="json", exclude_none=True)
     rests_on = json.dumps([__version__, content, driver.sha256, fingerprint], sort_keys=True)
     key = hashlib.sha256(rests_on.encode()).hexdigest()[:12]
@@ -245,23 +277,25 @@ def _job(scenario: Scenario, driver: Driver, spec: DmsSpec, fingerprint: dict[st
         "face": asdict(driver.spec),
         "videos": str(videos.resolve()),
         "dms": asdict(spec),
+        "log": file_name(scenario.name, part.levels),
     }
     name = "-".join(part for part in (driver.person, scenario.name, key) if part)
     return Job(name, scenario.seconds * scenario.video_rate, arguments)
 
 
-def _not_tested(driver: Driver, scenario: Scenario, reason: str) -> dict[str, Any]:
+def _not_tested(part: Part) -> dict[str, Any]:
     """The entry of a scenario that the face cannot play: no video, no answers."""
     hashes = dict.fromkeys(("video_sha256", "table_sha256", "answers_sha256"))
-    verdict = Verdict("inconclusive", [reason], reason, trusted=0.0).to_dict()
-    return _row(driver, scenario, "", "", {"dms_seconds": 0.0, "judged": _now(), **hashes, **verdict})
+    verdict = Verdict("inconclusive", [part.reason or ""], part.reason, trusted=0.0).to_dict()
+    return _row(part, "", "", {"dms_seconds": 0.0, "judged": _now(), **hashes, **verdict})
 
 
-def _row(driver: Driver, scenario: Scenario, video: str, answers: str, result: dict[str, Any]) -> dict[str, Any]:
+def _row(part: Part, video: str, answers: str, result: dict[str, Any]) -> dict[str, Any]:
     """One entry of ``scenarios`` in ``results.json``."""
+    scenario, person = part.scenario, part.driver.person
     return {
         "name": scenario.name,
-        **({} if driver.person is None else {"person": driver.person}),
+        **({} if person is None else {"person": person}),
         "title": scenario.title,
         "group": scenario.group,
         "source": scenario.source,
@@ -271,6 +305,7 @@ def _row(driver: Driver, scenario: Scenario, video: str, answers: str, result: d
         "frame_rate": scenario.video_rate,
         **({} if scenario.camera is None else {"camera": scenario.camera.identity}),
         **({"worn": ", ".join(map(str, scenario.worn))} if scenario.wear else {}),
+        "factors": dict(part.levels),
         "video": video,
         "answers": answers,
         **result,

@@ -16,9 +16,11 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from dmsynth.report import charts
+from dmsynth.report.heat_maps import heat_maps
 from dmsynth.report.validation_figures import draw_answers, draw_coverage, still
 from dmsynth.steering import SteerableFace
 from dmsynth.support.files import write_text
+from dmsynth.validation.matrix import file_name
 from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.results import by_requirement
 from dmsynth.validation.scenarios import Scenario
@@ -39,8 +41,8 @@ def write_validation_report(
 ) -> None:
     """Write ``report.html`` from the content of ``results.json``.
 
-    With a single face it is self-contained. With a cast, videos are linked: with all of them in it, its size
-    would grow with every person.
+    With a single face it is self-contained. With a cast or a matrix, videos are linked: with all of them in it, its
+    size would grow with every person and cell.
 
     Args:
         shown: an entry for each of ``scenarios`` in the results.
@@ -49,16 +51,21 @@ def write_validation_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("dmsynth.report").joinpath("validation.html.jinja").read_text("utf-8"))
     persons = [each["name"] for each in results.get("persons", [])]
+    linked = bool(persons) or "matrix" in results
+    entries = list(zip(results["scenarios"], shown, strict=True))
     rows = [
-        {"result": result, "id": _anchor(result), "scenario": each.scenario} | _drawn(result, each, path, bool(persons))
-        for result, each in zip(results["scenarios"], shown, strict=True)
+        {"result": result, "id": _anchor(result), "who": _who(result), "scenario": each.scenario}
+        | _drawn(result, each, path, linked)
+        for result, each in entries
     ]
     overall = totals(results)
-    per_face = len(shown) // len(faces)
-    played = [shown[i * per_face : (i + 1) * per_face] for i in range(len(faces))]
+    played = [[each for result, each in entries if result.get("person") == person] for person in persons or [None]]
     html = template.render(
         results=results,
         persons=persons,
+        linked=linked,
+        matrix=results.get("matrix"),
+        maps=heat_maps(results),
         drivers=results.get("persons") or [results["face"]],
         rows=rows,
         sections=_by_scenario(rows),
@@ -68,14 +75,20 @@ def write_validation_report(
         outcomes=_worst(results["scenarios"]),
         coverages=list(zip(persons or [""], map(_coverage, faces, played), strict=True)),
         script=charts.script(),
-        policy=charts.policy(linked_videos=bool(persons)),
+        policy=charts.policy(linked_videos=linked),
     )
     write_text(path, html)
 
 
 def _anchor(result: dict[str, Any]) -> str:
     """The ID of an entry in the page."""
-    return f"{result['person']}:{result['name']}" if result.get("person") else str(result["name"])
+    name = file_name(result["name"], result["factors"])
+    return f"{result['person']}:{name}" if result.get("person") else name
+
+
+def _who(result: dict[str, Any]) -> str:
+    """What tells an entry from others of its scenario: the person, and the levels of the factors."""
+    return ", ".join([*([result["person"]] if result.get("person") else []), *result["factors"].values()])
 
 
 def _by_scenario(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -20,13 +20,15 @@ from dmsynth.validation.verdicts import commands
 from dmsynth.video import read_video
 
 _COMMAND, _ANSWER, _EXPECTED, _WARNS, _OUTSIDE = "#1f4e79", "#e4572e", "#f2b134", "#b3261e", "#dcdcdc"
+_BLOCKED = "#f9e2b5"
 _MOVES = {"eye_opening": 0.3}  # what moves less is not drawn; of angles 5 degrees
 _STILL = 160  # pixels, the width of a still
 
 
 def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame, video: str | None = None) -> str:
-    """SVG: command and answer for each angle that moves, and for the lids; below, when the DMS warns and when it
-    should. Gaze is the line of sight, which a turned head turns, too: it is drawn if the scenario moves the eyes.
+    """SVG: command and answer for each angle that moves, and for the lids; below, when the DMS warns and tells that it
+    cannot see, and when it should. Gaze is the line of sight, which a turned head turns, too: it is drawn if the
+    scenario moves the eyes.
 
     Args:
         table: the command, with ``covered``.
@@ -55,6 +57,13 @@ def draw_answers(scenario: Scenario, table: pd.DataFrame, answers: pd.DataFrame,
         windows.append((since + window.earliest, since + window.latest, _EXPECTED))
     warns = Series("warns", _WARNS, answers["time"], answers["warning"].astype(float), kind="on")
     panels.append(Panel("warns", [warns], 34.0, [*outside, *windows], (0, 1), x_range=span, plain=True))
+    blind = answers["unavailable"].astype(float) if "unavailable" in answers else None
+    if blind is not None and (scenario.unavailable or blind.any()):
+        pairs = zip(scenario.unavailable, scenario.blocked, strict=True)
+        due = [(begin, begin + each.within, _EXPECTED) for each, (begin, _) in pairs]
+        hidden = [(begin, end, _BLOCKED) for begin, end in scenario.blocked]
+        tells = Series("tells that it cannot see", _WARNS, answers["time"], blind, kind="on")
+        panels.append(Panel("blind", [tells], 34.0, [*outside, *hidden, *due], (0, 1), x_range=span, plain=True))
     return stacked(panels, "seconds", video=video)
 
 

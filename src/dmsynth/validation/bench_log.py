@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -124,9 +125,11 @@ def _clip(
 def _answer(time: float, values: Mapping[str, object], uncertainty: float) -> Answer:
     found = values.get("found", True)
     numbers = {name: values[name] for name in _NUMBERS if name in values and found}
-    known = {name: round(float(value), 4) for name, value in numbers.items() if np.isfinite(float(str(value)))}  # type: ignore[arg-type]
+    known: dict[str, Any] = {
+        name: round(float(str(value)), 4) for name, value in numbers.items() if np.isfinite(float(str(value)))
+    }
     kind = values.get("warning")
     return Answer(
         time=round(float(time), 4), warning=kind is not None, warning_kind=str(kind) if kind else None,
-        time_uncertainty=uncertainty, **known,
+        unavailable=bool(values.get("unavailable", False)), time_uncertainty=uncertainty, **known,
     )  # fmt: skip

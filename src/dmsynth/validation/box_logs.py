@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.records import printable
-from dmsynth.validation.log_map import FoundColumn, LogMap, TimeColumn, Value, WarningColumn
+from dmsynth.validation.log_map import LogMap, StateColumn, TimeColumn, Value, WarningColumn
 from dmsynth.validation.protocol import ANGLES
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -71,7 +71,7 @@ def _with_meaning(where: str, name: str, times: NDArray[Any], raw: NDArray[Any],
                     f"{where}: {column.column} never has a value that means a warning; it has {', '.join(seen[:10])}; "
                     "name them in the map"
                 )
-    elif isinstance(column, FoundColumn):
+    elif isinstance(column, StateColumn):
         known_values = {_plain(value) for value in column.values}
         values = np.array([_plain(each) in known_values for each in raw])
     else:

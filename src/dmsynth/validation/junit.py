@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dmsynth.support.files import write_text
+from dmsynth.validation.factors import rate_in_words
+from dmsynth.validation.matrix import condition
 
 _NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
@@ -53,13 +55,14 @@ def _add_case(suite: ElementTree.Element, scenario: dict[str, Any]) -> None:
         "testcase",
         {
             "classname": ".".join(["dmsynth", *of_person, scenario["group"]]),
-            "name": scenario["name"],
+            "name": scenario["name"] + condition(scenario["factors"]),
             "time": f"{scenario['dms_seconds']:.3f}",
         },
     )
     properties = [("requirement", each) for each in scenario["requirements"]]
     properties += [("person", person) for person in of_person]
     properties += [(name, scenario[name]) for name in ("camera", "worn") if scenario.get(name)]
+    properties += [(f"factor {name}", level) for name, level in scenario["factors"].items()]
     _add_properties(
         case,
         [*properties, ("video_sha256", scenario["video_sha256"] or "not tested"), ("judged", scenario["judged"])],
@@ -84,6 +87,11 @@ def _about(results: dict[str, Any], driver: dict[str, Any]) -> list[tuple[str, s
         ("face", driver.get("face", driver["name"])),
         ("face_sha256", driver["sha256"]),
         *((f"requirement {each['id']}", each["outcome"]) for each in results["requirements"]),
+        *(
+            (f"factor {factor['name']} {level['level']}", f"passes {rate_in_words(level)}")
+            for factor in results.get("by_factor", [])
+            for level in factor["levels"]
+        ),
     ]
 
 

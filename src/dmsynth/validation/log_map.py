@@ -41,9 +41,9 @@ class OpeningColumn(Column):
     unit: Literal["share", "percent"] = Field(default="share", description="Of the opening at rest.")
 
 
-class FoundColumn(Column):
+class StateColumn(Column):
     values: Annotated[list[Value], Field(min_length=1)] = Field(
-        default=[True], description="Those that mean that a face was found; true is 1, too."
+        default=[True], description="Those that mean that it is so; true is 1, too."
     )
 
 
@@ -76,8 +76,11 @@ class LogMap(_Strict):
     gaze_pitch: Angle | None = None
     gaze_yaw: Angle | None = None
     eye_opening: Annotated[OpeningColumn, BeforeValidator(_column)] | None = None
-    found: Annotated[FoundColumn, BeforeValidator(_column)] | None = Field(
+    found: Annotated[StateColumn, BeforeValidator(_column)] | None = Field(
         default=None, description="Whether a face was found; angles beside others are no answers."
+    )
+    unavailable: Annotated[StateColumn, BeforeValidator(_column)] | None = Field(
+        default=None, description="Whether the box tells the driver that it cannot see."
     )
     warning: Annotated[WarningColumn, BeforeValidator(_column)] | None = None
     code: Plain | None = Field(default=None, description="The number read in the time code of a frame.")
@@ -107,7 +110,8 @@ class LogMap(_Strict):
     @property
     def columns(self) -> dict[str, str]:
         """The log's columns by our names, what is judged first."""
-        names = ("pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening", "warning", "found", "code", "sync")
+        states = ("warning", "found", "unavailable", "code", "sync")
+        names = (*ANGLES, "eye_opening", *states)
         return {name: getattr(self, name).column for name in names if getattr(self, name) is not None}
 
 

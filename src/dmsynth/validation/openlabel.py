@@ -27,7 +27,8 @@ _AWAY = 12.0  # degrees of yaw or pitch from which the action "looks away" is re
 
 def openlabel(scenario: Scenario, rendered: Rendered) -> dict[str, Any]:
     """Head pose, line of sight, the eyes' and the mouth's opening and the brows frame by frame (what the face moves);
-    as actions, the looks away, the closed eyes, and the windows in which a warning has to begin.
+    as actions, the looks away, the closed eyes, the windows in which a warning has to begin, when the view is blocked,
+    and when the DMS has to have told so.
 
     The angles follow ``controls.pose``, in degrees, as ``num`` of the object "driver"; the same rotation is also given
     as a 3×3 matrix. ``covered``: whether the face's training data covers the pose. With a camera, head and matrix are
@@ -135,6 +136,11 @@ def _actions(
         since = scenario.marks[window.since]
         edges = [round((since + edge) * scenario.video_rate) for edge in (window.earliest, window.latest)]
         named.append((f"warning expected {number}", "WarningExpected", [(edges[0], min(edges[1], last))]))
+    for number, (begin, end) in enumerate(scenario.blocked, start=1):
+        first, stop = (round(edge * scenario.video_rate) for edge in (begin, end))
+        named.append((f"view blocked {number}", "ViewBlocked", [(first, min(stop - 1, last))]))
+        due = round((begin + scenario.unavailable[number - 1].within) * scenario.video_rate)
+        named.append((f"unavailable expected {number}", "UnavailableExpected", [(first, min(due, last))]))
     return {
         str(uid): (
             {

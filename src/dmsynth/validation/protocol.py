@@ -50,6 +50,7 @@ class Answer:
         eye_opening: of both eyes together: 0 closed, 1 as at rest.
         warning: whether the warning is on at this time. A warning begins when it becomes true.
         warning_kind: one of ``KINDS``; counts while the warning is on. None: the DMS does not say.
+        unavailable: whether it tells the driver at this time that it cannot see him or her.
         time_uncertainty: half of the 95 % interval of the time, seconds, of a log that was aligned afterwards; None:
             the time is exact.
     """
@@ -63,11 +64,15 @@ class Answer:
     eye_opening: float | None = None
     warning: bool = False
     warning_kind: str | None = None
+    unavailable: bool = False
     time_uncertainty: float | None = None
 
     def to_json(self) -> str:
         """One line of the protocol."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+        content = {name: value for name, value in asdict(self).items() if value is not None}
+        if not self.unavailable:
+            del content["unavailable"]
+        return json.dumps(content)
 
 
 @dataclass(frozen=True)
@@ -171,19 +176,20 @@ def _answer(content: Any, strict: bool) -> Answer:
         kind = (kind if strict else kind.strip().lower()) or None
     elif kind is not None:
         raise ValueError(f"its warning_kind is none of {', '.join(KINDS)}")
-    answer = Answer(time=time, warning=_warning(content.get("warning"), strict), warning_kind=kind, **known)
+    warning, unavailable = (_flag(content.get(name), name, strict) for name in ("warning", "unavailable"))
+    answer = Answer(time=time, warning=warning, warning_kind=kind, unavailable=unavailable, **known)
     wrong = impossible(answer)
     if wrong:
         raise ValueError(wrong)
     return answer
 
 
-def _warning(value: Any, strict: bool) -> bool:
+def _flag(value: Any, name: str, strict: bool) -> bool:
     value = value or False
     if not strict and (isinstance(value, str) or value == 1):
         value = _BOOLEANS.get(str(int(value) if isinstance(value, float) else value).strip().lower())
     if not isinstance(value, bool):
-        raise ValueError("its warning is neither true nor false")
+        raise ValueError(f"its {name} is neither true nor false")
     return value
 
 

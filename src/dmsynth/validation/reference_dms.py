@@ -77,6 +77,8 @@ class Timers:
         answers: time after the beginning of a warning within which a driver looks back (both as in summaries of Euro
             NCAP's Safe Driving 10.4).
         perclos: share of the last minute with closed eyes that causes a warning of drowsiness. Our choice.
+        blind: time without a face after which it tells that it cannot see. Our choice; Euro NCAP's limit is 10 s.
+        sees: time for which a face must be found again without a gap before it can see. Our choice.
         awake_from: speed in km/h from which closed eyes cause warnings. Our choice.
     """
 
@@ -92,6 +94,8 @@ class Timers:
     gone: float = 6.0
     answers: float = 3.0
     perclos: float = 0.15
+    blind: float = 3.0
+    sees: float = 0.3
     awake_from: float = 10.0
 
     def limit(self, speed: float) -> float:
@@ -221,6 +225,23 @@ class _Lids:
         return "drowsiness" if shut >= timers.microsleep or self._drowsy else None
 
 
+class _View:
+    """Whether it can see: it cannot after a time without a face; a face found in single frames is none."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None  # when the present face was found
+        self._last = 0.0  # when it last could see
+
+    def blind(self, now: float, found: bool, timers: Timers) -> bool:
+        if not found:
+            self._since = None
+        else:
+            self._since = now if self._since is None else self._since
+            if now - self._since >= timers.sees - 1e-6:
+                self._last = now
+        return now - self._last >= timers.blind - 1e-6
+
+
 def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]:
     """The warning policy: from what a tracker sees to answers. The gravest kind of warning counts: unresponsive, sleep,
     drowsiness, distraction."""
@@ -230,7 +251,7 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
     left: float | None = None  # when the look away began
     returned: float | None = None  # when the driver looked back at the road
     warned: float | None = None  # when the present warning of distraction began
-    rest, sight, lids = _Rest(), _Sight(), _Lids()
+    rest, sight, lids, view = _Rest(), _Sight(), _Lids(), _View()
     for moment in seen:
         now, step = moment.time, moment.time - before
         before, look = now, None
@@ -273,7 +294,8 @@ def warn(seen: Iterable[Seen], speed: float, timers: Timers) -> Iterator[Answer]
         if look is not None:
             values |= {"eye_opening": round(look[2], 4)}
             values |= {} if closed else {"gaze_pitch": look[0], "gaze_yaw": look[1]}
-        yield Answer(now, warning=kind is not None, warning_kind=kind, **values)
+        blind = view.blind(now, moment.pose is not None, timers)
+        yield Answer(now, warning=kind is not None, warning_kind=kind, unavailable=blind, **values)
 
 
 _DEGREES = 80.0  # of pitch a unit of the blend shapes' "gaze_y": measured on the portrait's eyes from -20° to 20°

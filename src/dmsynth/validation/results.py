@@ -66,11 +66,24 @@ class Warned(Record):
     kind: WarningKind | None = None
 
 
+class Told(Record):
+    """``verdicts.ToldResult``."""
+
+    since: Moment
+    due: Moment
+    until: Moment
+    onset: Moment | None
+    delay: Moment | None
+    outcome: Literal["in time", "late", "never"]
+
+
 class JobResult(Record):
     """Result of judging one scenario: ``verdicts.Verdict``, and the hashes of its inputs."""
 
     dms: Text
     dms_seconds: Annotated[float, Field(ge=0, le=10**7)]
+    draw_seconds: Annotated[float, Field(ge=0, le=10**7)] | None = None  # None: the video was there
+    frames: Annotated[int, Field(ge=0, le=10**7)] = 0
     judged: Text
     video_sha256: Sha256 | None  # None: not tested
     table_sha256: Sha256 | None
@@ -85,6 +98,9 @@ class JobResult(Record):
     doubtful_alarms: Annotated[list[Moment], Field(max_length=100_000)]
     errors: dict[Literal["pitch", "yaw", "roll", "gaze_pitch", "gaze_yaw", "eye_opening"], AxisError]
     availability: Share | None
+    unavailable: Share = 0.0
+    told: Annotated[list[Told], Field(max_length=100)] = Field(default_factory=list)
+    told_wrongly: Annotated[list[Moment], Field(max_length=100_000)] = Field(default_factory=list)
     lag: Moment | None
     trusted: Share
     time_uncertainty: Annotated[float, Field(ge=0, le=60)] | None = None
@@ -105,6 +121,7 @@ class ScenarioResult(JobResult):
     frame_rate: Annotated[float, Field(ge=1, le=1000)]
     camera: Text | None = None
     worn: Text | None = None
+    factors: dict[Text, Text] = Field(default_factory=dict)
     video: Text
     answers: Text
 
@@ -130,6 +147,12 @@ class Run(Record):
     date: Text
 
 
+class Varied(Record):
+    """A matrix: the levels of each factor."""
+
+    factors: dict[Text, Annotated[list[Text], Field(max_length=1000)]]
+
+
 class Results(Record):
     """``results.json``: the entries that are read.
 
@@ -143,6 +166,7 @@ class Results(Record):
     dms: Named
     face: Driver | None = None
     persons: Annotated[list[Driver], Field(max_length=MOST_PERSONS)] = Field(default_factory=list)
+    matrix: Varied | None = None
     scenarios: Annotated[list[ScenarioResult], Field(max_length=MOST_SCENARIOS)]
 
 
@@ -164,14 +188,15 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def _refuse_doubles(results: Results, file: Path) -> None:
-    """Reject a scenario that stands in it twice for one person, a person twice, and a scenario of nobody."""
-    played = Counter((each.person, each.name) for each in results.scenarios)
+    """Reject a scenario that stands in it twice for one person at the same levels, a person twice, and a scenario of
+    nobody."""
+    played = Counter((each.person, each.name, tuple(sorted(each.factors.items()))) for each in results.scenarios)
     names = Counter(each.name for each in results.persons)
-    twice = [("scenarios", name) for (_, name), count in played.items() if count > 1]
+    twice = [("scenarios", name) for (_, name, _), count in played.items() if count > 1]
     twice += [("persons", name) for name, count in names.items() if count > 1]
     if twice:
         raise DmsynthError(f"{file}: {twice[0][0]}: {printable(twice[0][1])!r} stands in it twice; make it again")
-    for person, name in played:
+    for person, name, _ in played:
         if person not in names if names else person is not None:
             raise DmsynthError(
                 f"{file}: scenarios: {printable(name)!r} is played by {printable(str(person))!r}, who is none of its "

@@ -229,6 +229,20 @@ class Window(_Strict):
         return self
 
 
+class Blocked(_Strict):
+    """The view is blocked, and the DMS has to tell that it cannot see. Elsewhere it must not tell so."""
+
+    since: str = Field(description="A mark: from then on the view is blocked.")
+    within: Annotated[float, Field(gt=0, le=600)] = Field(
+        default=10.0,
+        description="Seconds until it must tell. Euro NCAP: the driver is informed within 10 s of the occlusion.",
+    )
+    until: str | None = Field(default=None, description="A mark: the view is clear again. Default: the end.")
+    back: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=3.0, description="Seconds after that in which it may still tell so. Our choice."
+    )
+
+
 class Requirements(_Strict):
     """Requirements on the DMS besides warnings. Only those given are judged."""
 
@@ -330,6 +344,10 @@ class Scenario(_Strict):
     ] = Field(
         default_factory=list, description="The warnings that have to come; any other is a false alarm. Or: ignore."
     )
+    unavailable: Annotated[list[Blocked], Field(max_length=20)] = Field(
+        default_factory=list,
+        description="When the view is blocked, so that the DMS has to tell that it cannot see. Not judged if empty.",
+    )
     require: Requirements = Requirements()
 
     @model_validator(mode="after")
@@ -381,7 +399,23 @@ class Scenario(_Strict):
                     number,
                     "latest",
                 )
+        self._check_blocked(marks, path.seconds)
         return self
+
+    def _check_blocked(self, marks: dict[str, float], seconds: float) -> None:
+        for number, blocked in enumerate(self.unavailable):
+            for field, name in (("since", blocked.since), ("until", blocked.until)):
+                if name is not None and name not in marks:
+                    known = ", ".join(marks) or "no step has one"
+                    raise PlacedError(f"no mark {name!r}; there is: {known}", "unavailable", number, field)
+            since, until = marks[blocked.since], marks[blocked.until] if blocked.until else seconds
+            if since + blocked.within > until + 1e-6:
+                raise PlacedError(
+                    f"the view is blocked for {until - since:g} s only; give the DMS less than that",
+                    "unavailable",
+                    number,
+                    "within",
+                )
 
     @property
     def worn(self) -> tuple[Worn, ...]:
@@ -395,6 +429,12 @@ class Scenario(_Strict):
     @property
     def windows(self) -> list[Window]:
         return [] if self.warnings == "ignore" else self.warnings
+
+    @property
+    def blocked(self) -> list[tuple[float, float]]:
+        """From when until when the view is blocked, in seconds."""
+        ends = [self.marks[each.until] if each.until else self.seconds for each in self.unavailable]
+        return [(self.marks[each.since], end) for each, end in zip(self.unavailable, ends, strict=True)]
 
     @property
     def marks(self) -> dict[str, float]:

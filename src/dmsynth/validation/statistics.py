@@ -44,6 +44,36 @@ def sign_flip_p(differences: Floats, seed: int = 0) -> Floats:
     return result
 
 
+def joint_flip_p(differences: Floats, seed: int = 0) -> Floats:
+    """p (k,) of k paired tests on the same scenarios, corrected for all of them: step-down max-T by sign flips
+    (Westfall and Young 1993, algorithm 4.1). One flip turns a scenario in all tests at once, so that what tests have in
+    common is accounted for. p is 1 with so few scenarios that no outcome would be significant.
+
+    Args:
+        differences: (k, scenarios), NaN where a test does not have the scenario.
+    """
+    there = np.isfinite(differences)
+    there &= 2 * 0.5 ** there.sum(axis=1, keepdims=True) <= LEVEL
+    values, n = np.where(there, differences, 0.0), there.sum(axis=1)
+    squares = np.square(values).sum(axis=1)
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), (_FLIPS, differences.shape[1]))
+
+    def distance(sums: Floats) -> Floats:
+        """|t| without what is the same in all flips of a test; 0 where nothing differs."""
+        explained = np.square(sums) / np.maximum(n, 1)
+        rest = np.maximum(squares - explained, 1e-9 * squares)
+        degrees = np.maximum(n - 1, 1)
+        return np.sqrt(np.divide(explained * degrees, rest, out=np.zeros_like(explained), where=rest > 0))
+
+    observed, flipped = distance(values.sum(axis=1)), distance(signs @ values.T)
+    order = np.argsort(-observed)
+    highest = np.maximum.accumulate(flipped[:, order[::-1]], axis=1)[:, ::-1]  # of this test and those less far
+    p = (1 + (highest >= observed[order] * (1 - 1e-9)).sum(axis=0)) / (1 + _FLIPS)
+    result = np.empty(len(differences))
+    result[order] = np.maximum.accumulate(p)
+    return np.where(observed > 0, result, 1.0)
+
+
 def mcnemar_p(passed_a: NDArray[np.bool_], passed_b: NDArray[np.bool_]) -> Floats:
     """Two-sided p (m,) of McNemar's exact test for passes (m, n); only scenarios in which A and B differ count."""
     only_a, only_b = (passed_a & ~passed_b).sum(axis=1), (passed_b & ~passed_a).sum(axis=1)

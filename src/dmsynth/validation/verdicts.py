@@ -65,6 +65,24 @@ class WarningResult:
 
 
 @dataclass(frozen=True)
+class ToldResult:
+    """Whether a DMS told that it cannot see while the view was blocked. Times are seconds in the video.
+
+    Attributes:
+        since, due, until: the view is blocked from ``since`` until ``until``; it had to tell by ``due``.
+        onset: when it told; ``since`` if it had told before. None if it never did.
+        delay: onset − since.
+    """
+
+    since: float
+    due: float
+    until: float
+    onset: float | None
+    delay: float | None
+    outcome: Literal["in time", "late", "never"]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict on one scenario, with all measurements.
 
@@ -79,8 +97,13 @@ class Verdict:
             ``bands`` with the same by |command|; ``gain`` and ``lag`` (seconds) of the answer, None if the command
             hardly moves; ``available``, share of the frames. Of head pose, line of sight (``gaze_pitch``,
             ``gaze_yaw``, in the camera's frame) and ``eye_opening``; the latter two if the face moves its eyes.
-        availability: share of the trusted frames with an answer (with a head pose, if the DMS ever gives one), but for
-            the second after untrusted frames, in which it may have lost the face.
+        availability: share of the trusted frames with an answer (with a head pose, if the DMS ever gives one) that
+            does not tell that it cannot see; but for the second after untrusted frames, in which it may have lost the
+            face, and for frames in which the view is blocked.
+        unavailable: share of the trusted frames in which it tells that it cannot see.
+        told: one for each time that the view is blocked.
+        told_wrongly: when it began to tell so, or still did, although it could see; judged in scenarios that block the
+            view only.
         lag: seconds by which its head pose follows the command; None if the motion is too small.
         trusted: share of the frames within the face's coverage.
         no_answers, first_no_answer: output lines that are no answers (``DmsRun``). They do not affect the outcome.
@@ -96,6 +119,9 @@ class Verdict:
     doubtful_alarms: list[float] = field(default_factory=list)
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
     availability: float | None = None
+    unavailable: float = 0.0
+    told: list[ToldResult] = field(default_factory=list)
+    told_wrongly: list[float] = field(default_factory=list)
     lag: float | None = None
     trusted: float = 1.0
     no_answers: int = 0
@@ -131,14 +157,16 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
         return Verdict("inconclusive", [run.problem], run.problem, trusted=float(table["covered"].mean()))
     if run.problem:
         found.failures.append(f"the DMS {run.problem}")
-    covered = table["covered"].to_numpy(dtype=bool)
-    poses = align(table["time"].to_numpy(dtype=float), run.answers)
+    times, covered = table["time"].to_numpy(dtype=float), table["covered"].to_numpy(dtype=bool)
+    poses = align(times, run.answers)
     wanted = commands(table)
-    errors = {axis: error for axis in wanted if (error := _errors(wanted, poses, axis, covered, table)) is not None}
-    answerable = covered & ~_just_after(~covered, table["time"].to_numpy(dtype=float))
-    answerable = answerable if answerable.any() else covered
-    availability = float(poses["answered"].to_numpy(dtype=bool)[answerable].mean()) if covered.any() else None
-    lag = measure_lag(table, poses, covered)
+    clear = covered & ~_inside(times, scenario.blocked)
+    errors = {axis: error for axis in wanted if (error := _errors(wanted, poses, axis, clear, table)) is not None}
+    answerable = clear & ~_just_after(~clear, times)
+    answerable = answerable if answerable.any() else clear
+    availability = float(poses["answered"].to_numpy(dtype=bool)[answerable].mean()) if clear.any() else None
+    unavailable = float(poses["unavailable"].to_numpy(dtype=bool)[covered].mean()) if covered.any() else 0.0
+    lag = measure_lag(table, poses, clear)
     warnings: list[WarningResult] = []
     alarms: list[float] = []
     doubtful: list[float] = []
@@ -150,10 +178,11 @@ def judge(scenario: Scenario, table: pd.DataFrame, run: DmsRun) -> Verdict:
                 "nothing"
             )
     uncertainty = time_uncertainty(run.answers)
+    told, wrongly = _judge_told(scenario, poses, times, covered, uncertainty or 0.0, found)
     _judge_requirements(scenario, covered, errors, availability, lag, uncertainty or 0.0, found)
     return Verdict(
         found.outcome, found.failures + found.doubts, run.problem, warnings, alarms, doubtful, errors, availability,
-        lag, float(covered.mean()), run.no_answers, run.first_no_answer, uncertainty,
+        unavailable, told, wrongly, lag, float(covered.mean()), run.no_answers, run.first_no_answer, uncertainty,
     )  # fmt: skip
 
 
@@ -286,6 +315,57 @@ def _kind_at(answers: Sequence[Answer], onset: float | None) -> str | None:
     return next((answer.warning_kind for answer in answers if answer.time == onset), None)
 
 
+# --- telling that it cannot see --------------------------------------------------------------------------------------
+
+
+def _judge_told(
+    scenario: Scenario,
+    poses: pd.DataFrame,
+    times: NDArray[np.float64],
+    covered: NDArray[np.bool_],
+    uncertain: float,
+    found: _Findings,
+) -> tuple[list[ToldResult], list[float]]:
+    """One result for each time that the view is blocked, and when it told so although it could see. Frames outside the
+    coverage do not count against it: there it may see nothing. Nor does what its ``uncertain`` time may explain."""
+    if not scenario.unavailable:
+        return [], []
+    tells = poses["unavailable"].to_numpy(dtype=bool)
+    half_frame = 0.5 / scenario.video_rate
+    results, may = [], ~covered | _just_after(~covered, times)
+    for blocked, (since, until) in zip(scenario.unavailable, scenario.blocked, strict=True):
+        spare = half_frame + uncertain
+        may |= _inside(times, [(since - spare, until + blocked.back + spare)])
+        due = since + blocked.within
+        onset = next((max(float(each), since) for each in times[tells & _inside(times, [(since, until)])]), None)
+        in_time = onset is not None and onset <= due + half_frame
+        results.append(
+            ToldResult(
+                since, due, until, onset, None if onset is None else onset - since,
+                "in time" if in_time else "never" if onset is None else "late",
+            )
+        )  # fmt: skip
+        said = f"it cannot see from {since:.2f} s on, and has to tell within {blocked.within:g} s"
+        if onset is None:
+            found.failures.append(f"{said}: it never did")
+        elif uncertain and abs(onset - due - half_frame) <= uncertain:
+            found.doubts.append(
+                f"{said}: it did after {onset - since:.2f} s ± {uncertain:.2f} s, too near to the limit to be judged"
+            )
+        elif not in_time:
+            found.failures.append(f"{said}: it did after {onset - since:.2f} s")
+    wrongly = [float(times[begin]) for begin in np.flatnonzero(np.diff((tells & ~may).astype(int), prepend=0) == 1)]
+    if wrongly:
+        at = ", ".join(f"{time:.2f} s" for time in wrongly)
+        found.failures.append(f"it told that it cannot see at {at}, although it could")
+    return results, wrongly
+
+
+def _inside(times: NDArray[np.float64], stretches: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
+    """(n,) which times lie within one of the stretches, from … until, in seconds."""
+    return np.array([any(begin <= time <= end for begin, end in stretches) for time in times], dtype=bool)
+
+
 # --- head pose and eyes --------------------------------------------------------------------------------------------
 
 
@@ -304,13 +384,14 @@ def commands(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
 
 
 def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame:
-    """The answer nearest to each of ``times`` (n,): columns ``answered``, ``MEASURED``, ``warning``.
+    """The answer nearest to each of ``times`` (n,): columns ``answered``, ``MEASURED``, ``warning``, ``unavailable``.
 
     An answer is valid for this DMS's usual interval between answers, so that a DMS that answers ten times a second is
     available all the time, and one that skips answers is not.
     """
     empty = pd.DataFrame(
-        {"answered": np.zeros(len(times), dtype=bool), **dict.fromkeys(MEASURED, np.nan), "warning": False}
+        {"answered": np.zeros(len(times), dtype=bool), **dict.fromkeys(MEASURED, np.nan)}
+        | dict.fromkeys(("warning", "unavailable"), False)
     )
     if not answers or not len(times):
         return empty
@@ -326,9 +407,10 @@ def align(times: NDArray[np.float64], answers: Sequence[Answer]) -> pd.DataFrame
     }
     gives_pose = any(np.isfinite(poses[axis]).any() for axis in AXES)
     result = pd.DataFrame({axis: np.where(near, values[nearest], np.nan) for axis, values in poses.items()})
-    result["warning"] = np.array([answer.warning for answer in answers])[nearest] & near
+    for name in ("warning", "unavailable"):
+        result[name] = np.array([getattr(answer, name) for answer in answers])[nearest] & near
     has_pose = result[list(AXES)].notna().any(axis=1).to_numpy()
-    result["answered"] = near & (has_pose | (not gives_pose))
+    result["answered"] = near & (has_pose | (not gives_pose)) & ~result["unavailable"].to_numpy()
     return result
 
 
@@ -402,8 +484,8 @@ def _lag(
     moves: float,
 ) -> float | None:
     """Seconds by which an ``answer`` (n,) follows the ``command`` (n,) where it is ``usable``; None if the command
-    moves by less than ``moves``."""
-    if np.ptp(command) < moves or usable.sum() < 20 or np.ptp(answer[usable]) < 1e-6:
+    moves by less than ``moves`` there."""
+    if usable.sum() < 20 or np.ptp(command[usable]) < moves or np.ptp(answer[usable]) < 1e-6:
         return None
     at, said = times[usable], answer[usable]
     if np.corrcoef(command[usable], np.interp(at - 0.5, times, command))[0, 1] > _RAMP:
