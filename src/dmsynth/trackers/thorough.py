@@ -1,0 +1,78 @@
+"""Faces in pictures that are hard on a tracker: dark, noisy, far away, cut off by the frame's edge.
+
+A picture that a tracker reads well is given to it as it is. Only what the tracker looks at is changed, never what is
+stored. Every picture is looked at for itself, without memory of earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+
+from dmsynth.trackers.face import Face, Tracker
+from dmsynth.video import Image, to_grey
+
+_DARK = 60.0  # of 255: below that are 99 % of a dark picture
+_NOISY = 0.025  # of the range of brightness: noise of a noisy picture; of well-lit ones, at most 0.003 was measured
+_SOFTENED = (1.0, 2.0)  # pixels: standard deviation of the Gaussian; a Gaussian beats median and non-local means
+_BRIGHT = 230.0  # where the brightest hundredth begins, once brightened
+_BORDER = 0.25  # of the height: what is added around a picture, so that a face that is cut off lies within
+_SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerkær's: noise alone is left
+
+
+def find_faces(tracker: Tracker, image: Image, looked_at: int, width: int) -> list[Face]:
+    """The faces in a picture, however hard it is to see them.
+
+    A dark or noisy picture is softened and brightened first, any other given as it is. Where no face is found, these
+    are tried in turn, until one is: the picture at full size; softened and brightened, a little, then more; searched
+    in small tiles, if the tracker can; with a border around it.
+
+    Args:
+        image: (h, w) or (h, w, 3) uint8.
+        looked_at: pixels; a wider picture is tracked at this width first, because that is faster and less noisy.
+        width: pixels; the faces are given as in the picture at that width.
+    """
+    for look, picture, border in _attempts(tracker, image, looked_at):
+        faces = look(picture)
+        if faces:
+            factor = width / (picture.shape[1] - 2 * border)
+            return [face.moved(-border, -border).scaled(factor) for face in faces]
+    return []
+
+
+def _attempts(
+    tracker: Tracker, image: Image, looked_at: int
+) -> Iterator[tuple[Callable[[Image], list[Face]], Image, int]]:
+    """Who looks, at what, and how wide the border around it is in pixels."""
+    factor = min(1.0, looked_at / image.shape[1])
+    small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else image
+    hard = _is_hard(small)
+    first = _brightened(small, _SOFTENED[0]) if hard else small
+    yield tracker, first, 0
+    if factor < 1 and not hard:  # far away in a wide cabin, perhaps
+        yield tracker, image, 0
+    for softened in _SOFTENED[1:] if hard else _SOFTENED:
+        yield tracker, _brightened(small, softened), 0
+    closely = getattr(tracker, "closely", None)
+    if closely is not None:
+        yield closely, _brightened(image, _SOFTENED[0]) if hard else image, 0
+    border = round(_BORDER * first.shape[0])
+    yield tracker, cv2.copyMakeBorder(first, border, border, border, border, cv2.BORDER_REPLICATE), border
+
+
+def _is_hard(image: Image) -> bool:
+    """Whether a picture is so dark or noisy that a tracker reads it better brightened and softened."""
+    grey = to_grey(image)
+    darkest, brightest = np.percentile(grey[::3, ::3], (1, 99))
+    differences = np.abs(cv2.filter2D(grey, cv2.CV_32F, _SECOND_DIFFERENCES))[1:-1:3, 1:-1:3]
+    noise = float(np.median(differences)) / (0.6745 * 6)  # the filter makes noise six times as strong
+    return bool(brightest < _DARK or noise > _NOISY * max(brightest - darkest, 1.0))
+
+
+def _brightened(image: Image, softened: float) -> Image:
+    """Softened with a Gaussian of that many pixels, then stretched from black to white."""
+    soft = cv2.GaussianBlur(image.astype(np.float32), (0, 0), softened)
+    darkest, brightest = np.percentile(soft, (1, 99))
+    return np.clip((soft - darkest) * (_BRIGHT / max(brightest - darkest, 1.0)), 0, 255).astype(np.uint8)
