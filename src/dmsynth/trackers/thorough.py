@@ -17,7 +17,7 @@ from dmsynth.video import Image, to_grey
 _DARK = 60.0  # of 255: below that are 99 % of a dark picture
 _NOISY = 0.025  # of the range of brightness: noise of a noisy picture; of well-lit ones, at most 0.003 was measured
 _SOFTENED = (1.0, 2.0)  # pixels: standard deviation of the Gaussian; a Gaussian beats median and non-local means
-_BRIGHT = 230.0  # where the brightest hundredth begins, once brightened
+_BRIGHT, _GAMMA = 230.0, 0.6  # the brightest pixel once brightened, and the curve to it
 _BORDER = 0.25  # of the height: what is added around a picture, so that a face that is cut off lies within
 _SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerkær's: noise alone is left
 
@@ -49,15 +49,15 @@ def _attempts(
     factor = min(1.0, looked_at / image.shape[1])
     small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else image
     hard = _is_hard(small)
-    first = _brightened(small, _SOFTENED[0]) if hard else small
+    first = brightened(small, _SOFTENED[0]) if hard else small
     yield tracker, first, 0
     if factor < 1 and not hard:  # far away in a wide cabin, perhaps
         yield tracker, image, 0
     for softened in _SOFTENED[1:] if hard else _SOFTENED:
-        yield tracker, _brightened(small, softened), 0
+        yield tracker, brightened(small, softened), 0
     closely = getattr(tracker, "closely", None)
     if closely is not None:
-        yield closely, _brightened(image, _SOFTENED[0]) if hard else image, 0
+        yield closely, brightened(image, _SOFTENED[0]) if hard else image, 0
     border = round(_BORDER * first.shape[0])
     yield tracker, cv2.copyMakeBorder(first, border, border, border, border, cv2.BORDER_REPLICATE), border
 
@@ -71,8 +71,9 @@ def _is_hard(image: Image) -> bool:
     return bool(brightest < _DARK or noise > _NOISY * max(brightest - darkest, 1.0))
 
 
-def _brightened(image: Image, softened: float) -> Image:
-    """Softened with a Gaussian of that many pixels, then stretched from black to white."""
+def brightened(image: Image, softened: float) -> Image:
+    """Softened with a Gaussian of ``softened`` pixels, then stretched from black to white, dark tones the most."""
     soft = cv2.GaussianBlur(image.astype(np.float32), (0, 0), softened)
-    darkest, brightest = np.percentile(soft, (1, 99))
-    return np.clip((soft - darkest) * (_BRIGHT / max(brightest - darkest, 1.0)), 0, 255).astype(np.uint8)
+    darkest, brightest = np.percentile(soft[::2, ::2], (1, 99.99))  # a small face may be all that is bright
+    share = np.clip((soft - darkest) / max(brightest - darkest, 1.0), 0, 1)
+    return np.asarray(_BRIGHT * share**_GAMMA, dtype=np.uint8)

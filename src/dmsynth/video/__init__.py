@@ -21,7 +21,7 @@ from dmsynth.support.progress import console
 from dmsynth.video.deep_grey import bits_used, to_8_bits
 from dmsynth.video.high_range import to_ordinary_range
 from dmsynth.video.orientation import Orientation
-from dmsynth.video.picture_folder import FRAME_RATE, picture_size, pictures_in, read_pictures
+from dmsynth.video.picture_folder import FRAME_RATE, check_pictures, picture_size, pictures_in, read_pictures
 
 Image = NDArray[np.uint8]
 """(height, width) grey or (height, width, 3) RGB, uint8, row 0 at the top."""
@@ -40,7 +40,6 @@ MOST_PIXELS = 36_000_000  # of a frame, slightly more than 8K: a small file can 
 COMPRESSION = 16
 """H.264's CRF, unless told otherwise: next to no loss is seen."""
 _LOST_DATA = bytes(8)
-_KEYS_APART = 0.5  # seconds between the frames that tell how many bits a recording uses
 _PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
 
 
@@ -203,8 +202,7 @@ def check_whole(path: Path, pictures: bool = False) -> None:
     """Raise ``DmsynthError`` if a file is no video or is truncated, or a folder holds a damaged picture. Reads the
     whole file, but decodes a video only if ``pictures`` are to be checked, too."""
     if path.is_dir():
-        for _ in read_pictures(path, MOST_PIXELS):
-            pass
+        check_pictures(path, MOST_PIXELS)
         return
     container, stream = open_video(path)
     with container:
@@ -352,26 +350,15 @@ def _grey_values(frame: av.VideoFrame) -> NDArray[np.uint16]:
 
 
 def _bits(path: Path, first: av.VideoFrame) -> int:
-    """Bits used by a recording whose frames are grey of more than 8 bits: 8 to 16, by some of its key frames. 0 for
-    other formats."""
+    """Bits used by a recording whose frames are grey of more than 8 bits: 8 to 16, by all of its frames. 0 for other
+    formats."""
     if not _grey_bits(first):
         return 0
     container, stream = open_video(path)
-
-    def keys() -> Iterator[NDArray[np.uint16]]:
-        after = -1.0
-        for packet in container.demux(stream):
-            time = float(packet.pts * stream.time_base) if packet.pts is not None and stream.time_base else after
-            if packet.size and (not packet.is_keyframe or time < after):  # the last, empty one makes the decoder finish
-                continue
-            with suppress(av.error.InvalidDataError):  # decoding tells of it, where that frame's turn comes
-                for frame in packet.decode():
-                    if isinstance(frame, av.VideoFrame) and _grey_bits(frame):
-                        after = time + _KEYS_APART
-                        yield _grey_values(frame)
-
     with container:
-        return bits_used(keys(), _grey_bits(first))
+        stream.thread_type = "AUTO"
+        frames = (frame for frame, _ in decode(path, container, stream, damaged=True))
+        return bits_used((_grey_values(frame) for frame in frames if _grey_bits(frame)), _grey_bits(first))
 
 
 def depth_of(values: NDArray[np.generic]) -> int:

@@ -13,14 +13,14 @@ _BRIGHTEST = 0.001  # of all pixels may become white: hot ones, and lamps
 
 
 def bits_used(frames: Iterable[Values], most: int = 16) -> int:
-    """How many of ``most`` bits a recording uses, 8 to ``most``, by some of its ``frames`` of any shape.
+    """How many of ``most`` bits a recording uses, 8 to ``most``, by its ``frames`` of any shape.
 
     A camera may store 10 or 12 bits in 16, and a dark drive uses only the lower ones: the fewest that hold all but a
     thousandth of the pixels.
     """
     counts = np.zeros(65536, dtype=np.int64)
     for values in frames:
-        counts += np.bincount(values.ravel(), minlength=65536)
+        counts += np.bincount(values[::2, ::2].ravel(), minlength=65536)
     above = counts[::-1].cumsum()[::-1]  # at each value: how many pixels are as bright or brighter
     return next((bits for bits in range(8, most) if above[2**bits] <= _BRIGHTEST * above[0]), most)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,6 @@ from dmsynth.video.deep_grey import Values, bits_used, to_8_bits
 FRAME_RATE = 30.0
 """Pictures a second, unless told otherwise: a picture does not say when it was taken."""
 _KINDS = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".jpg", ".jpeg")
-_LOOKED_AT = 100  # pictures that tell how many bits are used
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -42,22 +42,40 @@ def picture_size(folder: Path, most_pixels: int) -> tuple[int, int]:
     return width, height
 
 
-def read_pictures(folder: Path, most_pixels: int) -> Iterator[NDArray[np.uint8]]:
-    """Each picture as (h, w) grey or (h, w, 3) RGB uint8; 16 bits by the same rule for all (``bits_used``).
+def check_pictures(folder: Path, most_pixels: int) -> int:
+    """Look at every picture once, and say how many bits they use: 8 to 16.
 
     Raises:
         DmsynthError: a picture that is damaged, or of another size than the first, or of more than ``most_pixels``.
     """
     paths = pictures_in(folder)
-    first = _read(paths[0], most_pixels)
-    bits = bits_used(_read(path, most_pixels) for path in paths[:: max(1, len(paths) // _LOOKED_AT)])
-    for path in paths:
-        values = _read(path, most_pixels)
-        if values.shape != first.shape or values.dtype != first.dtype:
-            raise DmsynthError(
-                f"{path}: is {_said(values)}, {paths[0].name} is {_said(first)}; a recording's pictures are all alike"
-            )
-        yield to_8_bits(values, bits)
+    return _looked_at(tuple((path, path.stat().st_mtime_ns) for path in paths), most_pixels)
+
+
+@lru_cache(maxsize=16)
+def _looked_at(pictures: tuple[tuple[Path, int], ...], most_pixels: int) -> int:
+    """``check_pictures``, once for pictures of the same times: an import checks them, and then reads them."""
+    first = _read(pictures[0][0], most_pixels)
+
+    def all_alike() -> Iterator[Values]:
+        for path, _ in pictures:
+            values = _read(path, most_pixels)
+            if values.shape != first.shape or values.dtype != first.dtype:
+                said = f"{path}: is {_said(values)}, {pictures[0][0].name} is {_said(first)}"
+                raise DmsynthError(f"{said}; a recording's pictures are all alike")
+            yield values
+
+    return bits_used(all_alike(), 8 * first.itemsize)
+
+
+def read_pictures(folder: Path, most_pixels: int) -> Iterator[NDArray[np.uint8]]:
+    """Each picture as (h, w) grey or (h, w, 3) RGB uint8; 16 bits by one rule for all (``bits_used``).
+
+    Raises as ``check_pictures``, which it calls first.
+    """
+    bits = check_pictures(folder, most_pixels)
+    for path in pictures_in(folder):
+        yield to_8_bits(_read(path, most_pixels), bits)
 
 
 def _said(values: Values) -> str:
