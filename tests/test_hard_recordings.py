@@ -113,6 +113,31 @@ def test_a_folder_that_is_no_recording_is_one_line(tmp_path: Path, drive: list[I
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mixed"]
 
 
+def test_pictures_that_an_encoder_padded_are_whole(tmp_path: Path, drive: list[Image]) -> None:
+    """As hardware encoders do: each picture ends with some zeros, which are counted in its length."""
+    plain, padded = tmp_path / "plain.mp4", tmp_path / "padded.mp4"
+    with VideoWriter(plain, 320, 240, 30) as video:
+        for frame in drive[:6]:
+            video.write(frame)
+    with av.open(str(plain)) as read, av.open(str(padded), "w") as written:
+        stream = read.streams.video[0]
+        new = written.add_stream_from_template(stream)
+        for packet in read.demux(stream):
+            if packet.dts is None:
+                continue
+            content, last = bytes(packet), 0
+            while (end := last + 4 + int.from_bytes(content[last : last + 4])) < len(content):
+                last = end
+            longer = (len(content) - last - 4 + 15).to_bytes(4)
+            other = av.Packet(content[:last] + longer + content[last + 4 :] + bytes(15))
+            other.pts, other.dts, other.time_base = packet.pts, packet.dts, packet.time_base
+            other.is_keyframe, other.stream = packet.is_keyframe, new
+            written.mux(other)
+    assert bytes(15) in padded.read_bytes()
+    whole = [frame.image for frame in read_video(plain)]
+    assert all(np.array_equal(frame.image, whole[frame.index]) for frame in read_video(padded))
+
+
 def noisy(values: np.ndarray, seed: int) -> Image:
     """2.5 % of the light, as a sensor of 3000 electrons sees it."""
     random = np.random.default_rng(seed)

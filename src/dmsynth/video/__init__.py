@@ -40,6 +40,7 @@ MOST_PIXELS = 36_000_000  # of a frame, slightly more than 8K: a small file can 
 COMPRESSION = 16
 """H.264's CRF, unless told otherwise: next to no loss is seen."""
 _LOST_DATA = bytes(8)
+_PADDING = 32  # bytes: some encoders (of Intel's graphics, for one) end a picture with a few zeros; a sector has 512
 _PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
 
 
@@ -330,11 +331,14 @@ def _is_broken(packet: av.Packet, stream: av.VideoStream) -> bool:
     """Whether a part of a packet is missing; decoders often do not notice.
 
     H.264 and HEVC never contain three zero bytes in a row, nor does anything else in an MP4 or Matroska packet: a run
-    of zeros is left by a lost sector.
+    of zeros is left by a lost sector, unless it is short and the packet's end.
     """
     codec = stream.codec_context
-    escapes = codec.name in ("h264", "hevc") and bytes(codec.extradata or b"")[:1] == b"\1"
-    return packet.is_corrupt or (escapes and bytes(packet).find(_LOST_DATA) >= 0)
+    if packet.is_corrupt or codec.name not in ("h264", "hevc") or bytes(codec.extradata or b"")[:1] != b"\1":
+        return bool(packet.is_corrupt)
+    content = bytes(packet)
+    end = content.rstrip(b"\0")
+    return (end if len(content) - len(end) <= _PADDING else content).find(_LOST_DATA) >= 0
 
 
 def _grey_bits(frame: av.VideoFrame) -> int:
