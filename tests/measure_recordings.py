@@ -31,7 +31,7 @@ from dmsynth.trackers.thorough import brightened
 from dmsynth.video import Image, read_video, to_grey, write_image
 from dmsynth.video.portrait import default_portrait
 
-_EACH = 20  # frames of each video, evenly chosen
+_EACH = 10  # frames of each video, evenly chosen
 _WIDTH = 640  # at which imports look first
 _CABIN = (1280, 800)
 _MOTION = "sweep yaw=20 2; sweep yaw=-20 pitch=5 4; sweep yaw=0 pitch=-5 2; sweep roll=8 1; sweep roll=0 1"

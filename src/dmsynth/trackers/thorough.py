@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
+from dmsynth.controls import HEAD
 from dmsynth.trackers.face import Face, Tracker
 from dmsynth.video import Image, to_grey
 
@@ -18,6 +19,7 @@ _DARK = 60.0  # of 255: below that are 99 % of a dark picture
 _NOISY = 0.025  # of the range of brightness: noise of a noisy picture; of well-lit ones, at most 0.003 was measured
 _SOFTENED = (1.0, 2.0)  # pixels: standard deviation of the Gaussian; a Gaussian beats median and non-local means
 _BRIGHT, _GAMMA = 230.0, 0.6  # the brightest pixel once brightened, and the curve to it
+_ALIKE = 7.0  # degrees by which poses of a picture and its mirror image may differ; of small faces 4 were measured
 _BORDER = 0.25  # of the height: what is added around a picture, so that a face that is cut off lies within
 _SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerkær's: noise alone is left
 
@@ -27,15 +29,22 @@ def find_faces(tracker: Tracker, image: Image, looked_at: int, width: int) -> li
 
     A dark or noisy picture is softened and brightened first, any other given as it is. Where no face is found, these
     are tried in turn, until one is: the picture at full size; softened and brightened, a little, then more; searched
-    in small tiles, if the tracker can; with a border around it.
+    in small tiles, if the tracker can; with a border around it. What is found in changed pictures or tiles counts only if
+    it is found in the mirrored picture, too, with the mirrored pose: lettering is taken for faces, but not alike.
 
     Args:
         image: (h, w) or (h, w, 3) uint8.
         looked_at: pixels; a wider picture is tracked at this width first, because that is faster and less noisy.
         width: pixels; the faces are given as in the picture at that width.
     """
-    for look, picture, border in _attempts(tracker, image, looked_at):
+    for number, (look, picture, border) in enumerate(_attempts(tracker, image, looked_at)):
         faces = look(picture)
+        as_it_is = number == 0 or (look is tracker and picture is image)
+        if faces and not as_it_is:
+            mirrored = look(np.ascontiguousarray(picture[:, ::-1]))
+            faces = [
+                face for face in faces if any(_mirror_each_other(face, each, picture.shape[1]) for each in mirrored)
+            ]
         if faces:
             factor = width / (picture.shape[1] - 2 * border)
             return [face.moved(-border, -border).scaled(factor) for face in faces]
@@ -60,6 +69,14 @@ def _attempts(
         yield closely, brightened(image, _SOFTENED[0]) if hard else image, 0
     border = round(_BORDER * first.shape[0])
     yield tracker, cv2.copyMakeBorder(first, border, border, border, border, cv2.BORDER_REPLICATE), border
+
+
+def _mirror_each_other(face: Face, other: Face, width: int) -> bool:
+    """Whether a face of the mirrored picture is the same one, with the mirrored pose."""
+    size = face.box[2] - face.box[0]
+    apart = abs(face.centre[0] - (width - other.centre[0])), abs(face.centre[1] - other.centre[1])
+    turned = [face.pose[name] + (-1 if name == "pitch" else 1) * other.pose[name] for name in HEAD]
+    return max(apart) < size / 4 and max(map(abs, turned)) < _ALIKE
 
 
 def _is_hard(image: Image) -> bool:
