@@ -29,8 +29,8 @@ def find_faces(tracker: Tracker, image: Image, looked_at: int, width: int) -> li
 
     A dark or noisy picture is softened and brightened first, any other given as it is. Where no face is found, these
     are tried in turn, until one is: the picture at full size; softened and brightened, a little, then more; searched
-    in small tiles, if the tracker can; with a border around it. What is found in changed pictures or tiles counts only if
-    it is found in the mirrored picture, too, with the mirrored pose: lettering is taken for faces, but not alike.
+    in small tiles, if the tracker can; with a border around it. What is found in these counts only if it is found
+    in the mirrored picture, too, with the mirrored pose: lettering is taken for faces, but not alike.
 
     Args:
         image: (h, w) or (h, w, 3) uint8.
@@ -39,15 +39,17 @@ def find_faces(tracker: Tracker, image: Image, looked_at: int, width: int) -> li
     """
     for number, (look, picture, border) in enumerate(_attempts(tracker, image, looked_at)):
         faces = look(picture)
-        as_it_is = number == 0 or (look is tracker and picture is image)
-        if faces and not as_it_is:
+        inner = picture.shape[1] - 2 * border
+        if faces and not (number == 0 or (look is tracker and picture is image)):
             mirrored = look(np.ascontiguousarray(picture[:, ::-1]))
             faces = [
-                face for face in faces if any(_mirror_each_other(face, each, picture.shape[1]) for each in mirrored)
+                face
+                for face in faces
+                if any(_mirror_each_other(face, each, picture.shape[1]) for each in mirrored)
+                or face.moved(-border, -border).scaled(image.shape[1] / inner).is_cut_off(image)  # not used in any case
             ]
         if faces:
-            factor = width / (picture.shape[1] - 2 * border)
-            return [face.moved(-border, -border).scaled(factor) for face in faces]
+            return [face.moved(-border, -border).scaled(width / inner) for face in faces]
     return []
 
 
