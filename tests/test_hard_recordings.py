@@ -182,10 +182,10 @@ def test_nobody_is_seen_in_noise(tracker: Tracker) -> None:
 def test_where_nobody_is_nothing_is_written(tmp_path: Path) -> None:
     path = tmp_path / "seat.mp4"
     with VideoWriter(path, 160, 128, 30) as video:
-        for number in range(FRAMES):
+        for number in range(6):
             video.write(np.tile(np.linspace(30, 90 + number, 160).astype(np.uint8), (128, 1)))
     said = fails(dmsynth("dataset", "recording", tmp_path / "out", path))
-    assert "seat.mp4: no face is found in any of 40 frames (100 % without one)" in said and "--crop LEFT" in said
+    assert "seat.mp4: no face is found in any of 6 frames (100 % without one)" in said and "--crop LEFT" in said
     assert [file.name for file in tmp_path.iterdir()] == ["seat.mp4"]
 
 
@@ -199,10 +199,10 @@ def test_a_driver_at_the_edge_is_found_left_out_and_explained(
     left = round(face.box[0] + (face.box[2] - face.box[0]) / 5)
     path = tmp_path / "edge.mp4"
     with VideoWriter(path, 320, 240, 30) as video:
-        for frame in drive:
+        for frame in drive[:12]:
             video.write(np.hstack([frame[:, left:], np.full((240, left), 60, np.uint8)]))
     out = tmp_path / "out"
-    with pytest.raises(DmsynthError, match=r"\(face at the border: 40\).*turn the camera so that the whole head is in"):
+    with pytest.raises(DmsynthError, match=r"\(face at the border: 12\).*turn the camera so that the whole head is in"):
         import_recordings(out, [path], tracker)
     with pytest.raises(DmsynthError, match=r"only 0,0,240,240 of the video is used; move or widen --crop"):
         import_recordings(out, [path], tracker, crop=(0, 0, 240, 240))
