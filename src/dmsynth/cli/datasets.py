@@ -64,9 +64,12 @@ def dataset_photo(
 @dataset_app.command("recording")
 def dataset_recording(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    videos: Annotated[list[Path], typer.Argument(help="Recordings of one person.")],
+    videos: Annotated[
+        list[Path], typer.Argument(help="Recordings of one person: videos, or folders of numbered pictures.")
+    ],
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT; default: the video's shape at about 640x480.")] = None,
     crop: Crop = None,
+    frame_rate: Annotated[float, typer.Option(min=1, max=1000, help="Pictures a second in a folder of them.")] = 30.0,
     widen: Annotated[bool, typer.Option(help="Add frames of the recording, posed, to learn from.")] = True,
     colour: Colour = True,
     consent: Consent = None,
@@ -79,7 +82,7 @@ def dataset_recording(
 
     shape, part = size_of(size), crop_of(crop)
     pool = open_tracker(tracker, tracker_model)
-    print_dataset(import_recordings(out, videos, pool, shape, part, colour, consent, widen))
+    print_dataset(import_recordings(out, videos, pool, shape, part, colour, consent, widen, frame_rate))
 
 
 @dataset_app.command("position")

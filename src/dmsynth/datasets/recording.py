@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.datasets.dataset import Dataset, DatasetWriter, finished_dataset, split_by_time
+from dmsynth.datasets.recording_advice import View, advice
 from dmsynth.datasets.widening import EACH, MOST, SHARE, posed_frames
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import console, progress
-from dmsynth.trackers import Face, Tracker, face_labels, how_to_crop, why_unusable
+from dmsynth.trackers import Face, Tracker, face_labels, find_faces, why_unusable
 from dmsynth.trackers.identity import PersonChangeDetector
 from dmsynth.video import Image, VideoInfo, check_crop, check_whole, cut_to_shape, fit, probe_video, read_video
+from dmsynth.video.picture_folder import FRAME_RATE, pictures_in
 
 _AREA = 640 * 480  # pixels of a frame, unless a size is given
 _TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
+_EDGES = ("left", "top", "right", "bottom")
 _LYING = 60.0  # degrees of roll, in the median, that no driver has
 _ENOUGH = 24  # frames that tell so
 _FEWEST_FRAMES = 36  # two for each of the 18 blocks of time that splits are made of
@@ -47,17 +50,19 @@ def import_recordings(
     colour: bool = True,
     consent: str | None = None,
     widened: bool = True,
+    frame_rate: float = FRAME_RATE,
 ) -> Dataset:
     """Make a dataset from recordings of one person.
 
     Every frame is cropped, scaled and measured; frames without exactly one usable face are left out and counted by
     reason, also those that the decoder had to patch. Labels are the tracker's (``tracked_pitch`` … in degrees,
     ``tracked_x``, ``tracked_y`` in pixels of the stored frame), with the recording's name and the time in it. Splits go
-    by blocks of time. Interrupted, the same call goes on where it was.
+    by blocks of time. Interrupted, the same call goes on where it was. How more of the recordings could be used is said
+    at the end (``recording_advice``).
 
     Args:
         out: the dataset's folder; if it is there already and the same was asked for, it is opened.
-        videos: the recordings.
+        videos: the recordings: files, or folders of numbered pictures.
         tracker: who measures; thread-safe (``TrackerPool``).
         size: width, height of the frames, each divisible by 16; by default the first video's shape at the area
             of 640×480 (``shape_at``). Frames are scaled to cover it and the overhang is cut equally on both sides.
@@ -65,6 +70,7 @@ def import_recordings(
         colour: store RGB, not grey.
         consent: who may be shown, and on what consent.
         widened: add frames of the recording, posed (``sources.widening``), to learn from.
+        frame_rate: pictures a second in folders of pictures.
 
     Raises:
         DmsynthError: a video that cannot be read, too few usable frames, a head that lies on its side.
@@ -74,27 +80,31 @@ def import_recordings(
     names = [video.name.encode("utf-8", "replace").decode() for video in videos]  # a name need not be text
     recipe = {
         "kind": "recording",
-        "videos": [{"name": name, "sha256": sha256_of(video)} for name, video in zip(names, videos, strict=True)],
+        "videos": [{"name": name, "sha256": _sha256(video)} for name, video in zip(names, videos, strict=True)],
         "size": list(size),
         "crop": list(crop) if crop else None,
         "colour": colour,
         "tracker": tracker.name,
         "widened": widened,
-    }
+    } | ({"frame_rate": frame_rate} if any(video.is_dir() for video in videos) else {})
     made = finished_dataset(out, recipe, consent)
     if made is not None:
         return made
     writer = DatasetWriter(out, recipe, (size[1], size[0], 3) if colour else (size[1], size[0]), consent)
-    samples = _samples(videos, size, crop, colour, skip=writer.done)
+    samples = _samples(videos, crop, colour, frame_rate, skip=writer.done)
     with progress(f"importing {', '.join(names)}", sum(info.frames for info in infos), writer.done) as advance:
         for _ in _imported(videos, names, writer, map_ordered(lambda s: _measure(s, tracker, size), samples)):
             advance()
     filmed = [record for record in writer.records if not record.get("posed", False)]
     kept = [record for record in filmed if "left_out" not in record]
-    problem = _too_few(videos, filmed, writer.left_out) or _lying(videos, kept)
+    boxes = np.array([[record[f"tracked_{edge}"] for edge in _EDGES] for record in kept]).reshape(-1, 4)
+    to_do = advice(writer.left_out, boxes, _view(infos[0], crop, size), size[0])
+    problem = _too_few(videos, filmed, writer.left_out, to_do) or _lying(videos, kept)
     if problem:
         writer.abandon()  # it can never become a dataset
         raise DmsynthError(problem)
+    for each in to_do:
+        console.print(f"{names[0]}: {each}", style="yellow")
     recordings = np.array([str(record["recording_index"]) for record in kept])
     splits = split_by_time(recordings, np.array([record["time"] for record in kept]))
     if widened:
@@ -155,17 +165,44 @@ def _warn_of_another(video: Path, came: float) -> None:
     )
 
 
-def _too_few(videos: Sequence[Path], filmed: Sequence[Mapping[str, Any]], left_out: Mapping[str, int]) -> str | None:
+def _too_few(
+    videos: Sequence[Path], filmed: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], to_do: Sequence[str]
+) -> str | None:
     """What to say where too few frames are usable."""
     kept = sum("left_out" not in record for record in filmed)
     if kept >= _FEWEST_FRAMES:
         return None
+    names = ", ".join(map(str, videos))
+    if left_out.get("no face", 0) == len(filmed):
+        return (
+            f"{names}: no face is found in any of {len(filmed)} frames (100 % without one), though dark and noisy ones "
+            "are brightened and softened and small faces searched for; film one person, the whole face in view, or "
+            "give --crop LEFT,TOP,WIDTH,HEIGHT around the driver"
+        )
     counts = ", ".join(f"{reason}: {count}" for reason, count in left_out.items()) or "none left out"
-    return (
-        f"{', '.join(map(str, videos))}: only {kept} of {len(filmed)} frames hold exactly one usable "
-        f"face ({counts}); a recording needs {_FEWEST_FRAMES}: film one person, the whole face in view"
-        + how_to_crop(left_out)
+    return "; ".join(
+        [
+            f"{names}: only {kept} of {len(filmed)} frames hold exactly one usable face ({counts}); a recording needs "
+            f"{_FEWEST_FRAMES}: film one person, the whole face in view",
+            *to_do,
+        ]
     )
+
+
+def _view(info: VideoInfo, crop: tuple[int, int, int, int] | None, size: tuple[int, int]) -> View:
+    """The part of a video that frames of ``size`` show (``cut_to_shape``)."""
+    left, top, width, height = crop or (0, 0, info.width, info.height)
+    across, down = min(width, round(height * size[0] / size[1])), min(height, round(width * size[1] / size[0]))
+    left, top = left + (width - across) // 2, top + (height - down) // 2
+    return View(left, top, across, down, (info.width, info.height))
+
+
+def _sha256(video: Path) -> str:
+    """Of a file's bytes, or of the names and contents of a folder's pictures."""
+    if not video.is_dir():
+        return sha256_of(video)
+    each = (f"{sha256_of(picture)} {picture.name}\n" for picture in pictures_in(video))
+    return hashlib.sha256("".join(each).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _lying(videos: Sequence[Path], kept: Sequence[Mapping[str, Any]]) -> str | None:
@@ -208,15 +245,15 @@ def _widen(writer: DatasetWriter, tracker: Tracker, frames: NDArray[np.int64]) -
 
 def _samples(
     videos: Sequence[Path],
-    size: tuple[int, int],
     crop: tuple[int, int, int, int] | None,
     colour: bool,
+    frame_rate: float,
     skip: int,
 ) -> Iterator[_Sample]:
     """All videos' frames, one after the other, from the one numbered ``skip``; earlier ones are only decoded."""
     count = 0
     for recording, video in enumerate(videos):
-        for frame in read_video(video, grey=not colour, damaged=True):
+        for frame in read_video(video, not colour, damaged=True, frame_rate=frame_rate):
             count += 1
             if count > skip:
                 image = frame.image
@@ -229,11 +266,7 @@ def _samples(
 def _measure(sample: _Sample, tracker: Tracker, size: tuple[int, int]) -> tuple[_Sample, list[Face]]:
     """Track the frame before it is made small, because a small frame's answers are noisier; then make it small."""
     cut = cut_to_shape(sample.image, size[0] / size[1])
-    factor = min(1.0, max(_TRACKED_WIDTH, size[0]) / cut.shape[1])
-    large = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else cut
-    faces = [face.scaled(size[0] / large.shape[1]) for face in tracker(large)]
-    if factor < 1 and not faces:  # far away in a wide cabin, perhaps
-        faces = [face.scaled(size[0] / cut.shape[1]) for face in tracker(cut)]
+    faces = find_faces(tracker, cut, max(_TRACKED_WIDTH, size[0]), size[0])
     return replace(sample, image=fit(cut, *size)), faces
 
 

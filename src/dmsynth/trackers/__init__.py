@@ -20,12 +20,14 @@ from pathlib import Path
 
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers.face import Face, Tracker, check_landmarks, how_to_crop, why_unusable
+from dmsynth.trackers.thorough import find_faces
 from dmsynth.trackers.tracking import face_columns, face_labels, track, track_to_table
 from dmsynth.video import Image
 
 __all__ = [
     "BUILT_IN", "ENTRY_POINTS", "Face", "Tracker", "TrackerPool", "check_landmarks", "face_columns", "face_labels",
-    "how_to_crop", "open_second_tracker", "open_tracker", "track", "track_to_table", "tracker_names", "why_unusable",
+    "find_faces", "how_to_crop", "open_second_tracker", "open_tracker", "track", "track_to_table", "tracker_names",
+    "why_unusable",
 ]  # fmt: skip
 
 ENTRY_POINTS = "dmsynth.trackers"
@@ -106,6 +108,16 @@ class TrackerPool:
         self.name: str = self._local.tracker.name
 
     def __call__(self, image: Image) -> list[Face]:
+        return self._own()(image)
+
+    def closely(self, image: Image) -> list[Face]:
+        """The same, where no face was found, by a tracker that can look more closely; none by another."""
+        closely = getattr(self._own(), "closely", None)
+        return closely(image) if closely is not None else []
+
+    def _own(self) -> Tracker:
+        """This thread's tracker."""
         if not hasattr(self._local, "tracker"):
             self._local.tracker = self._make()
-        return self._local.tracker(image)
+        tracker: Tracker = self._local.tracker
+        return tracker

@@ -46,6 +46,12 @@ class Face:
         left, top, right, bottom = (edge * factor for edge in self.box)
         return replace(self, box=(left, top, right, bottom), landmarks=self.landmarks * np.float32(factor))
 
+    def moved(self, x: float, y: float) -> Face:
+        """The same face ``x`` pixels to the right and ``y`` down."""
+        left, top, right, bottom = self.box
+        landmarks = self.landmarks + np.array([x, y, 0], dtype=np.float32)
+        return replace(self, box=(left + x, top + y, right + x, bottom + y), landmarks=landmarks)
+
     @property
     def centre(self) -> tuple[float, float]:
         """x, y of the box's centre in pixels."""

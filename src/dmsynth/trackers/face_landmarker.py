@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -61,7 +62,11 @@ class FaceLandmarker:
     def __call__(self, image: Image) -> list[Face]:
         rgb = np.ascontiguousarray(to_rgb(image))
         faces = self._detect(rgb)
-        return faces if faces or max(rgb.shape[:2]) < _WIDE else self._detect_in_tiles(rgb)
+        return faces if faces or max(rgb.shape[:2]) < _WIDE else self._detect_in_tiles(rgb, closely=False)
+
+    def closely(self, image: Image) -> list[Face]:
+        """The same, where no face was found: small tiles are searched, too, which takes a tenth of a second."""
+        return self._detect_in_tiles(np.ascontiguousarray(to_rgb(image)), closely=True)
 
     def _detect(self, rgb: NDArray[np.uint8]) -> list[Face]:
         import mediapipe
@@ -84,32 +89,22 @@ class FaceLandmarker:
             )
         return faces
 
-    def _detect_in_tiles(self, rgb: NDArray[np.uint8]) -> list[Face]:
+    def _detect_in_tiles(self, rgb: NDArray[np.uint8], closely: bool) -> list[Face]:
         """Faces too small to be found in the whole picture, which the network scales to 128×128: find them in tiles,
         then measure each in a square crop."""
         self._finder = self._finder or FaceFinder()
         faces: list[Face] = []
-        for left, top, right, bottom in self._finder(rgb):
+        for left, top, right, bottom in self._finder(rgb, closely):
             side = min(round(_AROUND * max(right - left, bottom - top)), *rgb.shape[:2])
             x = int(np.clip((left + right - side) / 2, 0, rgb.shape[1] - side))
             y = int(np.clip((top + bottom - side) / 2, 0, rgb.shape[0] - side))
             for face in self._detect(np.ascontiguousarray(rgb[y : y + side, x : x + side])):
-                if any(same_face(_shifted(face.box, x, y), known.box) for known in faces):
+                there = face.moved(x, y)
+                if any(same_face(there.box, known.box) for known in faces):
                     continue
-                faces.append(
-                    Face(
-                        _seen_from(x + side / 2, y + side / 2, rgb.shape[1], rgb.shape[0]) @ face.rotation,
-                        _shifted(face.box, x, y),
-                        face.landmarks + np.array([x, y, 0], dtype=np.float32),
-                        face.expression,
-                    )
-                )
+                seen_from = _seen_from(x + side / 2, y + side / 2, rgb.shape[1], rgb.shape[0])
+                faces.append(replace(there, rotation=seen_from @ face.rotation))
         return faces
-
-
-def _shifted(box: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float, float, float]:
-    left, top, right, bottom = box
-    return left + x, top + y, right + x, bottom + y
 
 
 def _seen_from(x: float, y: float, width: int, height: int) -> NDArray[np.float64]:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import put_in_place, temporary_beside
 from dmsynth.support.progress import console
+from dmsynth.video.deep_grey import bits_used, to_8_bits
 from dmsynth.video.high_range import to_ordinary_range
 from dmsynth.video.orientation import Orientation
+from dmsynth.video.picture_folder import FRAME_RATE, check_pictures, picture_size, pictures_in, read_pictures
 
 Image = NDArray[np.uint8]
 """(height, width) grey or (height, width, 3) RGB, uint8, row 0 at the top."""
@@ -38,6 +40,7 @@ MOST_PIXELS = 36_000_000  # of a frame, slightly more than 8K: a small file can 
 COMPRESSION = 16
 """H.264's CRF, unless told otherwise: next to no loss is seen."""
 _LOST_DATA = bytes(8)
+_PADDING = 32  # bytes: some encoders (of Intel's graphics, for one) end a picture with a few zeros; a sector has 512
 _PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
 
 
@@ -123,6 +126,9 @@ def probe_video(path: Path) -> VideoInfo:
 
     Width and height are those of the frames that ``read_video`` yields, rotation metadata applied.
     """
+    if path.is_dir():
+        frames = len(pictures_in(path))
+        return VideoInfo(*picture_size(path, MOST_PIXELS), frames, FRAME_RATE, frames / FRAME_RATE)
     container, stream = open_video(path)
     with container:
         rate = float(stream.average_rate or stream.guessed_rate or 25)
@@ -130,30 +136,39 @@ def probe_video(path: Path) -> VideoInfo:
         if not seconds and container.duration:
             seconds = container.duration / av.time_base
         first, _ = next(decode(path, container, stream))
-        height, width = _upright(first, stream, Orientation.of_frame(first), True, 0, str(path)).shape[:2]
+        bits = _grey_bits(first)
+        height, width = _upright(first, stream, Orientation.of_frame(first), True, bits, str(path)).shape[:2]
         return VideoInfo(width, height, stream.frames or round(seconds * rate), rate, seconds)
 
 
-def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterator[Frame]:
-    """Decode a video one frame at a time; memory does not grow with its length.
+def read_video(
+    path: Path, grey: bool = False, damaged: bool = False, frame_rate: float = FRAME_RATE
+) -> Iterator[Frame]:
+    """Decode a video, or a folder of pictures, one frame at a time; memory does not grow with its length.
 
     Rotation metadata (a phone held upright, a mirrored selfie) is applied, high dynamic range is tone-mapped to
-    standard range, and times come from the file's time stamps, so variable frame rates are kept. Yields ``Frame`` with
+    standard range, grey of more than 8 bits is mapped by one rule for the whole recording, and times come from the
+    file's time stamps, so variable frame rates are kept. Yields ``Frame`` with
     (h, w) uint8 if ``grey`` else (h, w, 3) RGB uint8.
 
     Args:
         damaged: also yield damaged frames, marked as such; else the first of them raises an error.
+        frame_rate: pictures a second, where ``path`` is a folder of them.
 
     Raises:
         DmsynthError: the file is damaged or truncated; names file and frame.
     """
+    if path.is_dir():
+        for index, picture in enumerate(read_pictures(path, MOST_PIXELS)):
+            yield Frame(index, index / frame_rate, to_grey(picture) if grey else to_rgb(picture))
+        return
     container, stream = open_video(path)
     with container:
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         start: float | None = None
         before = 0.0
-        depth = 0
+        bits: int | None = None
         orientation: Orientation | None = None
         for index, (decoded, patched) in enumerate(decode(path, container, stream, damaged)):
             time = decoded.time if decoded.time is not None else float(index / rate)
@@ -161,9 +176,9 @@ def read_video(path: Path, grey: bool = False, damaged: bool = False) -> Iterato
             if index and time <= before:  # time stamps that jump back or repeat
                 start -= before - time + float(1 / rate)
             before = time
-            depth = _depth(decoded, depth)
+            bits = _bits(path, decoded) if bits is None else bits
             orientation = orientation or Orientation.of_frame(decoded)
-            image = _upright(decoded, stream, orientation, grey, depth, str(path))
+            image = _upright(decoded, stream, orientation, grey, bits, str(path))
             yield Frame(index, time - start, image, patched)
 
 
@@ -185,8 +200,11 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def check_whole(path: Path, pictures: bool = False) -> None:
-    """Raise ``DmsynthError`` if a file is no video or is truncated. Reads the whole file, but decodes it only if
-    ``pictures`` are to be checked, too."""
+    """Raise ``DmsynthError`` if a file is no video or is truncated, or a folder holds a damaged picture. Reads the
+    whole file, but decodes a video only if ``pictures`` are to be checked, too."""
+    if path.is_dir():
+        check_pictures(path, MOST_PIXELS)
+        return
     container, stream = open_video(path)
     with container:
         if pictures:
@@ -313,18 +331,38 @@ def _is_broken(packet: av.Packet, stream: av.VideoStream) -> bool:
     """Whether a part of a packet is missing; decoders often do not notice.
 
     H.264 and HEVC never contain three zero bytes in a row, nor does anything else in an MP4 or Matroska packet: a run
-    of zeros is left by a lost sector.
+    of zeros is left by a lost sector, unless it is short and the packet's end.
     """
     codec = stream.codec_context
-    escapes = codec.name in ("h264", "hevc") and bytes(codec.extradata or b"")[:1] == b"\1"
-    return packet.is_corrupt or (escapes and bytes(packet).find(_LOST_DATA) >= 0)
+    if packet.is_corrupt or codec.name not in ("h264", "hevc") or bytes(codec.extradata or b"")[:1] != b"\1":
+        return bool(packet.is_corrupt)
+    content = bytes(packet)
+    end = content.rstrip(b"\0")
+    return (end if len(content) - len(end) <= _PADDING else content).find(_LOST_DATA) >= 0
 
 
-def _depth(frame: av.VideoFrame, before: int) -> int:
-    """Bits used by 16-bit grey frames so far: a camera may store 10 or 12 bits in 16. 0 for other formats."""
-    if not frame.format.name.startswith("gray16"):
+def _grey_bits(frame: av.VideoFrame) -> int:
+    """Bits of a grey pixel, if more than 8; 0 for all other formats."""
+    components = frame.format.components
+    bits = int(components[0].bits)
+    return bits if len(components) == 1 and frame.format.name.startswith("gray") and 8 < bits <= 16 else 0
+
+
+def _grey_values(frame: av.VideoFrame) -> NDArray[np.uint16]:
+    """(h, w) uint16 as stored."""
+    return frame.to_ndarray(format=f"gray{_grey_bits(frame)}le")
+
+
+def _bits(path: Path, first: av.VideoFrame) -> int:
+    """Bits used by a recording whose frames are grey of more than 8 bits: 8 to 16, by all of its frames. 0 for other
+    formats."""
+    if not _grey_bits(first):
         return 0
-    return max(before, depth_of(frame.to_ndarray(format="gray16le")))
+    container, stream = open_video(path)
+    with container:
+        stream.thread_type = "AUTO"
+        frames = (frame for frame, _ in decode(path, container, stream, damaged=True))
+        return bits_used((_grey_values(frame) for frame in frames if _grey_bits(frame)), _grey_bits(first))
 
 
 def depth_of(values: NDArray[np.generic]) -> int:
@@ -334,14 +372,13 @@ def depth_of(values: NDArray[np.generic]) -> int:
 
 
 def _upright(
-    frame: av.VideoFrame, stream: av.VideoStream, orientation: Orientation, grey: bool, depth: int, where: str
+    frame: av.VideoFrame, stream: av.VideoStream, orientation: Orientation, grey: bool, bits: int, where: str
 ) -> Image:
     """The frame as displayed: standard dynamic range, transparent parts on white, square pixels, upright."""
     aspect = float(stream.sample_aspect_ratio or 1)
     _check_size(where, frame.width, frame.height, aspect)  # it may be larger than the first
-    if depth:
-        values = frame.to_ndarray(format="gray16le")
-        image = np.minimum(values >> (depth - 8), 255).astype(np.uint8)
+    if _grey_bits(frame):
+        image = to_8_bits(_grey_values(frame), bits or _grey_bits(frame))
         image = image if grey else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     elif frame.color_trc in (_PQ, _HLG):
         image = to_ordinary_range(frame.to_ndarray(format="rgb48le"), pq=frame.color_trc == _PQ)
