@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from dmsynth.cli import cameras, casts, cockpit, datasets, experiments, faces, fetch, people, validation
+from dmsynth.cli import cameras, casts, cockpit, datasets, experiments, faces, fetch, generation, people, validation
 from dmsynth.cli.app import app, given_command, output
 from dmsynth.support.errors import DmsynthError, explain_os_error
 from dmsynth.support.files import write_text
@@ -20,8 +20,8 @@ from dmsynth.support.terminal import make_streams_safe, printable
 from dmsynth.support.version import __version__
 
 __all__ = [
-    "app", "cameras", "casts", "cockpit", "datasets", "experiments", "faces", "fetch", "main", "people", "run",
-    "validation",
+    "app", "cameras", "casts", "cockpit", "datasets", "experiments", "faces", "fetch", "generation", "main", "people",
+    "run", "validation",
 ]  # fmt: skip
 
 

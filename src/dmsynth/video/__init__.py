@@ -408,7 +408,8 @@ class VideoWriter:
 
     Use as a context manager. Frames are grey or RGB uint8 of one size; an odd width or height loses its last
     column or row, because yuv420p needs even sides. Of ``metadata``, .mp4 keeps only fields of its format: title,
-    comment, description and the like. ``compression``: H.264's CRF, 0 (lossless) to 51.
+    comment, description and the like. ``compression``: H.264's CRF, 0 (lossless) to 51. ``threads`` of the encoder,
+    on whose number the bytes depend; by default it follows the cores.
     """
 
     def __init__(
@@ -419,6 +420,7 @@ class VideoWriter:
         frame_rate: float,
         metadata: Mapping[str, str] | None = None,
         compression: int = COMPRESSION,
+        threads: int | None = None,
     ) -> None:
         if path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
             raise DmsynthError(f"{path}: a video is written as .mp4, .mkv or .mov; change the name's ending")
@@ -432,6 +434,8 @@ class VideoWriter:
         self._stream.width, self._stream.height = self._width, self._height
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": str(compression), "preset": "veryfast"}
+        if threads is not None:
+            self._stream.codec_context.thread_count = threads
 
     def write(self, image: Image) -> None:
         """Append one frame."""
