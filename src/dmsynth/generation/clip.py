@@ -184,7 +184,7 @@ def _video(row: Clip, shot: Shot, studio: Studio, folder: Path) -> Iterator[tupl
     """The files of a clip that is stored as video."""
     with TemporaryDirectory(dir=folder, prefix="drawing-") as scratch:
         video = Path(scratch) / f"{row.key}.mp4"
-        table = write_video(shot, video, quiet=True, threads=1)  # else the bytes would depend on the number of cores
+        table = write_video(shot, video, quiet=True, repeatable=True)
         yield video.name, video.read_bytes()
         yield table.name, compact(shot.labels())
         yield f"{row.key}.json", _json(asdict(row) | {"provenance": read_json(sidecar_of(video))})

@@ -67,16 +67,16 @@ class Shot:
         return pd.concat([self.table, *truth], axis=1)
 
 
-def write_video(shot: Shot, out: Path, quiet: bool = False, threads: int | None = None) -> Path:
+def write_video(shot: Shot, out: Path, quiet: bool = False, repeatable: bool = False) -> Path:
     """Render a shot to the video ``out``, with its table, ``OUT.parquet``, and ``OUT.provenance.json`` beside it.
 
-    Returns the table's path. ``quiet``: no progress bar, for work in parallel. ``threads``: see ``VideoWriter``.
+    Returns the table's path. ``quiet``: no progress bar, for work in parallel. ``repeatable``: see ``VideoWriter``.
     """
     origin, size, compression = shot.provenance, shot.renderer.size, COMPRESSION
     if shot.capture:
         size, compression = shot.capture.camera.size, shot.capture.camera.sensor.compression
     with (
-        VideoWriter(out, *size, shot.frame_rate, origin.metadata(), compression, threads) as video,
+        VideoWriter(out, *size, shot.frame_rate, origin.metadata(), compression, repeatable) as video,
         nullcontext(_nothing) if quiet else progress("steering", len(shot.values)) as advance,
         closing(prefetch(shot.frames())) as images,  # one thread draws, the other encodes
     ):
