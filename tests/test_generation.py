@@ -40,8 +40,8 @@ from dmsynth.trackers import Tracker
 DOCS = Path(__file__).parents[1] / "docs"
 SMALL: dict[str, Any] = {
     "name": "small",
-    "frames": 40,
-    "seconds": 0.4,
+    "frames": 24,
+    "seconds": 0.2,
     "clips_per_shard": 2,
     "people": ["portrait"],
     "cameras": ["night-small"],
@@ -71,6 +71,15 @@ def arguments(first: int, end: int, face: SteerableFace, **changes: Any) -> dict
     }
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, face: SteerableFace) -> Path:
+    """A folder with a shard of six pictures of natural driving, as frames/data/small-000000.tar."""
+    folder = tmp_path_factory.mktemp("pictures")
+    changes: dict[str, Any] = {"store": "pictures", "motions": [{"kind": "driving"}], "things": [{"wear": []}]}
+    make_shard(folder / "frames" / "jobs" / "small-000000", arguments(0, 1, face, **changes))
+    return folder
+
+
 def test_the_schema_is_the_published_one_and_the_example_fits_it() -> None:
     schema = json.loads(json.dumps(Plan.model_json_schema()))
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -96,7 +105,11 @@ def test_every_clip_is_known_by_its_number_and_the_shares_are_those_of_the_plan(
     what = ordered(
         people=[{"face": "portrait", "weight": 3}, "starter"],
         cameras=["night-small", "day"],
-        motions=[{"kind": "driving", "weight": 2}, {"kind": "uniform"}, {"kind": "scenarios", "names": ["nominal-yawn"]}],
+        motions=[
+            {"kind": "driving", "weight": 2},
+            {"kind": "uniform"},
+            {"kind": "scenarios", "names": ["nominal-yawn"]},
+        ],
     )
     design = Design(what)
     met = Counter(design.cell(number)[0] for number in range(600))
@@ -115,8 +128,8 @@ def test_every_clip_is_known_by_its_number_and_the_shares_are_those_of_the_plan(
 
 def test_even_walks_prefer_no_place_and_cells_are_all_visited(face: SteerableFace) -> None:
     room = Room.of(face.trained.space, face.trained.coverage, Ranges(), "portrait")
-    times = np.arange(60) / 30
-    walks = np.concatenate([uniform(room, times, np.random.default_rng(seed)).values for seed in range(120)])
+    times = np.arange(40) / 30
+    walks = np.concatenate([uniform(room, times, np.random.default_rng(seed)).values for seed in range(80)])
     assert not face.outside_coverage(walks).size
     for column, name in enumerate(room.space.names):
         share = (walks[:, column] - room.low[column]) / (room.high[column] - room.low[column])
@@ -159,23 +172,41 @@ def test_a_shard_is_the_same_in_any_order_and_after_a_kill(tmp_path: Path, face:
     (tmp_path / "0.mp4").write_bytes(clip.files["0000000000.mp4"])
     assert read_provenance(tmp_path / "0.mp4").provenance.synthetic
     said = json.loads(clip.files["0000000000.json"])
-    assert (said["frames"], len(clip.labels), len(clip.images(range(12)))) == (12, 12, 12)
+    assert (said["frames"], len(clip.labels), len(clip.images(range(6)))) == (6, 6, 6)
 
 
-def test_pictures_have_labels_that_a_tracker_confirms(tmp_path: Path, face: SteerableFace, tracker: Tracker) -> None:
-    folder = tmp_path / "jobs" / "small-000000"
-    make_shard(folder, arguments(0, 1, face, store="pictures"))
-    (shard,) = shards_of(tmp_path, "small", 1, 1)
+def test_pictures_have_labels_that_a_tracker_confirms(pictures: Path, tracker: Tracker) -> None:
+    (shard,) = shards_of(pictures / "frames", "small", 1, 1)
     clip = next(stored_clips(shard.archive, {"0000000000"}))
     assert b"Synthetic picture" in clip.files["0000000000-00000.jpg"][:400]
-    label, (image,) = clip.labels.iloc[6], clip.images([6])
-    said = json.loads(clip.files["0000000000-00006.json"])
+    label, (image,) = clip.labels.iloc[5], clip.images([5])
+    said = json.loads(clip.files["0000000000-00005.json"])
     (found,) = tracker(image)
     left, top, width, height = said["bbox"]
     assert np.abs(found.landmarks[:, :2].min(axis=0) - [left, top]).max() < 0.1 * width
     assert np.abs(found.landmarks[:, :2].max(axis=0) - [left + width, top + height]).max() < 0.1 * width
     assert all(abs(found.pose[name] - label[f"camera_{name}"]) < 8 for name in HEAD)
     assert len(said["keypoints"]) == 36 and set(said["keypoints"][2::3]) == {2}
+
+
+@pytest.mark.parametrize("package", ["torch", "datasets", "webdataset"])
+def test_training_code_reads_the_shards_as_the_page_says(
+    package: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    monkeypatch.chdir(pictures)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    page = (DOCS / "generate.md").read_text("utf-8")
+    (code,) = [text.split("```")[0] for text in page.split("```python\n")[1:] if f"import {package}\n" in text]
+    there: dict[str, Any] = {}
+    exec(compile(code, "docs/generate.md", "exec"), there)
+    if package == "torch":
+        assert there["pictures"].shape == (6, 1, 240, 320) and there["poses"].shape == (6, 3)
+        assert 0.01 < there["pictures"].mean() < 0.9 and there["loss"].isfinite()
+    else:
+        (shard,) = shards_of(pictures / "frames", "small", 1, 1)
+        yaw = next(stored_clips(shard.archive, {"0000000000"})).labels["camera_yaw"].iloc[0]
+        assert f"(320, 240) {yaw}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -186,7 +217,7 @@ def test_pictures_have_labels_that_a_tracker_confirms(tmp_path: Path, face: Stee
         ({"cameras": ["moon"]}, "cameras: .*moon: no such camera"),
         ({"things": [{"wear": ["crown"]}]}, "line .*: crown: no such thing"),
         ({"motions": [{"kind": "dancing"}]}, "kind is one of driving"),
-        ({"motions": [{"kind": "scenarios", "names": ["x"]}]}, "x: no such scenario"),
+        ({"motions": [{"kind": "scenarios", "names": ["gone.yaml"]}]}, "gone.yaml: no such scenario"),
         ({"motions": [{"kind": "uniform", "ranges": {"yaw": [9, 3]}}]}, "9 is not below 3"),
         ({"frame_rate": 100, "cameras": ["dusk"]}, "dusk: .*longer than a frame"),
         ({"frames": 10, "speed": 3}, "speed: Extra inputs"),
@@ -217,9 +248,9 @@ def test_a_plan_that_cannot_be_met_writes_nothing(tmp_path: Path, head_file: Pat
 @pytest.mark.slow
 def test_a_set_is_the_same_by_any_workers_after_a_kill_and_after_damage(tmp_path: Path, tracker: Tracker) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text(yaml.safe_dump(SMALL | {"frames": 90}))
+    plan.write_text(yaml.safe_dump(SMALL | {"frames": 45}))
     whole = generate(plan, tmp_path / "one", Engine(workers=1))
-    assert (whole.frames, whole.clips, whole.shards) == (96, 8, 4)
+    assert (whole.frames, whole.clips, whole.shards) == (48, 8, 4)
     killed = [sys.executable, "-m", "dmsynth.cli", "generate", str(plan), "--out", str(tmp_path / "two")]
     process = subprocess.Popen([*killed, "--workers", "2"], start_new_session=True)
     until = time.monotonic() + 300
@@ -244,7 +275,7 @@ def test_a_set_is_the_same_by_any_workers_after_a_kill_and_after_damage(tmp_path
     assert "is damaged" in fails(dmsynth("generate", "--verify", tmp_path / "two"))
     generate(plan, tmp_path / "two", Engine(workers=1))
     assert content(tmp_path / "one") == content(tmp_path / "two")
-    plan.write_text(yaml.safe_dump(SMALL | {"frames": 110}))  # a longer plan keeps what is there
+    plan.write_text(yaml.safe_dump(SMALL | {"frames": 55}))  # a longer plan keeps what is there
     kept = (tmp_path / "two" / "data" / "small-000003.tar").stat().st_mtime_ns
     assert generate(plan, tmp_path / "two", Engine(workers=1)).shards == 5
     assert (tmp_path / "two" / "data" / "small-000003.tar").stat().st_mtime_ns == kept
@@ -259,7 +290,7 @@ def test_a_cluster_loses_a_machine_and_nothing_else(tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
     plan = tmp_path / "plan.yaml"
-    plan.write_text(yaml.safe_dump(SMALL | {"frames": 140}))
+    plan.write_text(yaml.safe_dump(SMALL | {"frames": 84}))
     expected = generate(plan, tmp_path / "local", Engine(workers=1))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
