@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from commands import dmsynth, fails
 from dmsynth.controls import HEAD
 from dmsynth.experiments.grid import Engine
-from dmsynth.generation.clip import Studio
+from dmsynth.generation.clip import Studio, draw
 from dmsynth.generation.design import Design, _parts, _split
 from dmsynth.generation.generate import generate
 from dmsynth.generation.motions import Room, cells, stratified, uniform, visited
@@ -65,7 +66,6 @@ def arguments(first: int, end: int, face: SteerableFace, **changes: Any) -> dict
         "base": ".",
         "faces": {"portrait": face_sha256(face.path, face.trained)},
         "fingerprint": "0" * 64,
-        "device": "cpu",
         "first": first,
         "end": end,
     }
@@ -143,23 +143,32 @@ def test_even_walks_prefer_no_place_and_cells_are_all_visited(face: SteerableFac
     assert np.mean(hit[: len(seen) * each]) == 1
 
 
-def test_a_shard_is_the_same_in_any_order_and_after_a_kill(tmp_path: Path, face: SteerableFace) -> None:
-    first, again = tmp_path / "a" / "jobs" / "small-000000", tmp_path / "b" / "jobs" / "small-000000"
-    make_shard(first, arguments(0, 2, face))
-    studio = Studio(ordered())
-    from dmsynth.generation.clip import draw
+def _full_disk(*given: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "small.tar")
 
+
+def test_a_shard_is_the_same_in_any_order_after_a_kill_and_a_full_disk(
+    tmp_path: Path, face: SteerableFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, again = tmp_path / "a" / "jobs" / "small-000000", tmp_path / "b" / "jobs" / "small-000000"
+    make_shard(first, arguments(0, 2, face, openlabel=True))
+    studio = Studio(ordered(openlabel=True))
     again.mkdir(parents=True)
     draw(studio, 1, again)  # the second clip first, then a kill in the middle of the other
     (again / "drawing-x").mkdir()
     (again / f".0000000000.{2**22 + 1}-00000000.partial.part").write_bytes(b"half")
-    make_shard(again, arguments(0, 2, face))
+    with monkeypatch.context() as full:
+        full.setattr("dmsynth.generation.shards._packed", _full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            make_shard(again, arguments(0, 2, face, openlabel=True))
+    make_shard(again, arguments(0, 2, face, openlabel=True))
     (a,), (b,) = (shards_of(tmp_path / side, "small", 2, 2) for side in "ab")
     assert a.archive.read_bytes() == b.archive.read_bytes() and read_result(a) == read_result(b)
     assert {path.suffix for path in first.iterdir()} == {".json"}
     with tarfile.open(a.archive) as tar:
         members = tar.getmembers()
     assert [member.name for member in members[:3]] == [f"0000000000.{end}" for end in ("mp4", "parquet", "json")]
+    assert members[3].name == "0000000000.openlabel.json"
     assert {(member.mtime, member.uid, member.uname) for member in members} == {(0, 0, "")}
     assert what_is_wrong(a, "0" * 64) is None
     with b.archive.open("r+b") as file:
@@ -171,6 +180,7 @@ def test_a_shard_is_the_same_in_any_order_and_after_a_kill(tmp_path: Path, face:
     clip = next(stored_clips(a.archive, {"0000000000"}))
     (tmp_path / "0.mp4").write_bytes(clip.files["0000000000.mp4"])
     assert read_provenance(tmp_path / "0.mp4").provenance.synthetic
+    assert len(json.loads(clip.files["0000000000.openlabel.json"])["openlabel"]["frames"]) == 6
     said = json.loads(clip.files["0000000000.json"])
     assert (said["frames"], len(clip.labels), len(clip.images(range(6)))) == (6, 6, 6)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dmsynth.cli.app import FACES, Device, app, output
+from dmsynth.cli.app import FACES, app, output
 from dmsynth.support.errors import DmsynthError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def generate_command(
     engine: Annotated[str, typer.Option(help="local, or ray.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Shards at once; default: one a core.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster's HOST:PORT, or auto.")] = None,
-    device: Device = "cpu",
 ) -> None:
     """Make labelled frames in bulk, for training: people, cameras, things and motions by a plan."""
     from dmsynth.experiments.grid import Engine
@@ -53,7 +52,7 @@ def generate_command(
         return
     if out is None:
         raise DmsynthError("--out: name the folder for the frames, or give --plan to see what would come")
-    made = generate(plan, out, runs, device)
+    made = generate(plan, out, runs)
     output.print(f"{made.frames} frames in {made.clips} clips, {made.shards} shards, {made.bytes_ / 1e9:.3g} GB")
     output.print(f"card: {made.out / 'README.md'}")
 

@@ -69,15 +69,15 @@ class Clip:
 
 
 class Studio:
-    """Draws the clips of an order, or the first ``most`` frames of each, on a ``device``."""
+    """Draws the clips of an order, or the first ``most`` frames of each."""
 
-    def __init__(self, order: Order, device: str = "cpu", most: int | None = None) -> None:
-        self.order, self.design, self._device, self._most = order, Design(order), device, most
+    def __init__(self, order: Order, most: int | None = None) -> None:
+        self.order, self.design, self._most = order, Design(order), most
         self._cells: dict[tuple[str, str], NDArray[np.float64]] = {}
 
     def face(self, person: str, size: tuple[int, int]) -> SteerableFace:
         """A person's face, drawn at a ``size`` (width, height)."""
-        return _open(FaceSpec(self.order.people[person], device=self._device), size)
+        return _open(FaceSpec(self.order.people[person]), size)
 
     def scenario(self, row: Clip) -> Scenario:
         """A clip as a scenario that ignores warnings, for its labels as OpenLABEL."""

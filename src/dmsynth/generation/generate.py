@@ -36,7 +36,7 @@ class Set:
     bytes_: int
 
 
-def generate(path: Path, out: Path, engine: Engine, device: str = "cpu") -> Set:
+def generate(path: Path, out: Path, engine: Engine) -> Set:
     """Make the set of labelled frames that the plan at ``path`` asks for, in the folder ``out``.
 
     Interrupted, the same command goes on; a shard that was damaged since is made again. A plan with more ``frames``
@@ -54,7 +54,7 @@ def generate(path: Path, out: Path, engine: Engine, device: str = "cpu") -> Set:
     shards = shards_of(out, order.plan.name, Design(order).clips, each)
     _check_no_more(shards, out)
     _forget_what_is_damaged(shards, made_as)
-    jobs = [_job(shard, order, path, hashes, made_as, device) for shard in shards]
+    jobs = [_job(shard, order, path, hashes, made_as) for shard in shards]
     run_grid("generating", make_shard, jobs, out / "jobs", engine, _share, things="shards")
     return _finish(order, people, shards, out)
 
@@ -104,13 +104,12 @@ def _forget_what_is_damaged(shards: Sequence[Shard], made_as: str) -> None:
                 shard.result.unlink()
 
 
-def _job(shard: Shard, order: Order, path: Path, hashes: dict[str, str], made_as: str, device: str) -> Job:
+def _job(shard: Shard, order: Order, path: Path, hashes: dict[str, str], made_as: str) -> Job:
     arguments = {
         "plan": order.plan.model_dump(mode="json"),
         "base": str(path.parent.resolve()),
         "faces": hashes,
         "fingerprint": made_as,
-        "device": device,
         "first": shard.first,
         "end": shard.end,
     }
@@ -125,17 +124,15 @@ def _share(folder: Path, job: Job) -> float:
 
 def _finish(order: Order, people: dict[str, Checked], shards: Sequence[Shard], out: Path) -> Set:
     """Write index, hashes and card."""
-    results = [read_result(shard) for shard in shards]
-    rows = [
-        {"shard": shard.archive.name} | dict(row)
-        for shard, result in zip(shards, results, strict=True)
-        for row in result.clips
-    ]
-    index = pd.DataFrame(rows)
+    tables, hashes, size = [], [], 0
+    for shard in shards:
+        result = read_result(shard)
+        tables.append(pd.DataFrame([{"shard": shard.archive.name} | dict(row) for row in result.clips]))
+        hashes.append((result.sha256, f"data/{shard.archive.name}"))
+        size += result.bytes_
+    index = pd.concat(tables, ignore_index=True)
     write_table(out / "index.parquet", index)
-    hashes = [(result.sha256, f"data/{shard.archive.name}") for shard, result in zip(shards, results, strict=True)]
     hashes.append((sha256_of(out / "index.parquet"), "index.parquet"))
     write_text(out / "SHA256SUMS", "".join(f"{sha256}  {name}\n" for sha256, name in hashes))
-    size = sum(result.bytes_ for result in results)
     write_card(out, order, people, index, size)
     return Set(out, len(shards), len(index), int(index["frames"].sum()), size)

@@ -100,14 +100,13 @@ def make_shard(folder: Path, arguments: dict[str, Any]) -> None:
 
     Args:
         folder: of the job; clips are kept here until all are drawn.
-        arguments: ``plan``, ``base`` (folder of its paths), ``faces`` (SHA-256 by person), ``device``, ``first``,
-            ``end``.
+        arguments: ``plan``, ``base`` (folder of its paths), ``faces`` (SHA-256 by person), ``first``, ``end``.
 
     Raises:
         DmsynthError: a face is not the one that the set was begun with.
     """
     what = order(Plan.model_validate(arguments["plan"]), Path(arguments["base"]), "plan")
-    studio, first, end = Studio(what, arguments["device"]), int(arguments["first"]), int(arguments["end"])
+    studio, first, end = Studio(what), int(arguments["first"]), int(arguments["end"])
     shard = Shard(folder.parent.parent, folder.name, first, end)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("drawing-*"):  # of a killed process
