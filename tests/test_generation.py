@@ -92,10 +92,14 @@ def test_the_schema_is_the_published_one_and_the_example_fits_it() -> None:
         jsonschema.validate(SMALL | {"frames": 0}, schema)
 
 
-@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 10**9), st.floats(0, 1, exclude_max=True))
-def test_a_split_gives_each_choice_its_share(weights: list[float], number: int, offset: float) -> None:
-    choice, rank = _split(number, weights, offset)
-    before, after = _parts(number, weights, offset), _parts(number + 1, weights, offset)
+@given(
+    st.lists(st.floats(0.01, 100), min_size=1, max_size=6),
+    st.integers(0, 10**9),
+    st.lists(st.integers(0, 9), max_size=3),
+)
+def test_a_split_gives_each_choice_its_share(weights: list[float], number: int, path: list[int]) -> None:
+    choice, rank = _split(number, weights, path)
+    before, after = _parts(number, weights, path), _parts(number + 1, weights, path)
     assert sum(before) == number and [b - a for a, b in zip(before, after, strict=True)].count(1) == 1
     assert (before[choice], after[choice]) == (rank, rank + 1)
     wanted = np.array(weights) / sum(weights) * number
@@ -118,6 +122,8 @@ def test_every_clip_is_known_by_its_number_and_the_shares_are_those_of_the_plan(
     assert design.counted(600, "person") == [450, 150]
     assert design.counted(600, "camera") == pytest.approx([300, 300], abs=4)
     assert sum(design.counted(600, "motion")[:2]) == pytest.approx(450, abs=4)
+    few = [_split(0, (4, 2, 1), (person, 1))[0] for person in range(700)]  # cells of one clip each
+    assert [few.count(choice) for choice in range(3)] == pytest.approx([400, 200, 100], abs=45)
     ranks: Counter[tuple[int, int]] = Counter()
     for number in range(600):  # clips of a person and a motion are counted without a gap
         cell, rank = design.cell(number)

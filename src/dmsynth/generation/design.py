@@ -11,10 +11,9 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from hashlib import blake2b
 
 from dmsynth.generation.plan import Order
-
-_GOLDEN = (math.sqrt(5) - 1) / 2  # offsets that no few cells share
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Design:
         path: list[int] = []
         rank, of_motion = number, 0
         for level, weights in enumerate(self.order.weights):
-            choice, rank = _split(rank, weights, _offset(path))
+            choice, rank = _split(rank, weights, path)
             path.append(choice)
             if level == 1:
                 of_motion = rank
@@ -51,7 +50,7 @@ class Design:
             if len(path) == len(self.order.weights):
                 yield Cell(*path), count
                 return
-            for choice, part in enumerate(_parts(count, self.order.weights[len(path)], _offset(path))):
+            for choice, part in enumerate(_parts(count, self.order.weights[len(path)], path)):
                 if part:
                     yield from below([*path, choice], part)
 
@@ -82,25 +81,23 @@ class Design:
 
 
 def _offset(path: Sequence[int]) -> float:
-    """Where the counting of a cell begins, 0 to 1: so that small cells do not all round the same way."""
-    number = 0
-    for choice in path:
-        number = number * 131 + choice + 1
-    return math.fmod(0.5 + number * _GOLDEN, 1.0)
+    """Where the counting at a place of the design begins, 0 to 1: of small cells each is rounded its own way, so that
+    all together have the shares, too."""
+    return int.from_bytes(blake2b(repr(tuple(path)).encode(), digest_size=6).digest()) / 2**48
 
 
-def _split(number: int, weights: Sequence[float], offset: float) -> tuple[int, int]:
-    """Which choice the ``number``-th of a sequence is, and how many before it are the same choice."""
-    before, after = _parts(number, weights, offset), _parts(number + 1, weights, offset)
+def _split(number: int, weights: Sequence[float], path: Sequence[int]) -> tuple[int, int]:
+    """Which choice the ``number``-th clip of the cell at ``path`` is, and how many before it are the same choice."""
+    before, after = _parts(number, weights, path), _parts(number + 1, weights, path)
     choice = next(place for place, (one, other) in enumerate(zip(before, after, strict=True)) if other > one)
     return choice, before[choice]
 
 
-def _parts(count: int, weights: Sequence[float], offset: float) -> list[int]:
-    """How many of the first ``count`` of a sequence are each choice."""
-    left, rest, parts = count, math.fsum(weights), []
-    for weight in weights[:-1]:
-        part = min(left, math.floor(left * (weight / rest) + offset)) if left else 0
+def _parts(count: int, weights: Sequence[float], path: Sequence[int]) -> list[int]:
+    """How many of the first ``count`` clips of the cell at ``path`` are each choice."""
+    left, rest, parts = count, math.fsum(weights), list[int]()
+    for choice, weight in enumerate(weights[:-1]):
+        part = min(left, math.floor(left * (weight / rest) + _offset((*path, choice))))
         parts.append(part)
         left, rest = left - part, rest - weight
     return [*parts, left]
