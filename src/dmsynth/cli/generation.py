@@ -97,4 +97,5 @@ def _print_verified(found: Verified) -> None:
     for each in found.wrong:
         output.print(each, style="red")
     if found.wrong:
-        raise DmsynthError(f"{len(found.wrong)} things are wrong, the first: {found.wrong[0]}")
+        more = f" (and {len(found.wrong) - 1} more)" if found.wrong[1:] else ""
+        raise DmsynthError(f"wrong: {found.wrong[0]}{more}")
