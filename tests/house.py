@@ -31,6 +31,7 @@ FLOW = {
     "validation": "scenarios, DMSs, verdicts",
     "report": "pictures and pages",
     "experiments": "chapters of the thesis, and more",
+    "generation": "labelled frames in bulk",
     "web": "a page without a server",
     "cockpit": "a page on this machine",
     "cli": "the command line",

@@ -9,7 +9,19 @@ import sys
 import traceback
 from typing import NoReturn
 
-from dmsynth.cli import cameras, casts, cockpit, datasets, experiments, faces, fetch, people, playing, validation
+from dmsynth.cli import (
+    cameras,
+    casts,
+    cockpit,
+    datasets,
+    experiments,
+    faces,
+    fetch,
+    generation,
+    people,
+    playing,
+    validation,
+)
 from dmsynth.cli.app import app, given_command, output
 from dmsynth.support.errors import DmsynthError, explain_os_error
 from dmsynth.support.files import write_text
@@ -20,7 +32,8 @@ from dmsynth.support.terminal import make_streams_safe, printable
 from dmsynth.support.version import __version__
 
 __all__ = [
-    "app", "cameras", "casts", "cockpit", "datasets", "experiments", "faces", "fetch", "main", "people", "playing",
+    "app", "cameras", "casts", "cockpit", "datasets", "experiments", "faces", "fetch", "generation", "main", "people",
+    "playing",
     "run", "validation",
 ]  # fmt: skip
 

@@ -29,6 +29,7 @@ from dmsynth.support.progress import ENVIRONMENT, console, report
 
 Work = Callable[[Path, dict[str, Any]], None]
 _ON_A_GPU = 8  # trainings at once on a GPU
+_ELSEWHERE = 3  # times that a job is begun again on another machine of a cluster when its own is lost
 _TICK = 1.0  # seconds between checks of the jobs
 _SAY_EVERY = 60.0  # seconds between lines of progress if the output is no terminal
 
@@ -209,7 +210,7 @@ def _ray(work: Work, jobs: list[Job], out: Path, engine: Engine) -> Iterator[_En
         raise DmsynthError(f"--address {engine.address}: no Ray cluster answers there ({error})") from None
     try:
         part = 1 / (engine.workers or _ON_A_GPU) if ray.cluster_resources().get("GPU") else 0
-        remote = ray.remote(num_cpus=1, num_gpus=part, max_retries=0)(_in_one_thread)
+        remote = ray.remote(num_cpus=1, num_gpus=part, max_retries=_ELSEWHERE)(_in_one_thread)
         names = {remote.remote(work, out.resolve() / job.name, job.arguments): job.name for job in jobs}
         waiting = list(names)
         while waiting:

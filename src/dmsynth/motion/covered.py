@@ -44,7 +44,7 @@ def cover(
 
     Args:
         outside: what to do with poses outside it: ``warn``, ``strict`` (refuse), ``clip`` (each to the edge), ``fit``
-            (the whole motion), or ``mark`` (no message; the table marks them).
+            (the whole motion), ``mark`` (no message; the table marks them), or ``edge`` (``clip`` without a message).
         name: of the video, for messages.
         trusted: description of the coverage, for messages.
 
@@ -62,10 +62,10 @@ def cover(
         message = f"{name}: {frames} of {len(values)} command poses outside {trusted}"
         if outside == "strict":
             raise DmsynthError(f"{message}; command less, use --clip, or train on more poses")
-        if outside != "mark":
+        if outside not in ("mark", "edge"):
             clipped = ", clipped to its edge" if outside == "clip" else ""
             console.print(f"warning: {message}{clipped}", style="yellow")
-        if outside == "clip":
+        if outside in ("clip", "edge"):
             values = clip(values, space, coverage)
     table = Trajectory(motion.names, motion.times, values).table()
     table["covered"] = ~beyond

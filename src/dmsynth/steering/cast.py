@@ -54,7 +54,7 @@ def read_cast(path: Path) -> dict[str, str]:
     cast = checked_yaml(root, content, Cast, str(path), "cast")
     faces: dict[str, str] = {}
     for person, face in cast.persons.items():
-        found = _found(face, path.parent, f"{path}: {person}")
+        found = face_named(face, path.parent, f"{path}: {person}")
         same = next((name for name, other in faces.items() if other == found), None)
         if same is not None:
             raise DmsynthError(
@@ -84,8 +84,11 @@ def _check_names(content: object, path: Path) -> None:
             raise DmsynthError(f"{path}: {name}: differs from {other} by capitals only; files could not; rename one")
 
 
-def _found(face: str, folder: Path, where: str) -> str:
-    """A face as every command takes it, its path made absolute; ``DmsynthError`` if nothing is there."""
+def face_named(face: str, folder: Path, where: str) -> str:
+    """A face that a file in ``folder`` names, as every command takes it, its path made absolute.
+
+    Raises ``DmsynthError`` that begins with ``where`` if nothing is there.
+    """
     path = folder / face
     file, person = located(path)
     if person is not None and is_file(file):

@@ -45,6 +45,7 @@ def taken(
     camera: Camera,
     worn: Sequence[Worn],
     tracker: Tracker,
+    seed: int = 0,
 ) -> Shot:
     """The shot of a ``motion`` in the car's frame by a camera, at its frame rate.
 
@@ -53,6 +54,7 @@ def taken(
         name: of the video, for messages.
         worn: things on the face.
         tracker: finds the face in drawn frames, once; with Face Landmarker's mesh.
+        seed: of the sensor's noise.
 
     Raises:
         DmsynthError: a face that does not turn its head, or that is not found; poses outside the coverage under
@@ -70,7 +72,7 @@ def taken(
     covered = cover(seen, space, face.trained.coverage, rate, outside, where, face.trusted)
     table = _with_car(covered.table, camera, space)
     heads, colour = _heads(face, covered.values, tracker), face.trained.in_colour
-    capture = Capture(camera, face.size, heads, table["time"].to_numpy(float), colour, worn)
+    capture = Capture(camera, face.size, heads, table["time"].to_numpy(float), colour, worn, seed)
     return Shot(face, covered.values, table, rate, covered.share, capture=capture)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from dmsynth.support.files import is_file, is_folder
 from dmsynth.support.parallel import prefetch
 from dmsynth.support.progress import progress
 from dmsynth.support.table_files import write_table
-from dmsynth.video import COMPRESSION, VideoWriter
+from dmsynth.video import COMPRESSION, Image, VideoWriter
 from dmsynth.video.effects import with_effects
 
 
@@ -42,35 +42,50 @@ class Shot:
     capture: Capture | None = None
     wardrobe: Wardrobe | None = None
 
+    @property
+    def provenance(self) -> Provenance:
+        """Where its frames come from."""
+        dressed = self.capture.wardrobe if self.capture else self.wardrobe
+        return replace(
+            Provenance.of(self.renderer.path, self.renderer.trained, "rendered", self.effects),
+            camera=self.capture.camera.identity if self.capture else "",
+            worn=", ".join(map(str, dressed.worn)) if dressed else "",
+        )
 
-def write_video(shot: Shot, out: Path, quiet: bool = False) -> Path:
+    def frames(self) -> Iterator[Image]:
+        """Its frames, (h, w) or (h, w, 3) uint8."""
+        drawn = self.renderer.frames(self.values)
+        if self.capture:
+            drawn = self.capture.frames(drawn)
+        elif self.wardrobe:
+            drawn = self.wardrobe.frames(drawn)
+        return with_effects(drawn, self.effects)
+
+    def labels(self) -> pd.DataFrame:
+        """One row per frame: the table, and what camera and things say when all frames are drawn."""
+        truth = [each.truth() for each in (self.capture or self.wardrobe,) if each]
+        return pd.concat([self.table, *truth], axis=1)
+
+
+def write_video(shot: Shot, out: Path, quiet: bool = False, repeatable: bool = False) -> Path:
     """Render a shot to the video ``out``, with its table, ``OUT.parquet``, and ``OUT.provenance.json`` beside it.
 
-    Returns the table's path. ``quiet``: no progress bar, for work in parallel.
+    Returns the table's path. ``quiet``: no progress bar, for work in parallel. ``repeatable``: see ``VideoWriter``.
     """
-    origin = Provenance.of(shot.renderer.path, shot.renderer.trained, "rendered", shot.effects)
-    drawn, size, compression = shot.renderer.frames(shot.values), shot.renderer.size, COMPRESSION
+    origin, size, compression = shot.provenance, shot.renderer.size, COMPRESSION
     if shot.capture:
-        camera = shot.capture.camera
-        origin = replace(origin, camera=camera.identity)
-        drawn, size, compression = shot.capture.frames(drawn), camera.size, camera.sensor.compression
-    elif shot.wardrobe:
-        drawn = shot.wardrobe.frames(drawn)
-    dressed = shot.capture.wardrobe if shot.capture else shot.wardrobe
-    origin = replace(origin, worn=", ".join(map(str, dressed.worn)) if dressed else "")
-    drawn = with_effects(drawn, shot.effects)
+        size, compression = shot.capture.camera.size, shot.capture.camera.sensor.compression
     with (
-        VideoWriter(out, *size, shot.frame_rate, origin.metadata(), compression) as video,
+        VideoWriter(out, *size, shot.frame_rate, origin.metadata(), compression, repeatable) as video,
         nullcontext(_nothing) if quiet else progress("steering", len(shot.values)) as advance,
-        closing(prefetch(drawn)) as images,  # one thread draws, the other encodes
+        closing(prefetch(shot.frames())) as images,  # one thread draws, the other encodes
     ):
         for image in images:
             video.write(image)
             advance()
     origin.write_beside(out)
     table = out.with_suffix(".parquet")
-    truth = [each.truth() for each in (shot.capture or shot.wardrobe,) if each]
-    write_table(table, pd.concat([shot.table, *truth], axis=1))
+    write_table(table, shot.labels())
     return table
 
 

@@ -502,7 +502,7 @@ class Scenario(_Strict):
 
     def _swaying(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, 3) degrees of pitch, yaw and roll."""
-        waves = [_wave(times, getattr(self.sway, name), (self.sway.seed, i)) for i, name in enumerate(HEAD)]
+        waves = [slow_wave(times, getattr(self.sway, name), (self.sway.seed, i)) for i, name in enumerate(HEAD)]
         return np.stack(waves, axis=1)
 
     @cached_property
@@ -590,7 +590,7 @@ def _duration(step: _Timed, pose: dict[str, float], path: MotionPath) -> float:
     return max(1 / path.frame_rate, widest / mean_speed)
 
 
-def _wave(times: NDArray[np.float64], size: float, seed: tuple[int, int]) -> NDArray[np.float64]:
+def slow_wave(times: NDArray[np.float64], size: float, seed: tuple[int, int]) -> NDArray[np.float64]:
     """A sum of slow sines with root mean square ``size``; (n,)."""
     random = np.random.default_rng(seed)
     frequencies = random.uniform(*_SWAY_BAND, _SWAY_WAVES)
