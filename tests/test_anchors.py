@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from dmsynth.controls import CONTROL_SPACES
 from dmsynth.controls.coverage import Coverage
@@ -18,6 +19,7 @@ from dmsynth.steering import FaceSpec, open_renderer
 from dmsynth.steering.anchors import Anchors
 from dmsynth.steering.face import SteerableFace
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.parallel import cores
 from dmsynth.trackers import Face, Tracker
 from dmsynth.video import Image
 
@@ -30,6 +32,14 @@ def face() -> SteerableFace:
 @pytest.fixture(scope="module")
 def anchors(face: SteerableFace, tracker: Tracker) -> Anchors:
     return Anchors.measure(face, tracker)
+
+
+def test_they_are_the_same_on_any_number_of_cores(face: SteerableFace, anchors: Anchors, tracker: Tracker) -> None:
+    """Generated frames have the same bytes from any number of workers, and so these have the same bits."""
+    with threadpool_limits(1 if cores() > 1 else 2, "blas"):
+        again = Anchors.measure(face, tracker)
+    for name in ("place", "rest", "shape"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(anchors, name))
 
 
 def _errors(face: SteerableFace, anchors: Anchors, tracker: Tracker, values: np.ndarray) -> list[float]:

@@ -258,7 +258,9 @@ def _in_one_thread(work: Work, folder: Path, arguments: dict[str, Any]) -> None:
 def _single_thread() -> None:
     import cv2
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    threadpool_limits(1, "blas")  # sums in another order are other sums: results must not depend on the cores
     os.environ.pop(ENVIRONMENT, None)  # only the grid's progress is reported, not that of single jobs

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
+from threadpoolctl import threadpool_limits
 
 from dmsynth.controls import FEATURES, HEAD, MOUTH, ControlSpace
 from dmsynth.controls.coverage import Coverage, typical
@@ -98,7 +99,8 @@ class Anchors:
                 f"{renderer.path}: {tracker.name} finds the face's mesh in {len(seen)} of {len(values)} frames; "
                 f"things need it in {_FEWEST}: take --tracker auto and a face that is larger in the picture"
             )
-        return _fitted(space, values[seen], [each for each in found if each is not None])
+        with threadpool_limits(1, "blas"):  # the same bits on any number of cores
+            return _fitted(space, values[seen], [each for each in found if each is not None])
 
     @staticmethod
     def known(renderer: Renderer, tracker: Tracker) -> Anchors:
