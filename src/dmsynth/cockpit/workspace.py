@@ -1,6 +1,6 @@
 """The cockpit's workspace: one folder with uploads and everything made from them.
 
-uploads/      recordings and portraits that were uploaded, renamed
+uploads/      recordings and portraits that were uploaded, renamed, or recorded here
 datasets/     made from them
 trainings/    run folders; a finished one is a face
 videos/       steered
@@ -167,6 +167,21 @@ class Workspace:
             job = make_job(
                 self.new("jobs", "training"), f"Training {out.name}", "training", commands, {"out": str(out)}
             )
+            job.start()
+            return job
+
+    def begin_face(self, recording: Path, name: str, consent: str) -> Job:
+        """Import a ``recording`` of a person by ``name`` and train a face on it, beginning from the starter, in one
+        background job. ``consent`` goes into the dataset, the face, and every video of it."""
+        with self.alone():
+            dataset, out = self.new("datasets", name), self.new("trainings", name)
+            commands = [
+                ["dataset", "recording", str(dataset), str(recording), "--consent", consent],
+                ["train", str(dataset), "--from", "starter", "--out", str(out)],
+                ["dataset", "info", str(dataset)],
+            ]
+            note = {"out": str(out), "outs": [str(dataset)]}
+            job = make_job(self.new("jobs", "training"), f"A face of {name}", "training", commands, note)
             job.start()
             return job
 

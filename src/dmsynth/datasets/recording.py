@@ -26,7 +26,8 @@ _AREA = 640 * 480  # pixels of a frame, unless a size is given
 _TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
 _LYING = 60.0  # degrees of roll, in the median, that no driver has
 _ENOUGH = 24  # frames that tell so
-_FEWEST_FRAMES = 36  # two for each of the 18 blocks of time that splits are made of
+FEWEST_FRAMES = 36
+"""Usable frames that a recording needs: two for each of the 18 blocks of time that splits are made of."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,12 @@ def _warn_of_another(video: Path, came: float) -> None:
 def _too_few(videos: Sequence[Path], filmed: Sequence[Mapping[str, Any]], left_out: Mapping[str, int]) -> str | None:
     """What to say where too few frames are usable."""
     kept = sum("left_out" not in record for record in filmed)
-    if kept >= _FEWEST_FRAMES:
+    if kept >= FEWEST_FRAMES:
         return None
     counts = ", ".join(f"{reason}: {count}" for reason, count in left_out.items()) or "none left out"
     return (
         f"{', '.join(map(str, videos))}: only {kept} of {len(filmed)} frames hold exactly one usable "
-        f"face ({counts}); a recording needs {_FEWEST_FRAMES}: film one person, the whole face in view"
+        f"face ({counts}); a recording needs {FEWEST_FRAMES}: film one person, the whole face in view"
         + how_to_crop(left_out)
     )
 
