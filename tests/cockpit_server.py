@@ -38,9 +38,9 @@ class Cockpit:
         """A browser that was let in, as a program."""
         return httpx.Client(base_url=self.address, headers=self.cookie, timeout=60)
 
-    def line(self, **how: Any) -> websockets.connect:
-        """The connection over which a face is steered."""
-        address = f"{self.address.replace('http', 'ws')}/live"
+    def line(self, to: str = "live", **how: Any) -> websockets.connect:
+        """The connection over which a face is steered; or ``to`` the one over which a camera's frames go."""
+        address = f"{self.address.replace('http', 'ws')}/{to}"
         return websockets.connect(address, additional_headers=self.cookie, max_size=None, **how)
 
     def kill(self) -> None:

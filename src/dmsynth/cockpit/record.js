@@ -95,7 +95,9 @@ class CellMap {
     );
     if (here) {
       pen.beginPath();
-      pen.arc(...this.at(...here), 8, 0, 2 * Math.PI);
+      const [wide, high] = [side * this.columns.length, side * this.rows.length];
+      const [x, y] = this.at(...here);
+      pen.arc(Math.min(wide - 10, Math.max(10, x)), Math.min(high - 10, Math.max(10, y)), 8, 0, 2 * Math.PI);
       pen.fillStyle = colour("ink");
       pen.fill();
       pen.strokeStyle = colour("panel");
@@ -281,6 +283,7 @@ find("begin").addEventListener("submit", async (event) => {
   window.dmsynthRecording = recording;
   find("wrong").textContent = "";
   find("say").textContent = "Opening the camera …";
+  find("finish").disabled = true;
   [find("begin").hidden, find("stage").hidden] = [true, false];
   find("finish").onclick = () => (recording.finishing = true);
   find("cancel").onclick = () => recording.end("Cancelled; nothing was kept.");

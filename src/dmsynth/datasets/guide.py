@@ -39,7 +39,7 @@ _FAR = 0.15  # of the picture's width: a smaller face has too few pixels to lear
 _DARK = 70.0  # grey value that the brightest twentieth of a face should exceed, whatever the skin
 _BLURRED = 0.13  # see ``sharpness``: 0.24 to 0.6 on seven filmed people, 0.06 to 0.15 on them blurred by 3 pixels
 _SIDE = 128  # pixels of a face's width where its sharpness is measured
-_NEAR = {"head": (5.0, 4.0), "gaze": (6.0, 3.0)}  # degrees across and up that need no mention
+_NEAR = {"head": (5.0, 4.0), "gaze": (6.0, 2.5)}  # degrees across and up that need no mention
 _DO = {"head": "Turn your head", "gaze": "Keep your head still and look"}
 WRONG = {
     "no face": "No face to be seen: sit in front of the camera",
@@ -90,7 +90,7 @@ _YAW, _PITCH = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0), (-16.0, -8.0, 0.0, 
 MAPS: dict[str, Map] = {
     "head": Map("yaw", "pitch", _YAW, _PITCH, _ellipse(_YAW, _PITCH)),
     # as measured by landmarks, which understate a gaze up or down (docs/judges.md)
-    "gaze": Map("gaze_yaw", "gaze_pitch", (-12.0, 0.0, 12.0), (-6.0, 0.0, 6.0), np.ones((3, 3), bool)),
+    "gaze": Map("gaze_yaw", "gaze_pitch", (-12.0, 0.0, 12.0), (-5.0, 0.0, 5.0), np.ones((3, 3), bool)),
 }
 """What a recording shall show."""
 
