@@ -294,7 +294,7 @@ def test_the_page_shows_what_is_missing_and_a_face_is_begun(door: Door, turning:
             page.get_by_role("button", name="Start").click()
             assert page.evaluate(RECORDING) is None, "neither name nor consent"
             begin(page, way_in)
-            wait_until(page, f"{RECORDING}?.painted > 12")
+            wait_until(page, f"{RECORDING}?.painted > 9")
             assert page.locator("#say").inner_text().startswith("Turn your head")
             page.get_by_role("button", name="Cancel").click()
             assert page.get_by_role("alert").inner_text() == "Cancelled; nothing was kept."

@@ -237,12 +237,11 @@ class Guide:
 
     def _guidance(self, wrong: str, angles: dict[str, tuple[float, float]]) -> Guidance:
         arrow, say = (None, "") if wrong else self._instruction(angles)
-        everything = [(name, tuple(map(int, cell))) for name, each in MAPS.items() for cell in np.argwhere(each.wanted)]
-        there = [_MOST if (name, cell) in self._given_up else self._counts[name][cell] for name, cell in everything]
-        given_up = {name: np.zeros(each.wanted.shape, np.int64) for name, each in MAPS.items()}
-        for name, cell in self._given_up:
-            given_up[name][cell] = 1
-        share, enough = float(sum(there)) / (_MOST * len(everything)), self.frames >= FEWEST_FRAMES
+        share, enough = self._share(), self.frames >= FEWEST_FRAMES
+        given_up = {
+            name: [[int((name, (row, column)) in self._given_up) for column in range(wide)] for row in range(high)]
+            for name, (high, wide) in ((name, each.wanted.shape) for name, each in MAPS.items())
+        }
         return Guidance(
             usable=not wrong,
             wrong=wrong,
@@ -252,12 +251,18 @@ class Guide:
             arrow=arrow,
             counts={name: counts.tolist() for name, counts in self._counts.items()},
             most=_MOST,
-            given_up={name: each.tolist() for name, each in given_up.items()},
+            given_up=given_up,
             share=share,
             frames=self.frames,
             enough=enough,
             done=enough and (share >= 1 or self._clock >= LONGEST),
         )
+
+    def _share(self) -> float:
+        """How much of all that is wanted is there; what is given up counts as there."""
+        there = sum(float(self._counts[name][each.wanted].sum()) for name, each in MAPS.items())
+        there += sum(_MOST - float(self._counts[name][cell]) for name, cell in self._given_up)
+        return there / (_MOST * sum(int(each.wanted.sum()) for each in MAPS.values()))
 
     def _instruction(self, angles: Mapping[str, tuple[float, float]]) -> tuple[tuple[float, float] | None, str]:
         """The way to the target, and what to do in words."""
