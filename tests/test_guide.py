@@ -23,8 +23,8 @@ from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.trackers import Face, Tracker
 from dmsynth.video import Image, to_grey
 
-Pose = tuple[float, ...]  # yaw, pitch, gaze yaw, gaze pitch
-AHEAD: Pose = (0.0, 0.0, 0.0, 0.0)
+Pose = tuple[float, ...]  # yaw, pitch, roll, gaze yaw, gaze pitch
+AHEAD: Pose = (0.0, 0.0, 0.0, 0.0, 0.0)
 STEP = 0.1  # seconds from frame to frame
 EYES = 2.2, 4.5  # landmarks understate a gaze: how far eyes turn for a degree that is read, across and up
 
@@ -55,9 +55,9 @@ def shown(posed: PosedPhoto) -> Callable[[Pose], Image]:
 
     def show(pose: Pose) -> Image:
         if pose not in drawn:
-            yaw, pitch, gaze_yaw, gaze_pitch = pose
+            yaw, pitch, roll, gaze_yaw, gaze_pitch = pose
             eyes = Eyes(EYES[1] * gaze_pitch, EYES[0] * gaze_yaw)
-            drawn[pose] = posed.pose(pitch, yaw, 0, eyes=eyes if gaze_yaw or gaze_pitch else None)
+            drawn[pose] = posed.pose(pitch, yaw, roll, eyes=eyes if gaze_yaw or gaze_pitch else None)
         return drawn[pose]
 
     return show
@@ -74,9 +74,12 @@ def followed(told: Guidance) -> Pose:
         return AHEAD
     name = told.target[0] if told.target[0] in told.angles else "head"
     (across, up), to = told.angles[name], told.arrow
-    cell = MAPS[name].cell(across + to[0], up + to[1])
-    there = MAPS[name].middle(cell)
-    return (*there, 0.0, 0.0) if name == "head" else (0.0, 0.0, *there)
+    there = MAPS[name].middle(MAPS[name].cell(across + to[0], up + to[1]))
+    return {
+        "head": (*there, 0.0, 0.0, 0.0),
+        "tilt": (0.0, 0.0, there[0], 0.0, 0.0),
+        "gaze": (0.0, 0.0, 0.0, *there),
+    }[name]
 
 
 def test_whoever_follows_the_arrow_fills_the_maps(remembering: Remembering, shown: Callable[[Pose], Image]) -> None:
@@ -87,9 +90,10 @@ def test_whoever_follows_the_arrow_fills_the_maps(remembering: Remembering, show
         now += STEP
         told = guide.look(shown(followed(told)), now)
         assert told.usable, told.wrong
-    assert told.share == 1 and now < LONGEST / 2
-    heads = np.array(told.counts["head"])
-    assert (heads[MAPS["head"].wanted] == told.most).all() and not heads[~MAPS["head"].wanted].any()
+    assert told.share == 1 and now < LONGEST / 2 and guide.well_covered
+    for name in ("head", "tilt"):
+        counts = np.array(told.counts[name])
+        assert (counts[MAPS[name].wanted] == told.most).all() and not counts[~MAPS[name].wanted].any()
     assert np.sum(told.given_up["gaze"]) <= 2, "the portrait's eyes are read to all sides but one or two"
     assert told.frames < 600, "none is asked for without need"
 
@@ -113,7 +117,7 @@ def test_what_is_not_reached_is_given_up_and_asked_for_again_when_it_is(
     assert first.target is not None and later.target not in (first.target, None)
     name, row, column = first.target
     assert later.given_up[name][row][column] == 1 and later.share > first.share
-    reached = guide.look(shown((*MAPS[name].middle((row, column)), 0.0, 0.0)), 8.0)
+    reached = guide.look(shown((*MAPS[name].middle((row, column)), 0.0, 0.0, 0.0)), 8.0)
     assert reached.given_up[name][row][column] == 0 and reached.counts[name][row][column] == 1
 
 
@@ -126,7 +130,8 @@ def test_it_ends_by_itself_and_absence_does_not_count(remembering: Remembering, 
     told = away
     while not told.done and now < 10 * 60 + 2 * LONGEST:
         told = guide.look(shown(AHEAD), now := now + 0.4)
-    assert told.done and told.share < 1
+    assert told.done and told.share < 1 and not guide.well_covered
+    assert 1.2 * LONGEST > told.frames > LONGEST, "of a head that keeps still one frame a second is kept"
     assert now - 10 * 60 == pytest.approx(LONGEST, abs=1)
 
 
@@ -135,7 +140,7 @@ def test_left_is_where_a_mirror_shows_it(remembering: Remembering, shown: Callab
     ahead = [shown(AHEAD)] * 12
     guide = Guide(remembering)
     filmed(guide, ahead)
-    for pose, away in (((20.0, 0.0, 0.0, 0.0), "right"), ((-20.0, 0.0, 0.0, 0.0), "left")):
+    for pose, away in (((20.0, 0.0, 0.0, 0.0, 0.0), "right"), ((-20.0, 0.0, 0.0, 0.0, 0.0), "left")):
         told = guide.look(shown(pose), 2.0)
         assert told.arrow is not None and told.arrow[0] * pose[0] < 0
         assert told.say.startswith(f"Turn your head to the {away}")

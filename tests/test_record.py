@@ -146,7 +146,7 @@ def test_frames_become_a_recording_with_its_consent_and_a_job(door: Door, turnin
     made = httpx.get(f"{door.address}/api/made", params={"job": job}, headers=door.headers).json()
     assert made["face"] is None and "A face of Eileen C." in made["html"]
     imported, trained, _ = Job(door.root / "jobs" / job).about["commands"]
-    assert imported[:2] == ["dataset", "recording"] and imported[-1] == metadata["comment"]
+    assert imported[:2] == ["dataset", "recording"] and imported[-2:] == [metadata["comment"], "--widen"]
     assert trained[:4] == ["train", imported[2], "--from", "starter"]
 
 
@@ -327,6 +327,8 @@ def all_around(posed: PosedPhoto) -> list[bytes]:
     for number, pitch in enumerate((0, 9, 18, -9, -17)):
         for yaw in np.linspace(-33, 33, 34)[:: 1 if number % 2 else -1]:
             frames += [jpeg(posed.pose(pitch, yaw, 0))] * 3
+    for roll in (-14, -7, 0, 7, 14):
+        frames += [jpeg(posed.pose(0, 0, roll))] * 18
     for gaze_pitch in (-24, 0, 24):
         for gaze_yaw in (-26, 0, 26):
             frames += [jpeg(posed.pose(0, 0, 0, eyes=Eyes(gaze_pitch, gaze_yaw)))] * 18

@@ -54,7 +54,8 @@ class CellMap {
 
   // The middle of a place in degrees, in pixels.
   at(across, up) {
-    const place = (middles, value) => Math.min(middles.length, Math.max(0, (value - middles[0]) / (middles[1] - middles[0]) + 0.5));
+    const place = (middles, value) =>
+      middles.length < 2 ? 0.5 : Math.min(middles.length, Math.max(0, (value - middles[0]) / (middles[1] - middles[0]) + 0.5));
     return [
       (this.columns.length - place(this.columns, across)) * this.side,
       (this.rows.length - place(this.rows, up)) * this.side,
@@ -107,8 +108,8 @@ class CellMap {
   }
 }
 
-// An arrow over the mirror picture, from its middle outwards; longer for a longer way.
-function drawArrow(canvas, arrow) {
+// An arrow over the mirror picture, from its middle outwards; longer for a longer way. A tilt moves the top of the head.
+function drawArrow(canvas, arrow, tilts) {
   canvas.width = canvas.clientWidth * devicePixelRatio;
   canvas.height = canvas.clientHeight * devicePixelRatio;
   const pen = canvas.getContext("2d");
@@ -118,7 +119,7 @@ function drawArrow(canvas, arrow) {
   }
   const size = Math.min(canvas.width, canvas.height);
   const [begin, long, half] = [0.27 * size, (0.06 + 0.1 * Math.min(1, way / 30)) * size, 0.035 * size];
-  pen.translate(canvas.width / 2, canvas.height / 2);
+  pen.translate(canvas.width / 2, tilts ? 0.15 * canvas.height : canvas.height / 2);
   pen.rotate(Math.atan2(-arrow[1], -arrow[0])); // mirrored, and downwards as pictures are
   pen.beginPath();
   pen.moveTo(begin, -half / 2);
@@ -190,7 +191,7 @@ class Recording {
     find("say").textContent = bad ? guidance.wrong : guidance.say;
     find("say").classList.toggle("bad", bad);
     find("mirror").classList.toggle("bad", bad);
-    drawArrow(find("arrow"), guidance.arrow);
+    drawArrow(find("arrow"), guidance.arrow, guidance.target?.[0] === "tilt" && guidance.angles.tilt);
     for (const [name, map] of Object.entries(this.maps)) {
       const target = guidance.target?.[0] === name ? guidance.target.slice(1) : null;
       map.draw(guidance.counts[name], guidance.given_up[name], guidance.most, guidance.angles[name], target);

@@ -76,15 +76,15 @@ class _Film:
     begun: ExitStack
     video: VideoWriter | None = None
     shape: tuple[int, ...] = ()
-    since: float = 0.0  # when the first usable frame came
+    since: float = 0.0  # when the first kept frame came
 
     def take(self, content: bytes, now: float) -> Guidance:
-        """Judge a frame and keep it if it is usable. ``DmsynthError`` for one that is damaged."""
+        """Judge a frame and keep it if it shall be. ``DmsynthError`` for one that is damaged."""
         image = camera_frame(content)
         if self.shape and image.shape != self.shape:
             raise DmsynthError("the camera's pictures have another size now; cancel, and begin again")
         guidance = self.guide.look(image, now)
-        if guidance.usable:
+        if guidance.kept:
             self._write(image, now)
         return guidance
 
@@ -135,7 +135,8 @@ class Recorder:
         with ExitStack() as begun:
             await socket.send_text(json.dumps({"maps": {key: _described(key) for key in MAPS}}))
             await self._film(socket, _Film(path, {"title": name, "comment": consent}, guide, begun))
-        job = await loop.run_in_executor(None, partial(workspace.begin_face, path, name, consent))
+        begin = partial(workspace.begin_face, path, name, consent, widened=not guide.well_covered)
+        job = await loop.run_in_executor(None, begin)
         await socket.send_text(json.dumps({"job": job.folder.name}))
 
     async def _film(self, socket: WebSocket, film: _Film) -> None:

@@ -170,13 +170,15 @@ class Workspace:
             job.start()
             return job
 
-    def begin_face(self, recording: Path, name: str, consent: str) -> Job:
+    def begin_face(self, recording: Path, name: str, consent: str, widened: bool) -> Job:
         """Import a ``recording`` of a person by ``name`` and train a face on it, beginning from the starter, in one
-        background job. ``consent`` goes into the dataset, the face, and every video of it."""
+        background job. ``consent`` goes into the dataset, the face, and every video of it; ``widened`` as for
+        ``datasets.recording.import_recordings``, and half of the time."""
         with self.alone():
             dataset, out = self.new("datasets", name), self.new("trainings", name)
+            widen = "--widen" if widened else "--no-widen"
             commands = [
-                ["dataset", "recording", str(dataset), str(recording), "--consent", consent],
+                ["dataset", "recording", str(dataset), str(recording), "--consent", consent, widen],
                 ["train", str(dataset), "--from", "starter", "--out", str(out)],
                 ["dataset", "info", str(dataset)],
             ]

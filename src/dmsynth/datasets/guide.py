@@ -1,8 +1,9 @@
 """Guiding a person who is being recorded: what is still missing, what is wrong with a frame, and when it is enough.
 
-A face learns the poses that it saw. So a recording shall show the head turned everywhere within a driver's range, and
-the eyes turned in the head. Both are *maps* of cells. Each cell is asked for in two rounds, some time apart, because a
-recording is split by blocks of time (``dataset.split_by_time``): what is held out the first time is learned the second.
+A face learns the poses that it saw. So a recording shall show the head turned everywhere within a driver's range and
+tilted to both sides, and the eyes turned in the head. These are *maps* of cells. Each cell is asked for in two rounds,
+some time apart, because a recording is split by blocks of time (``dataset.split_by_time``): what is held out the first
+time is learned the second.
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ _PATIENCE = 5.0  # seconds with a usable face, after which a cell is given up: n
 _GAP = 0.5  # seconds at most that count between two usable frames
 _RESTING = 8  # frames that tell where a person's straight ahead is
 _NEARLY_AHEAD = {"yaw": 15.0, "pitch": 25.0}  # degrees: a camera stands beside, above or below the screen
-_STRAIGHT = 12.0  # degrees from straight ahead within which the gaze is taken: turned heads hide an eye
+_STRAIGHT = 12.0  # degrees from straight ahead within which tilt and gaze are taken: turned heads hide an eye
 _OPEN = 0.4  # of the opening at rest, below which eyes blink
 _FAR = 0.15  # of the picture's width: a smaller face has too few pixels to learn from
 _DARK = 70.0  # grey value that the brightest twentieth of a face should exceed, whatever the skin
 _BLURRED = 0.13  # see ``sharpness``: 0.24 to 0.6 on seven filmed people, 0.06 to 0.15 on them blurred by 3 pixels
 _SIDE = 128  # pixels of a face's width where its sharpness is measured
-_NEAR = {"head": (5.0, 4.0), "gaze": (6.0, 2.5)}  # degrees across and up that need no mention
-_DO = {"head": "Turn your head", "gaze": "Keep your head still and look"}
+_NEAR = {"head": (5.0, 4.0), "tilt": (4.0, 90.0), "gaze": (6.0, 2.5)}  # degrees across and up that need no mention
+_DO = {"head": "Turn your head", "tilt": "Tilt your head", "gaze": "Keep your head still and look"}
+_PLENTY = 30  # frames in a cell of the head's, after which only one a second is kept: each costs time to import
+_WELL_COVERED = 0.8  # of what is wanted, without what was given up
 WRONG = {
     "no face": "No face to be seen: sit in front of the camera",
     "several faces": "Several faces: only one person may be in the picture",
@@ -89,6 +92,7 @@ def _ellipse(columns: tuple[float, ...], rows: tuple[float, ...]) -> NDArray[np.
 _YAW, _PITCH = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0), (-16.0, -8.0, 0.0, 8.0, 16.0)
 MAPS: dict[str, Map] = {
     "head": Map("yaw", "pitch", _YAW, _PITCH, _ellipse(_YAW, _PITCH)),
+    "tilt": Map("roll", "pitch", (-14.0, -7.0, 0.0, 7.0, 14.0), (0.0,), np.ones((1, 5), bool)),
     # as measured by landmarks, which understate a gaze up or down (docs/judges.md)
     "gaze": Map("gaze_yaw", "gaze_pitch", (-12.0, 0.0, 12.0), (-5.0, 0.0, 5.0), np.ones((3, 3), bool)),
 }
@@ -103,6 +107,7 @@ class Guidance:
 
     Attributes:
         usable: whether the frame is one to learn from.
+        kept: whether it belongs into the recording: usable, and not one of too many alike.
         wrong: the reason if it is not, in words.
         say: what to do next; empty if something is wrong.
         angles: degrees from straight ahead: of each map across and up; empty before that is known.
@@ -112,12 +117,13 @@ class Guidance:
         most: frames that a cell shall have in the end.
         given_up: like the counts, 1 for a cell that is not asked for any more.
         share: how much of all that is wanted is there, 0 to 1.
-        frames: usable ones so far.
+        frames: kept ones so far.
         enough: whether a dataset can be made of what is there.
         done: whether it ends now.
     """
 
     usable: bool
+    kept: bool
     wrong: str
     say: str
     angles: dict[str, tuple[float, float]]
@@ -145,12 +151,14 @@ class Guide:
     _counts: dict[str, NDArray[np.int64]] = field(
         default_factory=lambda: {name: np.zeros(each.wanted.shape, np.int64) for name, each in MAPS.items()}
     )
+    _alike: dict[tuple[int, int], int] = field(default_factory=dict)  # kept frames in each cell of the head's
     _given_up: set[_Place] = field(default_factory=set)
     _resting: list[Mapping[str, float]] = field(default_factory=list)
     _rest: dict[str, float] | None = None
     _target: _Place | None = None
     _clock: float = 0.0  # seconds with a usable face
     _before: float | None = None  # when the last usable frame was
+    _kept: float = 0.0  # on that clock: when a frame was kept last
     _asked: float = 0.0  # on that clock: when the target was chosen, or got its last frame
 
     def look(self, image: Image, time: float) -> Guidance:
@@ -163,15 +171,21 @@ class Guide:
         faces = self.tracker(image)
         reason = why_unusable(faces, image) or why_poor(faces[0], image)
         if reason:
-            return self._guidance(WRONG[reason], {})
-        self.frames += 1
+            return self._guidance(WRONG[reason], False, {})
         self._clock += min(time - self._before, _GAP) if self._before is not None else 0.0
         self._before = time
         angles = self._from_rest(face_columns(faces[0]))
+        kept = not angles or self._count(angles)
         if angles:
-            self._count(angles)
             self._choose(angles)
-        return self._guidance("", angles)
+        if kept:
+            self.frames, self._kept = self.frames + 1, self._clock
+        return self._guidance("", kept, angles)
+
+    @property
+    def well_covered(self) -> bool:
+        """Whether nearly all that is wanted is there. If not, posed frames should be added (``datasets.widening``)."""
+        return self._share(set()) >= _WELL_COVERED
 
     @property
     def _needed(self) -> int:
@@ -191,8 +205,8 @@ class Guide:
         return []
 
     def _from_rest(self, seen: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-        """Degrees from this person's straight ahead, by map; empty while that is not known. The gaze is left out where
-        the head is turned or the eyes blink."""
+        """Degrees from this person's straight ahead, by map; empty while that is not known. Tilt and gaze are left out
+        where the head is turned, the gaze also where the eyes blink."""
         if self._rest is None:
             if all(abs(seen[name]) < most for name, most in _NEARLY_AHEAD.items()):
                 self._resting.append(seen)
@@ -205,19 +219,25 @@ class Guide:
             for name, each in MAPS.items()
         }
         lids = min(seen[f"eye_opening_{side}"] / self._rest[f"eye_opening_{side}"] for side in ("left", "right"))
-        if np.hypot(*angles["head"]) > _STRAIGHT or lids < _OPEN:
-            del angles["gaze"]
-        return angles
+        if np.hypot(*angles["head"]) > _STRAIGHT:
+            return {"head": angles["head"]}
+        return angles if lids >= _OPEN else {name: angles[name] for name in ("head", "tilt")}
 
-    def _count(self, angles: Mapping[str, tuple[float, float]]) -> None:
-        needed = self._needed
+    def _count(self, angles: Mapping[str, tuple[float, float]]) -> bool:
+        """Count a frame in each map that still lacks it there; whether it is one to keep."""
+        needed, lacked = self._needed, False
         for name, pair in angles.items():
             cell = MAPS[name].cell(*pair)
             if MAPS[name].wanted[cell] and self._counts[name][cell] < needed:
                 self._counts[name][cell] += 1
+                lacked = True
                 self._given_up.discard((name, cell))
                 if (name, cell) == self._target:
                     self._asked = self._clock
+        cell = MAPS["head"].cell(*angles["head"])
+        kept = lacked or self._alike.get(cell, 0) < _PLENTY or self._clock - self._kept >= 1
+        self._alike[cell] = self._alike.get(cell, 0) + kept
+        return kept
 
     def _choose(self, angles: Mapping[str, tuple[float, float]]) -> None:
         """The target: as before while it lacks frames and patience lasts, else the nearest cell that lacks any."""
@@ -235,15 +255,16 @@ class Guide:
         there = MAPS[place[0]].middle(place[1])
         return float(np.hypot(there[0] - here[0], there[1] - here[1]))
 
-    def _guidance(self, wrong: str, angles: dict[str, tuple[float, float]]) -> Guidance:
+    def _guidance(self, wrong: str, kept: bool, angles: dict[str, tuple[float, float]]) -> Guidance:
         arrow, say = (None, "") if wrong else self._instruction(angles)
-        share, enough = self._share(), self.frames >= FEWEST_FRAMES
+        share, enough = self._share(self._given_up), self.frames >= FEWEST_FRAMES
         given_up = {
             name: [[int((name, (row, column)) in self._given_up) for column in range(wide)] for row in range(high)]
             for name, (high, wide) in ((name, each.wanted.shape) for name, each in MAPS.items())
         }
         return Guidance(
             usable=not wrong,
+            kept=kept,
             wrong=wrong,
             say=say,
             angles=angles,
@@ -258,10 +279,10 @@ class Guide:
             done=enough and (share >= 1 or self._clock >= LONGEST),
         )
 
-    def _share(self) -> float:
-        """How much of all that is wanted is there; what is given up counts as there."""
+    def _share(self, excused: set[_Place]) -> float:
+        """How much of all that is wanted is there, 0 to 1; what is ``excused`` counts as there."""
         there = sum(float(self._counts[name][each.wanted].sum()) for name, each in MAPS.items())
-        there += sum(_MOST - float(self._counts[name][cell]) for name, cell in self._given_up)
+        there += sum(_MOST - float(self._counts[name][cell]) for name, cell in excused)
         return there / (_MOST * sum(int(each.wanted.sum()) for each in MAPS.values()))
 
     def _instruction(self, angles: Mapping[str, tuple[float, float]]) -> tuple[tuple[float, float] | None, str]:
@@ -271,7 +292,7 @@ class Guide:
         if self._target is None:
             return None, "Done"
         name, cell = self._target
-        if name not in angles:  # the gaze cannot be taken
+        if name not in angles:  # tilt or gaze cannot be taken
             across, up = angles["head"]
             blinks = np.hypot(across, up) <= _STRAIGHT
             return (None, "Open your eyes") if blinks else ((-across, -up), "Turn your head straight ahead again")
