@@ -30,6 +30,7 @@ from dmsynth.cockpit.live import LiveServer
 from dmsynth.cockpit.page import routes
 from dmsynth.cockpit.record import LARGEST_FRAME, Recorder
 from dmsynth.cockpit.workspace import Workspace
+from dmsynth.datasets import guide
 from dmsynth.datasets.eye_posing import Eyes
 from dmsynth.datasets.guide import CONSENT, MAPS
 from dmsynth.datasets.photo_posing import PosedPhoto
@@ -81,6 +82,7 @@ class Door:
 def door(tmp_path: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
     monkeypatch.setattr(Job, "start", lambda job: None)
     monkeypatch.setattr(LiveServer, "tracker", lambda server: tracker)
+    monkeypatch.setattr(guide, "_EVERY", 0.0)  # as fast as they come
     workspace, token = Workspace(tmp_path / "work"), secrets.token_urlsafe(8)
     app = Gate(routes(LiveServer(workspace)), workspace, token)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws_max_size=LARGEST_FRAME))

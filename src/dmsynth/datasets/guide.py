@@ -42,7 +42,7 @@ _BLURRED = 0.13  # see ``sharpness``: 0.24 to 0.6 on seven filmed people, 0.06 t
 _SIDE = 128  # pixels of a face's width where its sharpness is measured
 _NEAR = {"head": (5.0, 4.0), "tilt": (4.0, 90.0), "gaze": (6.0, 2.5)}  # degrees across and up that need no mention
 _DO = {"head": "Turn your head", "tilt": "Tilt your head", "gaze": "Keep your head still and look"}
-_PLENTY = 30  # frames in a cell of the head's, after which only one a second is kept: each costs time to import
+_EVERY = 0.12  # seconds between two kept frames: of nearer ones each shows what the other does
 _WELL_COVERED = 0.8  # of what is wanted, without what was given up
 WRONG = {
     "no face": "No face to be seen: sit in front of the camera",
@@ -107,7 +107,7 @@ class Guidance:
 
     Attributes:
         usable: whether the frame is one to learn from.
-        kept: whether it belongs into the recording: usable, and not one of too many alike.
+        kept: whether it belongs into the recording: usable, and not too soon after the last.
         wrong: the reason if it is not, in words.
         say: what to do next; empty if something is wrong.
         angles: degrees from straight ahead: of each map across and up; empty before that is known.
@@ -151,14 +151,13 @@ class Guide:
     _counts: dict[str, NDArray[np.int64]] = field(
         default_factory=lambda: {name: np.zeros(each.wanted.shape, np.int64) for name, each in MAPS.items()}
     )
-    _alike: dict[tuple[int, int], int] = field(default_factory=dict)  # kept frames in each cell of the head's
     _given_up: set[_Place] = field(default_factory=set)
     _resting: list[Mapping[str, float]] = field(default_factory=list)
     _rest: dict[str, float] | None = None
     _target: _Place | None = None
     _clock: float = 0.0  # seconds with a usable face
     _before: float | None = None  # when the last usable frame was
-    _kept: float = 0.0  # on that clock: when a frame was kept last
+    _kept: float = -_EVERY  # on that clock: when a frame was kept last
     _asked: float = 0.0  # on that clock: when the target was chosen, or got its last frame
 
     def look(self, image: Image, time: float) -> Guidance:
@@ -175,11 +174,12 @@ class Guide:
         self._clock += min(time - self._before, _GAP) if self._before is not None else 0.0
         self._before = time
         angles = self._from_rest(face_columns(faces[0]))
-        kept = not angles or self._count(angles)
-        if angles:
-            self._choose(angles)
+        kept = self._clock - self._kept >= _EVERY
         if kept:
             self.frames, self._kept = self.frames + 1, self._clock
+            self._count(angles)
+        if angles:
+            self._choose(angles)
         return self._guidance("", kept, angles)
 
     @property
@@ -223,21 +223,16 @@ class Guide:
             return {"head": angles["head"]}
         return angles if lids >= _OPEN else {name: angles[name] for name in ("head", "tilt")}
 
-    def _count(self, angles: Mapping[str, tuple[float, float]]) -> bool:
-        """Count a frame in each map that still lacks it there; whether it is one to keep."""
-        needed, lacked = self._needed, False
+    def _count(self, angles: Mapping[str, tuple[float, float]]) -> None:
+        """Count a frame in each map that still lacks it there."""
+        needed = self._needed
         for name, pair in angles.items():
             cell = MAPS[name].cell(*pair)
             if MAPS[name].wanted[cell] and self._counts[name][cell] < needed:
                 self._counts[name][cell] += 1
-                lacked = True
                 self._given_up.discard((name, cell))
                 if (name, cell) == self._target:
                     self._asked = self._clock
-        cell = MAPS["head"].cell(*angles["head"])
-        kept = lacked or self._alike.get(cell, 0) < _PLENTY or self._clock - self._kept >= 1
-        self._alike[cell] = self._alike.get(cell, 0) + kept
-        return kept
 
     def _choose(self, angles: Mapping[str, tuple[float, float]]) -> None:
         """The target: as before while it lacks frames and patience lasts, else the nearest cell that lacks any."""
