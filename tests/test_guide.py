@@ -70,10 +70,10 @@ def filmed(guide: Guide, images: list[Image], since: float = 0.0) -> Guidance:
 
 def followed(told: Guidance) -> Pose:
     """Where a person is who does at once what the arrow says."""
-    if told.target is None or told.arrow is None:
+    if told.target is None or not told.angles:
         return AHEAD
     name = told.target[0] if told.target[0] in told.angles else "head"
-    (across, up), to = told.angles[name], told.arrow
+    (across, up), to = told.angles[name], told.arrow or (0.0, 0.0)
     there = MAPS[name].middle(MAPS[name].cell(across + to[0], up + to[1]))
     return {
         "head": (*there, 0.0, 0.0, 0.0),
@@ -90,6 +90,9 @@ def test_whoever_follows_the_arrow_fills_the_maps(remembering: Remembering, show
         now += STEP
         told = guide.look(shown(followed(told)), now)
         assert told.usable, told.wrong
+        if told.say == "Hold it there":
+            name, *cell = told.target or ("", 0, 0)
+            assert told.arrow is None and MAPS[name].cell(*told.angles[name]) == tuple(cell)
     assert told.share == 1 and now < LONGEST / 2 and guide.well_covered
     for name in ("head", "tilt"):
         counts = np.array(told.counts[name])

@@ -341,15 +341,12 @@ def all_around(posed: PosedPhoto) -> list[bytes]:
 def test_from_sitting_down_to_a_face_that_is_steered(tmp_path: Path, posed: PosedPhoto) -> None:
     camera = camera_of(all_around(posed), tmp_path / "camera.mjpeg")
     with (
-        running_cockpit(tmp_path / "work") as cockpit,
+        running_cockpit(tmp_path / "work", door="record") as cockpit,
         opened_browser(*camera) as browser,
         browser_page(browser) as page,
     ):
-        page.goto(cockpit.way_in)
-        page.get_by_role("link", name="Record yourself …").click()
-        page.wait_for_url("**/record")
         begun = time.monotonic()
-        begin(page, page.url)
+        begin(page, cockpit.way_in)
         wait_until(page, f"{RECORDING}?.job !== undefined", 150)
         print(f"recorded in {time.monotonic() - begun:.0f} s")  # noqa: T201
         assert page.evaluate("document.querySelector('#share').value") > 0.9
@@ -360,4 +357,6 @@ def test_from_sitting_down_to_a_face_that_is_steered(tmp_path: Path, posed: Pose
         page.wait_for_function(f"{face}?.face.name === 'eileen' && {face}.painted.length > 0", timeout=60_000)
         print(f"steered after {time.monotonic() - begun:.0f} s")  # noqa: T201
         assert page.locator('.cockpit-drivers button[data-name="eileen"]').get_attribute("aria-pressed") == "true"
+        page.get_by_role("link", name="Record yourself …").click()
+        page.wait_for_url("**/record")
     assert CONSENT in (tmp_path / "work" / "datasets" / "eileen" / "manifest.json").read_text("utf-8")

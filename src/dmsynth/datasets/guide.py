@@ -40,7 +40,8 @@ _FAR = 0.15  # of the picture's width: a smaller face has too few pixels to lear
 _DARK = 70.0  # grey value that the brightest twentieth of a face should exceed, whatever the skin
 _BLURRED = 0.13  # see ``sharpness``: 0.24 to 0.6 on seven filmed people, 0.06 to 0.15 on them blurred by 3 pixels
 _SIDE = 128  # pixels of a face's width where its sharpness is measured
-_NEAR = {"head": (5.0, 4.0), "tilt": (4.0, 90.0), "gaze": (6.0, 2.5)}  # degrees across and up that need no mention
+# Degrees across and up that need no mention: half a cell.
+_NEAR = {"head": (5.0, 4.0), "tilt": (3.5, 90.0), "gaze": (6.0, 2.5)}
 _DO = {"head": "Turn your head", "tilt": "Tilt your head", "gaze": "Keep your head still and look"}
 _EVERY = 0.12  # seconds between two kept frames: of nearer ones each shows what the other does
 _WELL_COVERED = 0.8  # of what is wanted, without what was given up
@@ -112,7 +113,8 @@ class Guidance:
         say: what to do next; empty if something is wrong.
         angles: degrees from straight ahead: of each map across and up; empty before that is known.
         target: the map, row and column that is asked for.
-        arrow: degrees across (+ to the image's right) and up from here to the target.
+        arrow: degrees across (+ to the image's right) and up from here to the target; None where there is none, or it
+            is reached.
         counts: frames in each cell of each map, rows from below.
         most: frames that a cell shall have in the end.
         given_up: like the counts, 1 for a cell that is not asked for any more.
@@ -291,6 +293,8 @@ class Guide:
             across, up = angles["head"]
             blinks = np.hypot(across, up) <= _STRAIGHT
             return (None, "Open your eyes") if blinks else ((-across, -up), "Turn your head straight ahead again")
+        if MAPS[name].cell(*angles[name]) == cell:
+            return None, "Hold it there"
         (to_across, to_up), (at_across, at_up) = MAPS[name].middle(cell), angles[name]
         across, up = to_across - at_across, to_up - at_up
         return (across, up), f"{_DO[name]} {_direction(across, up, *_NEAR[name])}"
@@ -324,6 +328,4 @@ def _direction(across: float, up: float, near_across: float, near_up: float) -> 
     """A way in words, as the person sees it: the image's right is their left."""
     sideways = "" if abs(across) <= near_across else "left" if across > 0 else "right"
     upright = "" if abs(up) <= near_up else "up" if up > 0 else "down"
-    if not (sideways or upright):
-        return "a moment longer there"
     return " and ".join(filter(None, (f"to the {sideways}" if sideways else "", upright)))
