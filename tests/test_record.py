@@ -303,9 +303,8 @@ def test_the_page_shows_what_is_missing_and_a_face_is_begun(door: Door, turning:
             page.get_by_role("button", name="Start").click()
             wait_until(page, "!document.querySelector('#finish').disabled")
             assert page.evaluate("document.querySelector('#share').value") > 0.02
-            assert any(
-                page.evaluate("[...document.querySelector('#head').getContext('2d').getImageData(0,0,300,200).data]")
-            )
+            drawn = "document.querySelector('#head').getContext('2d').getImageData(0, 0, 300, 200).data"
+            assert page.evaluate(f"new Set({drawn}).size") > 20, "a map"
             page.get_by_role("button", name="Finish").click()
             wait_until(page, "document.querySelector('#job').innerText.includes('A face of Eileen')")
             assert page.evaluate("document.querySelector('#video').srcObject.active") is False, "its light is out"

@@ -52,7 +52,7 @@ def cockpit_command(
 
 @app.command("record", rich_help_panel=FACES)
 def record_command(workspace: Root = Path("cockpit"), port: Port = None, browser: Browser = True) -> None:
-    """Record yourself with the browser's camera, guided by arrows: a face of you, in three minutes. A page of the
+    """Record yourself with the browser's camera, guided by arrows: a face of you, in about three minutes. A page of the
     cockpit."""
     from dmsynth.cockpit.serving import open_cockpit
 
