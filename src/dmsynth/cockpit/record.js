@@ -187,7 +187,7 @@ class Recording {
   }
 
   show(guidance) {
-    const bad = !guidance.usable;
+    const bad = guidance.wrong !== "";
     find("say").textContent = bad ? guidance.wrong : guidance.say;
     find("say").classList.toggle("bad", bad);
     find("mirror").classList.toggle("bad", bad);

@@ -38,7 +38,7 @@ _STRAIGHT = 12.0  # degrees from straight ahead within which tilt and gaze are t
 _OPEN = 0.4  # of the opening at rest, below which eyes blink
 _FAR = 0.15  # of the picture's width: a smaller face has too few pixels to learn from
 _DARK = 70.0  # grey value that the brightest twentieth of a face should exceed, whatever the skin
-_BLURRED = 0.13  # see ``sharpness``: 0.24 to 0.6 on seven filmed people, 0.06 to 0.15 on them blurred by 3 pixels
+_BLURRED = 0.13  # see ``sharpness``: 0.24 to 0.6 on seven filmed people, 0.06 to 0.16 on them blurred by 3 pixels
 _SIDE = 128  # pixels of a face's width where its sharpness is measured
 # Degrees across and up that need no mention: half a cell.
 _NEAR = {"head": (5.0, 4.0), "tilt": (3.5, 90.0), "gaze": (6.0, 2.5)}
@@ -107,9 +107,8 @@ class Guidance:
     """What is said after a frame.
 
     Attributes:
-        usable: whether the frame is one to learn from.
+        wrong: why the frame cannot be used, in words; empty if it can.
         kept: whether it belongs into the recording: usable, and not too soon after the last.
-        wrong: the reason if it is not, in words.
         say: what to do next; empty if something is wrong.
         angles: degrees from straight ahead: of each map across and up; empty before that is known.
         target: the map, row and column that is asked for.
@@ -124,9 +123,8 @@ class Guidance:
         done: whether it ends now.
     """
 
-    usable: bool
-    kept: bool
     wrong: str
+    kept: bool
     say: str
     angles: dict[str, tuple[float, float]]
     target: tuple[str, int, int] | None
@@ -260,9 +258,8 @@ class Guide:
             for name, (high, wide) in ((name, each.wanted.shape) for name, each in MAPS.items())
         }
         return Guidance(
-            usable=not wrong,
-            kept=kept,
             wrong=wrong,
+            kept=kept,
             say=say,
             angles=angles,
             target=(self._target[0], *self._target[1]) if self._target else None,
