@@ -49,9 +49,9 @@ class Cockpit:
 
 
 @contextmanager
-def running_cockpit(root: Path, *arguments: object) -> Iterator[Cockpit]:
-    """Start one on a free port, and end it."""
-    command = [sys.executable, "-m", "dmsynth.cli", "cockpit", "--no-browser", "--port", "0", "--workspace", str(root)]
+def running_cockpit(root: Path, *arguments: object, door: str = "cockpit") -> Iterator[Cockpit]:
+    """Start one on a free port, by the command ``cockpit`` or ``record``, and end it."""
+    command = [sys.executable, "-m", "dmsynth.cli", door, "--no-browser", "--port", "0", "--workspace", str(root)]
     begun = time.monotonic()
     process = subprocess.Popen(
         [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -60,7 +60,7 @@ def running_cockpit(root: Path, *arguments: object) -> Iterator[Cockpit]:
     try:
         said = ""
         assert process.stdout is not None
-        while not (found := re.search(r"cockpit: ((http://127\.0\.0\.1:\d+)/\?token=\S+)", said)):
+        while not (found := re.search(r"cockpit: ((http://127\.0\.0\.1:\d+)/(?:record)?\?token=\S+)", said)):
             line = process.stdout.readline()
             assert line or process.poll() is None, said
             said += line

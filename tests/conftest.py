@@ -132,15 +132,15 @@ _CHROMIUM = (  # nothing that asks anybody anything
 
 
 @contextmanager
-def opened_browser() -> Iterator[Any]:
-    """A real Chromium; the test is skipped where there is none."""
+def opened_browser(*further: str) -> Iterator[Any]:
+    """A real Chromium, with ``further`` arguments; the test is skipped where there is none."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs Chromium, which is not installed (Debian: apt-get install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(_CHROMIUM))
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*_CHROMIUM, *further])
         yield browser
         browser.close()
 

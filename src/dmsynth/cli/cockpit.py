@@ -10,15 +10,19 @@ import typer
 from dmsynth.cli.app import FACES, Checkout, app, given_renderers
 from dmsynth.support.errors import DmsynthError
 
+Root = Annotated[Path, typer.Option("--workspace", help="The one folder that the page reads and writes.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 7860.")]
+Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
+
 
 @app.command("cockpit", rich_help_panel=FACES)
 def cockpit_command(
     face: Annotated[
         list[Path] | None, typer.Option(help="A face to begin with, beside starter; may be given again.")
     ] = None,
-    workspace: Annotated[Path, typer.Option(help="The one folder that the page reads and writes.")] = Path("cockpit"),
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 7860.")] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    workspace: Root = Path("cockpit"),
+    port: Port = None,
+    browser: Browser = True,
     dms: Annotated[
         list[str] | None, typer.Option(help="A DMS to validate, NAME=COMMAND with {video} in it; may be given again.")
     ] = None,
@@ -44,3 +48,12 @@ def cockpit_command(
             raise DmsynthError(f"--dms {text}: give NAME=COMMAND with {{video}} in the command")
         commands[name.strip()] = command.strip()
     open_cockpit(workspace, brought, port, browser, given_renderers(renderer, checkout), commands)
+
+
+@app.command("record", rich_help_panel=FACES)
+def record_command(workspace: Root = Path("cockpit"), port: Port = None, browser: Browser = True) -> None:
+    """Record yourself with the browser's camera, guided by arrows: a face of you, in about three minutes. A page of the
+    cockpit."""
+    from dmsynth.cockpit.serving import open_cockpit
+
+    open_cockpit(workspace, None, port, browser, page="record")

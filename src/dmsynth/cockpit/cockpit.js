@@ -131,6 +131,7 @@ class SteerTab {
         <div class="cockpit-field"><span>A face without training</span>
           <label for="cockpit-photo"><input type="file" accept="image/*" id="cockpit-photo"
             aria-label="Steer a photo"><span class="cockpit-button">Steer a photo …</span></label></div>
+        <div class="cockpit-field"><span>A face of yourself</span><a class="cockpit-button" href="/record">Record yourself …</a></div>
       </div>
       <div class="cockpit-drivers" role="group" aria-label="Driver"></div>
       <p class="cockpit-note cockpit-wait" role="status"></p>
@@ -167,6 +168,10 @@ class SteerTab {
     });
     this.guard(async () => {
       await this.list();
+      const wanted = new URLSearchParams(location.hash.slice(1)).get("face"); // from the page that records
+      if ([...this.faces.options].some((option) => option.value === wanted)) {
+        this.faces.value = wanted;
+      }
       await this.show(this.faces.value);
     });
   }

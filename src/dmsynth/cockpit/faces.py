@@ -29,6 +29,11 @@ _NO_DATASET = '<p class="cockpit-note">No dataset yet: bring a recording.</p>'
 
 def tab(workspace: Workspace, page: gradio.Blocks) -> None:
     """Lay out the tab of a ``page``; a training that runs, or ran last, is shown when it is opened."""
+    gradio.HTML(
+        apply_default_css=False,
+        value='<p class="cockpit-links"><a href="/record">Record yourself</a> with this machine\'s camera: everything '
+        "below is done by itself.</p>",
+    )
     gradio.Markdown("**1. Bring** recordings of one person, or one portrait → a dataset.")
     dataset = _bring(_Datasets(workspace), page)
     gradio.Markdown(

@@ -22,7 +22,7 @@ _HERE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 # The routes that the page needs. Gradio has about fifty more, which run functions outside the queue, fetch from other
 # addresses, or change the page's own code: they are blocked.
 _SERVED = re.compile(
-    r"/|/(config|theme\.css|manifest\.json|favicon\.ico|live)|/(own|api|files|static|assets|svelte)/.*|"
+    r"/|/(config|theme\.css|manifest\.json|favicon\.ico|live|record|camera)|/(own|api|files|static|assets|svelte)/.*|"
     r"/gradio_api/(queue/(join|data)|reset|cancel|upload|upload_progress|info|app_id|theme\.css|heartbeat/\w+|file=.*)",
     re.DOTALL,
 )
@@ -40,7 +40,10 @@ _POLICY = (
 )
 # Login: the token is stored as a cookie and removed from the URL. A redirect by a page of this origin is needed,
 # because a browser does not send the SameSite=Strict cookie after a link from another page or a file.
-_LOGIN_PAGE = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>dmsynth cockpit</title>'
+_LOGIN_PAGE = '<!doctype html><meta http-equiv="refresh" content="0; url={path}"><title>dmsynth cockpit</title>'
+_ENTRANCES = ("/", "/record")
+# No page may use what the machine has beside the screen; the one that records overrides this for the camera.
+_PERMISSIONS = "camera=(), microphone=(), geolocation=(), display-capture=()"
 
 
 class _QueueRequest(Record):
@@ -58,7 +61,7 @@ class Gate:
     """ASGI middleware around the whole application, including Gradio's routes and the WebSocket.
 
     A request must have this machine as its host, this origin or none, and the token as a cookie, which ``/?token=…``
-    sets.
+    or ``/record?token=…`` sets.
     """
 
     def __init__(self, app: ASGIApp, workspace: Workspace, token: str) -> None:
@@ -93,8 +96,8 @@ class Gate:
         cookie = f"dmsynth-{scope['server'][1]}"
         if not self._is_token(cookie_parser(headers.get("cookie", "")).get(cookie)):
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [None])[0]
-            if scope["type"] == "http" and scope["path"] == "/" and self._is_token(given):
-                answer = HTMLResponse(_LOGIN_PAGE, headers={"Cache-Control": "no-store"})
+            if scope["type"] == "http" and scope["path"] in _ENTRANCES and self._is_token(given):
+                answer = HTMLResponse(_LOGIN_PAGE.format(path=scope["path"]), headers={"Cache-Control": "no-store"})
                 answer.set_cookie(cookie, self.token, httponly=True, samesite="strict")
                 return answer
             return PlainTextResponse("open the address that dmsynth cockpit printed: it holds a token", 401)
@@ -149,6 +152,7 @@ async def _with_policy(app: ASGIApp, scope: Scope, receive: Receive, send: Send,
             headers = MutableHeaders(scope=message)
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Referrer-Policy", "no-referrer")
+            headers.setdefault("Permissions-Policy", _PERMISSIONS)
             headers.setdefault("Content-Security-Policy", _POLICY.format(nonce=nonce, host=host))
             if is_page:
                 begun.append(message)

@@ -16,6 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from dmsynth.cockpit import faces, steer, trajectory, validate
 from dmsynth.cockpit.gate import Gate
 from dmsynth.cockpit.live import LiveServer
+from dmsynth.cockpit.record import Recorder, add_recording
 from dmsynth.cockpit.workspace import LARGEST, Workspace, slug
 from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image
@@ -26,6 +27,8 @@ _ASSETS = {
     "steerer.css": ("dmsynth.web", "text/css"),
     "cockpit.js": ("dmsynth.cockpit", "text/javascript"),
     "cockpit.css": ("dmsynth.cockpit", "text/css"),
+    "record.js": ("dmsynth.cockpit", "text/javascript"),
+    "record.css": ("dmsynth.cockpit", "text/css"),
 }
 _HEAD = (
     '<link rel="stylesheet" href="/own/steerer.css"><link rel="stylesheet" href="/own/cockpit.css">'
@@ -51,10 +54,10 @@ def build(live_server: LiveServer, dmss: dict[str, str], token: str) -> Gate:
     workspace = live_server.workspace
     os.environ["GRADIO_TEMP_DIR"] = str((workspace.root / "uploads" / ".gradio").resolve())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    return Gate(_mounted(_routes(live_server), _tabs(live_server, dmss), workspace), workspace, token)
+    return Gate(_mounted(routes(live_server), _tabs(live_server, dmss), workspace), workspace, token)
 
 
-def _routes(live_server: LiveServer) -> FastAPI:
+def routes(live_server: LiveServer) -> FastAPI:
     """Our own addresses."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -99,6 +102,7 @@ def _routes(live_server: LiveServer) -> FastAPI:
     async def live(socket: WebSocket) -> None:
         await live_server.serve(socket)
 
+    add_recording(app, Recorder(live_server))
     return app
 
 

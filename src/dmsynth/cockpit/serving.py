@@ -25,6 +25,7 @@ def open_cockpit(
     browser: bool = True,
     renderers: Sequence[str] = (),
     dmss: dict[str, str] | None = None,
+    page: str = "",
 ) -> None:
     """Serve the cockpit until it is interrupted.
 
@@ -35,6 +36,7 @@ def open_cockpit(
         browser: open the page in the user's browser.
         renderers: what moves a brought picture, such as ``liveportrait:DIR`` (``steering.renderer``).
         dmss: DMSs by name: command lines with {video} in them.
+        page: what the printed address leads to: the tabs, or ``record``.
 
     Raises:
         DmsynthError: a port that is taken, or Gradio is not installed.
@@ -44,6 +46,7 @@ def open_cockpit(
 
         from dmsynth.cockpit.live import LiveServer
         from dmsynth.cockpit.page import build
+        from dmsynth.cockpit.record import LARGEST_FRAME
         from dmsynth.steering import FaceSpec, kind_of
     except ModuleNotFoundError as error:
         raise DmsynthError(
@@ -57,9 +60,10 @@ def open_cockpit(
     listening = _listen(port)
     token = secrets.token_urlsafe(32)
     app = build(live_server, dmss or {}, token)
-    address = f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}/{page}?token={token}"
     way_in = live_server.workspace.root / "open-cockpit.html"
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws_max_size=65_536, timeout_graceful_shutdown=2))
+    config = uvicorn.Config(app, log_level="warning", ws_max_size=LARGEST_FRAME, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
 
     def welcome() -> None:
         print(f"cockpit: {address}  (Ctrl-C ends it)", flush=True)  # noqa: T201

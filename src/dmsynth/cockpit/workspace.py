@@ -1,6 +1,6 @@
 """The cockpit's workspace: one folder with uploads and everything made from them.
 
-uploads/      recordings and portraits that were uploaded, renamed
+uploads/      recordings and portraits that were uploaded, renamed, or recorded here
 datasets/     made from them
 trainings/    run folders; a finished one is a face
 videos/       steered
@@ -167,6 +167,23 @@ class Workspace:
             job = make_job(
                 self.new("jobs", "training"), f"Training {out.name}", "training", commands, {"out": str(out)}
             )
+            job.start()
+            return job
+
+    def begin_face(self, recording: Path, name: str, consent: str, widened: bool) -> Job:
+        """Import a ``recording`` of a person by ``name`` and train a face on it, beginning from the starter, in one
+        background job. ``consent`` goes into the dataset, the face, and every video of it; ``widened`` as for
+        ``datasets.recording.import_recordings``, and half of the time."""
+        with self.alone():
+            dataset, out = self.new("datasets", name), self.new("trainings", name)
+            widen = "--widen" if widened else "--no-widen"
+            commands = [
+                ["dataset", "recording", str(dataset), str(recording), "--consent", consent, widen],
+                ["train", str(dataset), "--from", "starter", "--out", str(out)],
+                ["dataset", "info", str(dataset)],
+            ]
+            note = {"out": str(out), "outs": [str(dataset)]}
+            job = make_job(self.new("jobs", "training"), f"A face of {name}", "training", commands, note)
             job.start()
             return job
 

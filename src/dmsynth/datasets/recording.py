@@ -29,7 +29,8 @@ _TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
 _EDGES = ("left", "top", "right", "bottom")
 _LYING = 60.0  # degrees of roll, in the median, that no driver has
 _ENOUGH = 24  # frames that tell so
-_FEWEST_FRAMES = 36  # two for each of the 18 blocks of time that splits are made of
+FEWEST_FRAMES = 36
+"""Usable frames that a recording needs: two for each of the 18 blocks of time that splits are made of."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _too_few(
 ) -> str | None:
     """What to say where too few frames are usable."""
     kept = sum("left_out" not in record for record in filmed)
-    if kept >= _FEWEST_FRAMES:
+    if kept >= FEWEST_FRAMES:
         return None
     names = ", ".join(map(str, videos))
     if left_out.get("no face", 0) == len(filmed):
@@ -183,7 +184,7 @@ def _too_few(
     return "; ".join(
         [
             f"{names}: only {kept} of {len(filmed)} frames hold exactly one usable face ({counts}); a recording needs "
-            f"{_FEWEST_FRAMES}: film one person, the whole face in view",
+            f"{FEWEST_FRAMES}: film one person, the whole face in view",
             *to_do,
         ]
     )

@@ -467,7 +467,8 @@ class VideoWriter:
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         self._container = av.open(as_file(self._temporary), mode="w", options=options)
         self._container.metadata.update(metadata or {})
-        self._stream = self._container.add_stream("libx264", rate=Fraction(frame_rate).limit_denominator(1001))
+        self._rate, self._next = Fraction(frame_rate).limit_denominator(1001), 0
+        self._stream = self._container.add_stream("libx264", rate=self._rate)
         self._stream.width, self._stream.height = self._width, self._height
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": str(compression), "preset": "veryfast"}
@@ -475,10 +476,15 @@ class VideoWriter:
             self._stream.codec_context.thread_count = 1
             self._stream.options |= {"bf": "0"}
 
-    def write(self, image: Image) -> None:
-        """Append one frame."""
+    def write(self, image: Image, time: float | None = None) -> None:
+        """Append one frame: one step of the frame rate after the one before, or at ``time`` in seconds, rounded to such
+        a step."""
         pixels = np.ascontiguousarray(image[: self._height, : self._width])
         frame = av.VideoFrame.from_ndarray(pixels, format="gray" if image.ndim == 2 else "rgb24")
+        if time is not None:
+            frame.pts = self._next = max(self._next, round(time * self._rate))
+            frame.time_base = 1 / self._rate
+            self._next += 1
         self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:

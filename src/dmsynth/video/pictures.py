@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dmsynth.video import Image, depth_of, to_grey
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "HEIF")
 _MOST_PIXELS = 64_000_000  # a small file can decompress to gigabytes
+_MOST_OF_A_CAMERA = 1920 * 1080
 _UNDER = (255, 255, 255)  # background for transparent parts
 
 
@@ -52,6 +54,21 @@ def read_image(path: Path, grey: bool = False) -> Image:
             else f"{path}: not a readable picture; give a .png, .jpg or .heic file"
         ) from None
     return to_grey(image) if grey else image
+
+
+def camera_frame(content: bytes) -> Image:
+    """A frame (h, w, 3) RGB uint8 from the bytes of a JPEG or WebP picture, as a browser's camera gives it.
+
+    ``DmsynthError`` if it is damaged or has more than ``_MOST_OF_A_CAMERA`` pixels.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(content), formats=("JPEG", "WEBP")) as picture:
+            if picture.width * picture.height > _MOST_OF_A_CAMERA:
+                raise ValueError(f"{picture.width}×{picture.height} pixels are too many")
+            return np.asarray(picture.convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise many types
+        told = "no JPEG or WebP" if isinstance(error, PIL.UnidentifiedImageError) else str(error)
+        raise DmsynthError(f"this frame is damaged ({told}); it is left out") from None
 
 
 def _opened(path: Path) -> PIL.Image.Image:
