@@ -239,8 +239,9 @@ def test_answers_are_those_of_their_clip(play: pd.DataFrame, tmp_path: Path) -> 
     assert not found.clips[0].carried
 
 
-def test_what_is_within_the_uncertainty_is_not_judged() -> None:
-    scenario = find_scenarios(["addw-80-side-window"])[0]
+@pytest.mark.parametrize("name", ["addw-80-side-window", "fatigue-microsleep"])
+def test_what_is_within_the_uncertainty_is_not_judged(name: str) -> None:
+    scenario = find_scenarios([name])[0]
     motion, (window,) = scenario.trajectory(), scenario.windows
     table = pd.DataFrame({name: motion[name] for name in motion.names} | {"time": motion.times, "covered": True})
     closes = scenario.marks[window.since] + window.latest
@@ -250,7 +251,15 @@ def test_what_is_within_the_uncertainty_is_not_judged() -> None:
     ):  # fmt: skip
         times = np.arange(0, scenario.seconds, 0.01)
         answers = [
-            Answer(time, 0, 0, 0, warning=closes + after <= time < closes + 1, time_uncertainty=uncertainty)
+            Answer(
+                time,
+                0,
+                0,
+                0,
+                warning=closes + after <= time < closes + 1,
+                warning_kind=window.kind,
+                time_uncertainty=uncertainty,
+            )
             for time in map(float, times)
         ]
         verdict = judge(scenario, table, DmsRun(answers))

@@ -143,6 +143,9 @@ def test_even_walks_prefer_no_place_and_cells_are_all_visited(face: SteerableFac
         tenths = np.histogram(share, bins=5, range=(0, 1))[0] / len(share)
         assert tenths.min() > 0.12 and tenths.max() < 0.28, name
     corners, each = cells(room), visited(2.0)
+    assert np.isfinite(corners).all() and len(corners) > 1000
+    brows = room.space.names.index("brow_raise")
+    assert set(corners[:, 0, brows]) == {room.low[brows]} and set(corners[:, 1, brows]) == {room.high[brows]}
     kept = corners[:: len(corners) // 40]
     seen = [stratified(room, kept, rank, 60, 30.0, np.random.default_rng(rank)) for rank in range(len(kept) // each)]
     poses = np.concatenate([walk.values for walk in seen])

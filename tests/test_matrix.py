@@ -70,6 +70,7 @@ def test_a_sample_has_every_level_about_equally_often(
 
 def test_a_scenario_keeps_the_camera_that_it_has() -> None:
     factors = parse_factors(["light,occlusion"])
+    assert parse_factors(["occlusion,light"]) == factors, "cells have the same names in any order"
     cells = cells_of([(None, each) for each in scenarios(3, own=1)], factors)
     assert len(cells) == 2 * 6 * 11 + 11
     own = [cell for cell in cells if cell.scenario.name == "s2"]

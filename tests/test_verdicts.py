@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dmsynth.camera import read_camera
+from dmsynth.camera.things import parse_things
 from dmsynth.validation.dms import Answer, DmsRun
 from dmsynth.validation.reference_dms import Seen, SeenEyes, Timers, warn
 from dmsynth.validation.scenario_files import find_scenarios, parse_scenario
-from dmsynth.validation.scenarios import Scenario
+from dmsynth.validation.scenarios import Scenario, Wearing
 from dmsynth.validation.verdicts import Verdict, align, commands, judge
 
 BY_EYES = {
@@ -286,3 +288,12 @@ def test_a_slow_but_steady_dms_is_available() -> None:
     assert not align(times, [])["answered"].any()
     posed = [replace(answer, yaw=1.0 if i % 2 else None) for i, answer in enumerate(steady)]
     assert align(times, posed)["answered"].mean() == pytest.approx(0.5, abs=0.12)
+
+
+def test_what_blocks_the_view_stays_under_another_camera_and_other_things() -> None:
+    """Else every DMS that sees would fail for not telling that it cannot."""
+    day, mask = read_camera("day"), [Wearing.of(each) for each in parse_things(["mask"])]
+    scenarios = {each.name: each.in_setting(day, mask) for each in find_scenarios(["degraded", "addw-50-down"])}
+    assert scenarios["degraded-lamp"].camera != day and scenarios["degraded-lamp"].wear == mask
+    assert scenarios["degraded-hands"].camera == day and scenarios["degraded-hands"].wear != mask
+    assert scenarios["addw-50-down"].camera == day and scenarios["addw-50-down"].wear == mask

@@ -72,7 +72,7 @@ def to_linear(image: Image) -> Float:
 
 def to_codes(light: Float, factor: float = 1.0) -> Image:
     """Light times a ``factor`` as sRGB codes, uint8; the inverse of ``to_linear``. More than 1 is white."""
-    return np.asarray(cv2.LUT(cv2.multiply(light, factor * (_CODES - 1), dtype=cv2.CV_16U), _CODE_OF))
+    return np.asarray(np.take(_CODE_OF, cv2.multiply(light, factor * (_CODES - 1), dtype=cv2.CV_16U), mode="clip"))
 
 
 def _codes() -> Image:

@@ -210,12 +210,9 @@ def validate_command(
     browser = find_browser() if pdf else None  # before long work, not after it
     played = find_scenarios(scenarios)
     matrix = _matrix(vary or [], sample, seed, camera, wear)
-    if camera:
-        taken_by = read_camera(camera)
-        played = [each.model_copy(update={"camera": taken_by}) for each in played]
-    if wear:
-        worn = [Wearing.of(each) for each in parse_things(wear)]
-        played = [each.model_copy(update={"wear": worn}) for each in played]
+    taken_by = read_camera(camera) if camera else None
+    worn = [Wearing.of(each) for each in parse_things(wear or [])]
+    played = [each.in_setting(taken_by, worn) for each in played]
     results = validate(
         played, drivers, spec, out, Order(given_command(), dms_name, dms_version), videos,
         Engine(engine, workers, address), matrix,

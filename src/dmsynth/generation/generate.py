@@ -16,10 +16,12 @@ from dmsynth.generation.design import Design
 from dmsynth.generation.estimate import estimate
 from dmsynth.generation.plan import Order, read_plan
 from dmsynth.generation.shards import Shard, fingerprint, make_shard, read_result, shards_of, what_is_wrong
+from dmsynth.generation.stored import SetRecord
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.files import read_json, sha256_of, write_json, write_text
+from dmsynth.support.files import sha256_of, write_json, write_text
 from dmsynth.support.parallel import cores
 from dmsynth.support.progress import console
+from dmsynth.support.records import read_record
 from dmsynth.support.table_files import write_table
 
 _SHARD = 256e6  # bytes of a shard, about
@@ -63,12 +65,12 @@ def _clips_per_shard(order: Order, people: dict[str, Checked], out: Path, made_a
     """How many clips a shard has: as the set was begun, else as the plan says or a sample tells."""
     about = out / "set.json"
     if about.is_file():
-        said = read_json(about)
-        if said.get("fingerprint") != made_as:
+        said = read_record(about, SetRecord, f"take another --out, or remove {about}")
+        if said.fingerprint != made_as:
             raise DmsynthError(
                 f"{out}: holds frames of another plan, other faces or another version; take another --out"
             )
-        each = int(said["clips_per_shard"])
+        each = said.clips_per_shard
         if order.plan.clips_per_shard not in (None, each):
             raise DmsynthError(f"{out}: was begun with {each} clips in a shard; leave clips_per_shard as it was")
         return each

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from dmsynth.controls import BOTH_EYES, EYES, HEAD, MOUTH, ControlSpace
+from dmsynth.controls import BOTH_EYES, BROWS, EYES, HEAD, MOUTH, ControlSpace
 from dmsynth.controls.coverage import Coverage
 from dmsynth.controls.pose import rotation_matrix
 from dmsynth.generation.plan import Driving, Ranges
@@ -47,8 +47,8 @@ _SITS = (4.0, 3.0, 1.5)  # degrees of pitch, yaw and roll in which drivers sit u
 _SWAY = 0.7  # degrees, root mean square
 _SLOWEST, _FASTEST = 6.0, 45.0  # degrees a second of a head in an even walk
 _TRIES = 4096
-_RESTS = (0.25, 0.8)  # seconds between changes of gaze, lids and mouth in an even walk
-_STEPS = {"pitch": 4, "yaw": 8, "roll": 3, "gaze_pitch": 3, "gaze_yaw": 4, BOTH_EYES: 3, MOUTH: 2}
+_RESTS = (0.25, 0.8)  # seconds between changes of gaze, lids, mouth and brows in an even walk
+_STEPS = {"pitch": 4, "yaw": 8, "roll": 3, "gaze_pitch": 3, "gaze_yaw": 4, BOTH_EYES: 3, MOUTH: 2, BROWS: 1}
 """Cells of a stratified walk along each control."""
 _MOVES, _STAYS = 0.3, 0.4  # seconds to a cell, and in it
 
@@ -109,7 +109,7 @@ def uniform(room: Room, times: Double, random: np.random.Generator) -> Trajector
     """A walk (n, k) at ``times`` (n,) that is everywhere in the room equally often.
 
     The head goes straight at a constant speed, mirrored at the ends of the ranges, and back on its way where coverage
-    ends: like light between mirrors it prefers no place. Gaze, lids and mouth change to values drawn evenly.
+    ends: like light between mirrors it prefers no place. Gaze, lids, mouth and brows change to values drawn evenly.
     """
     space, rate = room.space, 1 / (times[1] - times[0])
     start = next((pose for _ in range(16) if (pose := room.anywhere(random, room.low, room.high)) is not None), None)
@@ -138,8 +138,8 @@ def _mirrored(values: Double, low: Double, high: Double) -> Double:
 
 
 def _add_features(values: Double, room: Room, times: Double, random: np.random.Generator) -> None:
-    """Gaze, lids and mouth of an even walk, in place."""
-    for names in (EYES[:2], EYES[2:], (MOUTH,)):
+    """Gaze, lids, mouth and brows of an even walk, in place."""
+    for names in (EYES[:2], EYES[2:], (MOUTH,), (BROWS,)):
         columns = [room.space.names.index(name) for name in names if name in room.space.names]
         if not columns:
             continue
@@ -167,7 +167,7 @@ def cells(room: Room) -> Double:
     names = [name for name in _STEPS if _columns(space, name)]
     sizes = np.array([_STEPS[name] for name in names])
     numbers = np.array(list(product(*(range(size) for size in sizes))), dtype=float)
-    corners = np.empty((len(numbers), 2, space.size))
+    corners = np.full((len(numbers), 2, space.size), np.nan)  # of a control without cells, none is covered
     for at, name in enumerate(names):
         for column in _columns(space, name):
             step = (room.high[column] - room.low[column]) / sizes[at]
@@ -190,6 +190,8 @@ def stratified(
         rank: how many such clips of this person come before: where in the cells the walk begins.
         frames, frame_rate: of the clip.
     """
+    if not len(corners):
+        raise DmsynthError("stratified: the face covers none of the cells; give wider ranges")
     count = visited(frames / frame_rate)
     names = room.space.names
     path: MotionPath | None = None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from dmsynth.camera import Camera, cameras, read_camera
 from dmsynth.camera.things import Worn, parse_things
-from dmsynth.controls import BOTH_EYES, HEAD, MOUTH
+from dmsynth.controls import BOTH_EYES, BROWS, HEAD, MOUTH
 from dmsynth.steering.cast import face_named, read_cast
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.yaml_files import checked_yaml, yaml_of, yaml_text
@@ -91,6 +91,7 @@ class Ranges(_Strict):
     gaze_yaw: Range | None = None
     eye_opening: Range | None = None
     mouth_opening: Range | None = None
+    brow_raise: Range | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Ranges:
@@ -102,7 +103,9 @@ class Ranges(_Strict):
     @property
     def named(self) -> dict[str, list[float]]:
         return {
-            name: ends for name in (*HEAD, "gaze_pitch", "gaze_yaw", BOTH_EYES, MOUTH) if (ends := getattr(self, name))
+            name: ends
+            for name in (*HEAD, "gaze_pitch", "gaze_yaw", BOTH_EYES, MOUTH, BROWS)
+            if (ends := getattr(self, name))
         }
 
 

@@ -9,15 +9,37 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import cv2
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from dmsynth.support.errors import DmsynthError
+from dmsynth.support.records import Record, Sha256, Text
 from dmsynth.video import Image, read_video
 
 _KEY = 10  # characters
+AGAIN = "run `dmsynth generate` again with the same plan"
+"""How a set that is not whole is mended."""
+
+
+class PersonRecord(Record):
+    """A person of a set, as it was begun."""
+
+    sha256: Text
+    consent: Text
+    covers: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
+
+
+class SetRecord(Record):
+    """``set.json``."""
+
+    name: Text
+    fingerprint: Sha256
+    clips_per_shard: Annotated[int, Field(ge=1, le=10**9)]
+    people: dict[str, PersonRecord]
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from dmsynth.controls import HEAD
-from dmsynth.generation.stored import StoredClip, sampled
+from dmsynth.generation.stored import AGAIN, SetRecord, StoredClip, sampled
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import sha256_of
 from dmsynth.support.progress import progress
-from dmsynth.support.records import Count, Record, Sha256, Text, read_record
+from dmsynth.support.records import read_record
 from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Tracker
 
@@ -26,22 +25,6 @@ _NOSE = 1  # of the mesh
 _ROUNDED = 0.05  # in a control's unit: what rounding and turning from frame to frame may cost
 _MOST_OFF = 0.15  # of the face's width: what the tip of the nose may be away in the median
 _FEWEST_FOUND = 0.5  # share of frames
-_AGAIN = "run `dmsynth generate` again with the same plan"
-
-
-class _Person(Record):
-    sha256: Text
-    consent: Text
-    covers: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
-
-
-class About(Record):
-    """``set.json``."""
-
-    name: Text
-    fingerprint: Sha256
-    clips_per_shard: Count
-    people: dict[str, _Person]
 
 
 @dataclass
@@ -74,7 +57,7 @@ def verify(out: Path, tracker: Tracker) -> Verified:
     """
     if not (out / "SHA256SUMS").is_file():
         raise DmsynthError(f"{out}: holds no finished set of frames; give the --out of `dmsynth generate`")
-    about = read_record(out / "set.json", About, _AGAIN)
+    about = read_record(out / "set.json", SetRecord, AGAIN)
     wrong = list(_changed(out))
     if wrong and any(name.startswith("index.parquet") for name in wrong):
         return Verified(0, 0, 0, wrong=wrong)
@@ -112,9 +95,9 @@ def _changed(out: Path) -> Iterator[str]:
             sha256, _, name = line.partition("  ")
             file = out / name
             if not file.is_file():
-                yield f"{name}: is gone; {_AGAIN}"
+                yield f"{name}: is gone; {AGAIN}"
             elif sha256_of(file) != sha256:
-                yield f"{name}: is damaged; {_AGAIN}"
+                yield f"{name}: is damaged; {AGAIN}"
             advance()
 
 
@@ -122,14 +105,14 @@ def _wrong_labels(row: pd.Series, labels: pd.DataFrame, covers: dict[str, list[f
     """What is wrong with a clip's labels, in words."""
     where = f"{row['shard']}: clip {row.name}"
     if len(labels) != row["frames"]:
-        return [f"{where}: has labels of {len(labels)} frames, and {row['frames']} frames; {_AGAIN}"]
+        return [f"{where}: has labels of {len(labels)} frames, and {row['frames']} frames; {AGAIN}"]
     wrong = []
     for name, (low, high) in covers.items():
         values = labels[f"camera_{name}" if name in HEAD else name].to_numpy(float)
         if not (np.isfinite(values) & (values > low - _ROUNDED) & (values < high + _ROUNDED)).all():
             wrong.append(
                 f"{where}: {name} goes from {values.min():.3g} to {values.max():.3g}, beyond what {row['person']} "
-                f"covers ({low:.3g} to {high:.3g}); {_AGAIN}"
+                f"covers ({low:.3g} to {high:.3g}); {AGAIN}"
             )
     return wrong
 

@@ -85,6 +85,8 @@ def file_name(scenario: str, levels: Mapping[str, str]) -> str:
 def parse_factors(texts: Sequence[str]) -> tuple[Factor, ...]:
     """Factors from ``NAME,NAME`` or ``NAME=LEVEL,LEVEL``; things that are worn together are joined by ``+``.
 
+    The camera comes first, in whatever order they are given: so cells have the same names.
+
     Raises:
         DmsynthError: an unknown factor or level, one level only, a level or a factor twice, two factors that both say
             which camera, or which things.
@@ -108,7 +110,7 @@ def parse_factors(texts: Sequence[str]) -> tuple[Factor, ...]:
                     f"--vary {text}: {' and '.join(both)} both say {what}; name all levels in one: {both[0]}="
                     f"{','.join(list(found[-1].levels)[:2])},…"
                 )
-    return tuple(found)
+    return tuple(sorted(found, key=lambda factor: FACTORS[factor.name]))
 
 
 def _all_levels(factor: str) -> Sequence[str]:

@@ -436,6 +436,16 @@ class Scenario(_Strict):
         ends = [self.marks[each.until] if each.until else self.seconds for each in self.unavailable]
         return [(self.marks[each.since], end) for each, end in zip(self.unavailable, ends, strict=True)]
 
+    def in_setting(self, camera: Camera | None, wear: Sequence[Wearing]) -> Scenario:
+        """The scenario before another camera (None: its own), or with other things on the face (empty: its own). One
+        that blocks the view by a camera or things of its own keeps these: they are what it is about."""
+        changed: dict[str, Any] = {}
+        if camera and not (self.unavailable and self.camera):
+            changed["camera"] = camera
+        if wear and not (self.unavailable and self.wear):
+            changed["wear"] = list(wear)
+        return self.model_copy(update=changed)
+
     @property
     def marks(self) -> dict[str, float]:
         """Time of every mark in seconds."""

@@ -228,13 +228,13 @@ def _judge_warnings(
         taken |= own
         told = f"the warning due {window.latest:g} s after {result.since:.2f} s"
         limits = (result.opens - half_frame, result.closes + half_frame)
-        near = result.onset is not None and min(abs(result.onset - each) for each in limits) <= uncertain
+        onsets = [begin for begin, _ in stretches] if result.onset is None else [result.onset]
+        near = [begin for begin in onsets if uncertain and min(abs(begin - each) for each in limits) <= uncertain]
         if not result.trusted:
             found.doubts.append(f"{told} cannot be judged: frames outside the face's coverage lead up to it")
-        elif near and uncertain:
-            found.doubts.append(
-                f"{told} came after {result.latency:.2f} s ± {uncertain:.2f} s, too near to a limit to be judged"
-            )
+        elif near:
+            after = f"{near[0] - result.since:.2f} s ± {uncertain:.2f} s"
+            found.doubts.append(f"{told} came after {after}, too near to a limit to be judged")
         elif result.outcome == "missed":
             found.failures.append(f"{told} never came")
         elif result.outcome == "late":
