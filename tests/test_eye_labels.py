@@ -40,6 +40,7 @@ def test_what_is_no_blink_is_none() -> None:
     assert find_blinks(times, np.ones(len(times))) == []
 
 
+@pytest.mark.slow
 def test_a_recordings_eyes(tmp_path: Path, photo_dataset: Dataset) -> None:
     """A video with two known blinks and a known gaze, imported and looked at."""
     moves = (

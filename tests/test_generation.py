@@ -157,6 +157,7 @@ def _full_disk(*given: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "small.tar")
 
 
+@pytest.mark.slow
 def test_a_shard_is_the_same_in_any_order_after_a_kill_and_a_full_disk(
     tmp_path: Path, face: SteerableFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

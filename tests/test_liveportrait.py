@@ -333,6 +333,7 @@ def test_a_result_made_elsewhere(tmp_path: Path, person: Image) -> None:
         open_recorded(FaceSpec(f"recorded:{tmp_path / 'result_concat.mp4'}"))
 
 
+@pytest.mark.slow
 def test_the_command_line_steers_drives_and_judges_it(
     checkout: Path, person: Image, photo_dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -285,6 +285,7 @@ def begin(page: Any, address: str) -> None:
     page.get_by_role("button", name="Start").click()
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_is_missing_and_a_face_is_begun(door: Door, turning: list[bytes], tmp_path: Path) -> None:
     each = [frame for frame in turning for _ in range(3)]
     way_in = f"{door.address}/record?token={door.token}"
