@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import sys
@@ -125,6 +126,47 @@ def test_clips_follow_each_other(video: Path, tmp_path: Path) -> None:
         read_play(tmp_path / "play.parquet")
     with pytest.raises(DmsynthError, match="one: is given twice"):
         Playlist.of([Clip("one", video), Clip("one", video)], 0)
+
+
+def test_clips_of_another_size_are_played_with_black_bars(video: Path, tmp_path: Path) -> None:
+    """As the scenario of a failed lamp is, whose camera gives 640×400, after those of 640×480."""
+    picture = fit(default_portrait(), 160, 100)
+    for name, each in (("wide", picture), ("short", fit(default_portrait(), *SIZE))):
+        with VideoWriter(tmp_path / f"{name}.mp4", each.shape[1], each.shape[0], 25) as writer:
+            for _ in range(3):
+                writer.write(each)
+    playlist = Playlist.of([Clip("wide", tmp_path / "wide.mp4"), Clip("one", video)], lead=0.04)
+    assert playlist.size == SIZE and playlist.boxed == ["wide"]
+    clock, played = Simulated(), Play()
+    sink = Watched(clock)
+    play(playlist, sink, Marking(), clock, played)
+    images = [image for _, image in sink.shown]
+    assert {image.shape for image in images} == {(240, 320, 3)}
+    assert [read_mark(image) for image in images[:6]] == list(range(6))
+    wide = images[1]
+    assert not wide[:20].any() and not wide[-20:, -100:].any()
+    expected = cv2.resize(picture, (320, 200), interpolation=cv2.INTER_CUBIC)
+    assert cv2.absdiff(wide[20:180], expected[:160]).mean() < 4  # as it was encoded
+    assert images[-1][:20].any()
+    log = tmp_path / "play.parquet"
+    done = dmsynth("play", tmp_path / "wide.mp4", tmp_path / "short.mp4", "--to", "none", "--log", log, "--lead", "0")
+    assert done.returncode == 0 and "wide: has frames of another size" in done.stderr
+
+
+def test_a_wrong_address_is_said_before_anything_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def renders(*_: object) -> None:
+        raise AssertionError("rendered")
+
+    monkeypatch.setattr("dmsynth.validation.clips.clips_of", renders)
+    rest = ["--face", "starter", "--log", tmp_path / "play.parquet"]
+    wrong = {"bogus": "frames cannot be played there", "/dev/video99": "no such virtual camera"}
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    if importlib.util.find_spec("pygame"):
+        wrong["screen:9"] = "there is no display 9"
+    for address, said in wrong.items():
+        assert said in fails(dmsynth("play", "all", "--to", address, *rest))
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    assert "needs the package pygame-ce" in fails(dmsynth("play", "all", "--to", "screen", *rest))
 
 
 def filmed(image: Image, blur: float, noise: float, seed: int) -> Image:

@@ -26,6 +26,7 @@ _TICKS = 90_000  # a second: MPEG's clock
 _PATIENCE = 10.0  # seconds in which a reader has to take something
 _PIPE = 2**20  # bytes of a pipe's buffer: the most that Linux allows everybody
 _COMPRESSION = 18  # of a stream, H.264's CRF
+_LOAD = "load one: modprobe v4l2loopback exclusive_caps=1; ls /dev/video* names it"
 
 Show = Callable[[], None]
 
@@ -41,15 +42,30 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+Opener = Callable[[str, tuple[int, int], float], Sink]
+
+
 def open_sink(address: str, size: tuple[int, int], rate: float) -> Sink:
     """The sink of an address, for frames of ``size`` (width, height) at ``rate`` a second.
 
     Raises:
         DmsynthError: no such kind of address; a display, a device or a receiver that is not there; a missing package.
     """
+    return _opener(address)(address, size, rate)
+
+
+def check_sink(address: str) -> None:
+    """``DmsynthError`` if it is known before there are frames that an address cannot be opened. Receivers of streams
+    are not asked: many take one connection only."""
+    check = _CHECKS.get(_opener(address))
+    if check:
+        check(address)
+
+
+def _opener(address: str) -> Opener:
     for pattern, (opens, _) in SINKS.items():
         if re.fullmatch(pattern, address):
-            return opens(address, size, rate)
+            return opens
     known = ", ".join(about for _, about in SINKS.values())
     raise DmsynthError(f"--to {address}: frames cannot be played there; give {known}")
 
@@ -166,9 +182,13 @@ def _nowhere(address: str, size: tuple[int, int], rate: float) -> Sink:
     return Nowhere()
 
 
-def _standard_output(address: str, size: tuple[int, int], rate: float) -> Sink:
+def _no_terminal(address: str) -> None:
     if sys.stdout.isatty():
         raise DmsynthError("--to -: standard output is a terminal, which shows no raw frames; pipe it into a program")
+
+
+def _standard_output(address: str, size: tuple[int, int], rate: float) -> Sink:
+    _no_terminal(address)
     return Pipe(sys.stdout.fileno())
 
 
@@ -184,18 +204,22 @@ def _stream(address: str, size: tuple[int, int], rate: float) -> Sink:
         ) from None
 
 
-def _device(address: str, size: tuple[int, int], rate: float) -> Sink:
-    mend = "load one: modprobe v4l2loopback exclusive_caps=1; ls /dev/video* names it"
+def _is_there(address: str) -> None:
     if not Path(address).exists():
-        raise DmsynthError(f"--to {address}: no such virtual camera; {mend}")
+        raise DmsynthError(f"--to {address}: no such virtual camera; {_LOAD}")
+
+
+def _device(address: str, size: tuple[int, int], rate: float) -> Sink:
+    _is_there(address)
     try:
         return Encoded(address, "v4l2", "rawvideo", size, rate)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DmsynthError(f"--to {address}: is no virtual camera that takes frames ({reason}); {mend}") from None
+        raise DmsynthError(f"--to {address}: is no virtual camera that takes frames ({reason}); {_LOAD}") from None
 
 
-def _screen(address: str, size: tuple[int, int], rate: float) -> Sink:
+def _display(address: str) -> tuple[Any, int]:
+    """The module pygame, its display begun, and the display's number."""
     number = int(address.partition(":")[2] or 0)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ.setdefault("PYGAME_FORCE_SCALE", "photo")  # smooth, to the whole height or width
@@ -208,12 +232,28 @@ def _screen(address: str, size: tuple[int, int], rate: float) -> Sink:
         there = pygame.display.get_num_displays()
         if number >= there:
             raise DmsynthError(f"--to {address}: there is no display {number}; give screen:0 to screen:{there - 1}")
+    except pygame.error as error:
+        raise DmsynthError(f"--to {address}: no display can be opened ({error}); start it on the desktop") from None
+    return pygame, number
+
+
+def _display_is_there(address: str) -> None:
+    pygame, _ = _display(address)
+    pygame.display.quit()  # rendering may take long
+
+
+def _screen(address: str, size: tuple[int, int], rate: float) -> Sink:
+    pygame, number = _display(address)
+    try:
         return Screen(pygame, number, size)
     except pygame.error as error:
         raise DmsynthError(f"--to {address}: no display can be opened ({error}); start it on the desktop") from None
 
 
-SINKS: dict[str, tuple[Callable[[str, tuple[int, int], float], Sink], str]] = {
+_CHECKS: dict[Opener, Callable[[str], None]] = {
+    _screen: _display_is_there, _device: _is_there, _standard_output: _no_terminal,
+}  # fmt: skip
+SINKS: dict[str, tuple[Opener, str]] = {
     r"screen(:\d{1,2})?": (_screen, "screen or screen:1 (a display, whole)"),
     r"/dev/\S+": (_device, "/dev/video2 (a virtual camera)"),
     r"(udp|tcp|rtsp)://\S+": (_stream, "udp://HOST:PORT, tcp:// or rtsp:// (a stream)"),
