@@ -239,6 +239,22 @@ def test_answers_are_those_of_their_clip(play: pd.DataFrame, tmp_path: Path) -> 
     assert not found.clips[0].carried
 
 
+def test_numbers_out_of_range_do_not_take_the_warning_along(play: pd.DataFrame, tmp_path: Path) -> None:
+    truth = Box(drift=0, ahead=1.8e9, jitter=0).log(play).assign(lid=1.0)
+    lost = truth.index[truth["alarm"] > 0]
+    truth.loc[lost, "yaw"], truth.loc[lost, "lid"] = 999.0, -1.0
+    told = {"time": "t", "yaw": "yaw", "pitch": "pitch", "eye_opening": "lid", "warning": "alarm"}
+    log, played, mapped = written(tmp_path, play, truth, told | {"clock": "unix", "uncertainty": 0.001})
+    done = dmsynth("bench-log", log, "--play", played, "--map", mapped, "--out", tmp_path / "logs")
+    name = "addw-80-side-window"
+    run = run_dms(Log(tmp_path / "logs", name), Path("no.mp4"), 50, find_scenarios([name])[0].seconds)
+    warned = [answer for answer in run.answers if answer.warning]
+    assert run.problem is None and warned
+    assert all(each.yaw is None and each.eye_opening is None and each.pitch is not None for each in warned)
+    assert all(each.yaw is not None for each in run.answers if not each.warning)
+    assert f"{name}: {2 * len(warned)} numbers out of range" in " ".join(done.stdout.split())
+
+
 def test_what_is_within_the_uncertainty_is_not_judged() -> None:
     scenario = find_scenarios(["addw-80-side-window"])[0]
     motion, (window,) = scenario.trajectory(), scenario.windows

@@ -122,7 +122,10 @@ def bench_log_command(
     paths = write_bench_log(found, out, log)
     if as_json:
         print_json([
-            {"clip": clip.name, "answers": len(clip.answers), "uncertainty": clip.uncertainty, "log": path}
+            {
+                "clip": clip.name, "answers": len(clip.answers), "uncertainty": clip.uncertainty,
+                "dropped": clip.dropped, "log": path,
+            }
             for clip, path in zip(found.clips, paths, strict=True)
         ])  # fmt: skip
         return
@@ -136,6 +139,11 @@ def bench_log_command(
         if clip.carried:
             output.print(
                 f"{clip.name}: a warning of before was still on when it began; play with a longer --lead",
+                style="yellow",
+            )
+        if clip.dropped:
+            output.print(
+                f"{clip.name}: {clip.dropped} numbers out of range, such as a yaw of 999, were dropped; the rest counts",
                 style="yellow",
             )
         if not clip.answers:
