@@ -124,6 +124,11 @@ def test_clips_follow_each_other(video: Path, tmp_path: Path) -> None:
     write_table(tmp_path / "play.parquet", log)
     with pytest.raises(DmsynthError, match="plays overlap: two is shown again at"):
         read_play(tmp_path / "play.parquet")
+    for name in ("../escaped", "..", "a\\b", "a\nb"):
+        write_table(tmp_path / "play.parquet", log.assign(clip=name))
+        with pytest.raises(DmsynthError, match="is no name of a clip") as refused:
+            read_play(tmp_path / "play.parquet")
+        assert "\n" not in str(refused.value)
     with pytest.raises(DmsynthError, match="one: is given twice"):
         Playlist.of([Clip("one", video), Clip("one", video)], 0)
 
