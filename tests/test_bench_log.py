@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -325,8 +326,26 @@ def test_mdf_is_read_like_tables(play: pd.DataFrame, tmp_path: Path) -> None:
     assert found["yaw"].values == pytest.approx(truth["yaw"].to_numpy())
     assert np.diff(found["yaw"].times) == pytest.approx(np.diff(t), abs=1e-6)
     assert len(found["warning"].times) == len(t[slow])
+    (tmp_path / "damaged.mf4").write_bytes(b"no measurement" * 100)
+    with pytest.raises(DmsynthError, match=r"damaged\.mf4: not a readable log"):
+        read_box_log(tmp_path / "damaged.mf4", meaning)
     with pytest.raises(DmsynthError, match="has no channel HeadPitch; it has Alarm"):
         read_box_log(tmp_path / "box.mf4", LogMap.model_validate({"yaw": "HeadPitch"}))
+
+
+def test_errors_of_other_packages_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are installed or not: their errors derive from ``Exception`` alone."""
+
+    class OfItsOwnError(Exception):
+        pass
+
+    def damaged(path: Path) -> None:
+        raise OfItsOwnError(f'"{path}" is not a valid\nASAM MDF file')
+
+    monkeypatch.setitem(sys.modules, "asammdf", SimpleNamespace(MDF=damaged))
+    (tmp_path / "box.mf4").write_bytes(b"0")
+    with pytest.raises(DmsynthError, match=r"not a readable log \(.* is not a valid ASAM MDF file\); export it again"):
+        read_box_log(tmp_path / "box.mf4", LogMap.model_validate({"yaw": "HeadYaw"}))
 
 
 def test_bags_are_read_like_tables(tmp_path: Path) -> None:
@@ -346,6 +365,12 @@ def test_bags_are_read_like_tables(tmp_path: Path) -> None:
         found = read_box_log(log, meaning)["yaw"]
         assert found.values == pytest.approx(np.degrees(0.1 * np.arange(5)))
         assert found.times == pytest.approx(1.8e9 + 0.1 * np.arange(5), abs=1e-5)
+    (tmp_path / "damaged").mkdir()
+    for damaged in ("damaged", "damaged.mcap", "damaged.db3"):
+        if "." in damaged:
+            (tmp_path / damaged).write_bytes(b"no bag" * 100)
+        with pytest.raises(DmsynthError, match=f"{damaged}: not a readable log"):
+            read_box_log(tmp_path / damaged, meaning)
     for column, said in (("/dms/eyes:y", "has no topic /dms/eyes:y; it has"), ("/dms/head:w", "has no field")):
         with pytest.raises(DmsynthError, match=said):
             read_box_log(tmp_path / "bag", LogMap.model_validate({"yaw": column}))

@@ -143,7 +143,7 @@ def bench_log_command(
             )
         if clip.dropped:
             output.print(
-                f"{clip.name}: {clip.dropped} numbers out of range, such as a yaw of 999, were dropped; the rest counts",
+                f"{clip.name}: {clip.dropped} numbers out of range, such as a yaw of 999, were dropped alone",
                 style="yellow",
             )
         if not clip.answers:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,27 @@ def read_box_log(path: Path, meaning: LogMap) -> dict[str, Signal]:
     try:
         raw = reader(path, list(meaning.columns.values()), meaning.time)
     except (ValueError, TypeError, KeyError, OSError, MemoryError) as error:
-        raise DmsynthError(
-            f"{path}: not a readable log ({' '.join(str(error).split())[:200]}); export it again"
-        ) from None
+        raise _unreadable(path, error) from None
     return {
         name: _with_meaning(str(path), name, *raw[column], getattr(meaning, name))
         for name, column in meaning.columns.items()
     }
+
+
+def _unreadable(path: Path, error: Exception) -> DmsynthError:
+    reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+    return DmsynthError(f"{path}: not a readable log ({reason}); export it again")
+
+
+@contextmanager
+def _any_error_said(path: Path) -> Iterator[None]:
+    """asammdf and rosbags have errors of their own, and raise others from within on damaged files."""
+    try:
+        yield
+    except DmsynthError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from None
 
 
 def _with_meaning(where: str, name: str, times: NDArray[Any], raw: NDArray[Any], column: Any) -> Signal:
@@ -166,7 +181,7 @@ def _mdf(path: Path, wanted: Sequence[str], time: TimeColumn | None) -> Raw:
     except ModuleNotFoundError:
         raise DmsynthError(f"{path}: needs the package asammdf; pip install 'dmsynth[mdf]'") from None
     _no_time(path, time)
-    with MDF(path) as log:
+    with _any_error_said(path), MDF(path) as log:
         missing = [name for name in wanted if name not in log.channels_db]
         if missing:
             raise _lacks(str(path), missing, sorted(log.channels_db), "channel")
@@ -186,7 +201,8 @@ def _bag(path: Path, wanted: Sequence[str], time: TimeColumn | None) -> Raw:
     _no_time(path, time)
     parts = {name: name.partition(":")[::2] for name in wanted}
     found: dict[str, tuple[list[float], list[Any]]] = {name: ([], []) for name in wanted}
-    with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as bag:
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with _any_error_said(path), AnyReader([path], default_typestore=store) as bag:
         topics = {connection.topic for connection in bag.connections}
         missing = [name for name, (topic, _) in parts.items() if topic not in topics]
         if missing:
