@@ -178,7 +178,7 @@ def test_bad_logs_and_maps_are_said_in_one_line(
         (truth, POSE | {"time": "when"}, "box.csv", "has no column when; it has t, yaw"),
         (truth, POSE | {"yaw": "azimuth"}, "box.csv", "has no column azimuth"),
         (back, POSE, "box.csv", "the clock jumps back in entry 201"),
-        (truth.assign(t="noon"), POSE, "box.csv", "has no time in entry 1"),
+        (truth.assign(t="noon"), POSE, "box.csv", "has no time in entry 1 of t ('noon')"),
         (truth.assign(yaw="left"), POSE, "box.csv", "yaw holds no number"),
         (truth, POSE | {"warning": {"column": "alarm", "values": ["on"]}}, "box.csv", "never has a value that means"),
         (truth, POSE | {"bearing": "yaw"}, "box.csv", "line 1: bearing"),
@@ -221,6 +221,12 @@ def test_columns_mean_what_the_map_says(tmp_path: Path) -> None:
     found = read_box_log(tmp_path / "box.csv", read_log_map(tmp_path / "map.yaml"))
     assert found["eye_opening"].values.tolist() == [0.8, 1.2] and found["eye_opening"].times.tolist() == [0, 0.5]
     assert found["found"].values.tolist() == [True, False] and np.isnan(found["yaw"].values[1])
+    for separator in (";", "\t"):
+        rows_of_text = ("t;yaw;lid;face", "0;0;80;1", "500,5;-1,5;1,2e2;0")
+        (tmp_path / "box.csv").write_text("".join(f"{row.replace(';', separator)}\n" for row in rows_of_text))
+        found = read_box_log(tmp_path / "box.csv", read_log_map(tmp_path / "map.yaml"))
+        assert found["yaw"].values.tolist() == [0, -1.5] and found["yaw"].times == pytest.approx([0, 0.5005])
+        assert found["eye_opening"].values.tolist() == [0.8, 1.2] and found["found"].values.tolist() == [True, False]
 
 
 def test_answers_are_those_of_their_clip(play: pd.DataFrame, tmp_path: Path) -> None:

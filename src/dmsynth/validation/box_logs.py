@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from dmsynth.validation.protocol import ANGLES
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _SHOWN = 30  # columns in messages
+_LONGEST_SHOWN = 60  # characters of a value in messages
+_DECIMAL_COMMA = re.compile(r'(?:^|[;\t])[ "]*[-+]?\d+,\d+(?:[eE][-+]?\d+)?[ "]*(?:[;\t]|$)')  # a whole cell: -1,5
 _SPELLINGS = {"true": "1", "false": "0"}
 
 
@@ -144,14 +147,25 @@ def _from_table(where: str, table: pd.DataFrame, wanted: Sequence[str], time: Ti
         seconds = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(float)
     else:
         seconds = pd.to_numeric(column, errors="coerce").to_numpy(float) * _SECONDS[time.unit]
+    wrong = np.flatnonzero(~np.isfinite(seconds))
+    if len(wrong):
+        said = str(column.iloc[wrong[0]])[:_LONGEST_SHOWN]
+        raise DmsynthError(
+            f"{where}: has no time in entry {wrong[0] + 1} of {time.column} ({said!r}); correct the map's time and its "
+            "unit, or the log"
+        )
     return {name: (seconds, table[name].to_numpy()) for name in wanted}
 
 
 def _csv(path: Path, wanted: Sequence[str], time: TimeColumn | None) -> Raw:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         head = file.readline()
-    separator = max(",;\t", key=head.count)
-    table = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, low_memory=False)
+        separator = max(",;\t", key=head.count)
+        comma = separator != "," and any(_DECIMAL_COMMA.search(line) for line in file)
+    table = pd.read_csv(
+        path, sep=separator, decimal="," if comma else ".", encoding="utf-8-sig", skipinitialspace=True,
+        low_memory=False,
+    )  # fmt: skip
     return _from_table(str(path), table, wanted, time)
 
 
