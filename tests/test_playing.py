@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -242,6 +243,26 @@ def test_a_reader_that_ends_or_takes_nothing_is_said(video: Path, monkeypatch: p
         os.close(writes)
         if not closes:
             os.close(reads)
+
+
+def test_a_receiver_that_takes_nothing_ends_the_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmsynth.playing.sinks._PATIENCE", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)  # fills what the system buffers
+    with VideoWriter(tmp_path / "noise.mp4", 640, 480, 60, compression=5) as writer:
+        for frame in range(20):
+            writer.write(np.roll(noise, 37 * frame, axis=1))
+    log = tmp_path / "play.parquet"
+    with socket.socket() as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        receiver.bind(("127.0.0.1", 0))
+        receiver.listen()  # the system accepts; nobody reads
+        address = f"tcp://127.0.0.1:{receiver.getsockname()[1]}"
+        begun = time.monotonic()
+        rest = ["--log", log, "--lead", "0"]
+        said = fails(dmsynth("play", tmp_path / "noise.mp4", "--to", address, *rest))
+        assert time.monotonic() - begun < 5
+    assert f"{address}: the receiver took nothing for 0.5 s; after" in said
+    assert 0 < len(pd.read_parquet(log)) < 20
 
 
 def test_a_stream_is_received_as_it_was_played(video: Path, tmp_path: Path) -> None:

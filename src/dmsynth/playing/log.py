@@ -10,7 +10,6 @@ import pandas as pd
 
 from dmsynth.playing.player import Play
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.records import printable
 from dmsynth.support.table_files import read_table
 
 _NUMBERS = ("frame", "time", "number", "planned", "real", "unix")
@@ -33,9 +32,7 @@ def read_play(path: Path) -> pd.DataFrame:
         raise DmsynthError(f"{path}: is no log of a play ({str(error)[:200]}); {mend}") from None
     for name in log["clip"].unique():
         if name in ("", ".", "..") or any(each in "/\\" or unicodedata.category(each) == "Cc" for each in name):
-            raise DmsynthError(
-                f"{path}: '{printable(name)}' is no name of a clip: it holds a path or control characters; {mend}"
-            )
+            raise DmsynthError(f"{path}: {name!r} is no name of a clip: it holds a path or control characters; {mend}")
     shown = log[~log["dropped"]].reset_index(drop=True)
     if len(shown) < 2 or not np.isfinite(shown[["time", "number", "real", "unix"]].to_numpy(float)).all():
         raise DmsynthError(f"{path}: says of no two frames when they were shown; play again")

@@ -7,10 +7,13 @@ shows it; what prepares may take most of a frame's time, what shows should take 
 from __future__ import annotations
 
 import os
+import queue
 import re
 import select
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -114,6 +117,9 @@ class Pipe:
 class Encoded:
     """Frames through FFmpeg: H.264 over a network, without delay, or pictures for a video device.
 
+    FFmpeg waits for a receiver that takes nothing, by RTSP for ever. So it sends in a thread of its own, which is given
+    up after ``_PATIENCE``.
+
     Args:
         where: an address or a device, as FFmpeg opens it; ``container`` is FFmpeg's name of the format.
         codec: ``libx264`` or ``rawvideo``.
@@ -121,7 +127,8 @@ class Encoded:
 
     def __init__(self, where: str, container: str, codec: str, size: tuple[int, int], rate: float) -> None:
         self._where = where
-        options = {"rtsp_transport": "tcp"} if where.startswith("rtsp:") else {}
+        wait = str(round(_PATIENCE * 1e6))  # µs, for a server that does not answer
+        options = {"rtsp_transport": "tcp", "timeout": wait} if where.startswith("rtsp:") else {}
         self._container = av.open(where, "w", format=container, options=options)
         stream = self._container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
         stream.width, stream.height = size[0] // 2 * 2, size[1] // 2 * 2  # colour is stored at half the size
@@ -132,6 +139,9 @@ class Encoded:
             stream.codec_context.gop_size = max(1, round(rate))
         self._stream: Any = stream
         self._container.start_encoding()
+        self._stuck = False
+        self._asked: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()  # a daemon: one that waits does not keep the program
 
     def prepare(self, image: Image, time: float) -> Show:
         pixels = np.ascontiguousarray(image[: self._stream.height, : self._stream.width])
@@ -141,16 +151,36 @@ class Encoded:
         return lambda: self._send(packets)
 
     def _send(self, packets: list[Any]) -> None:
+        self._within_patience(lambda: self._container.mux(packets))
+
+    def _within_patience(self, work: Callable[[], None]) -> None:
+        """Have the thread do it. ``OSError``: it failed, or the receiver took nothing."""
+        done: Future[None] = Future()
+        self._asked.put((work, done))
         try:
-            self._container.mux(packets)
-        except av.error.FFmpegError as error:
+            done.result(_PATIENCE)
+        except av.error.FFmpegError as error:  # its own TimeoutError, too
             raise OSError(error.errno, error.strerror, self._where) from None
+        except TimeoutError:
+            self._stuck = True  # FFmpeg cannot be stopped
+            raise TimeoutError(None, f"the receiver took nothing for {_PATIENCE:g} s", self._where) from None
+
+    def _work(self) -> None:
+        while asked := self._asked.get():
+            work, done = asked
+            try:
+                done.set_result(work())
+            except Exception as error:
+                done.set_exception(error)
 
     def close(self) -> None:
-        with suppress(av.error.FFmpegError):  # whoever is gone needs no end
-            self._container.mux(self._stream.encode(None))
-        with suppress(av.error.FFmpegError):
-            self._container.close()
+        if self._stuck:
+            return
+        with suppress(OSError):  # whoever is gone needs no end
+            self._within_patience(lambda: self._container.mux(self._stream.encode(None)))
+        with suppress(OSError):
+            self._within_patience(self._container.close)
+        self._asked.put(None)
 
 
 class Screen:
