@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -177,7 +178,7 @@ def test_bad_logs_and_maps_are_said_in_one_line(
         (truth, POSE | {"time": "when"}, "box.csv", "has no column when; it has t, yaw"),
         (truth, POSE | {"yaw": "azimuth"}, "box.csv", "has no column azimuth"),
         (back, POSE, "box.csv", "the clock jumps back in entry 201"),
-        (truth.assign(t="noon"), POSE, "box.csv", "has no time in entry 1"),
+        (truth.assign(t="noon"), POSE, "box.csv", "has no time in entry 1 of t ('noon')"),
         (truth.assign(yaw="left"), POSE, "box.csv", "yaw holds no number"),
         (truth, POSE | {"warning": {"column": "alarm", "values": ["on"]}}, "box.csv", "never has a value that means"),
         (truth, POSE | {"bearing": "yaw"}, "box.csv", "line 1: bearing"),
@@ -220,6 +221,12 @@ def test_columns_mean_what_the_map_says(tmp_path: Path) -> None:
     found = read_box_log(tmp_path / "box.csv", read_log_map(tmp_path / "map.yaml"))
     assert found["eye_opening"].values.tolist() == [0.8, 1.2] and found["eye_opening"].times.tolist() == [0, 0.5]
     assert found["found"].values.tolist() == [True, False] and np.isnan(found["yaw"].values[1])
+    for separator in (";", "\t"):
+        rows_of_text = ("t;yaw;lid;face", "0;0;80;1", "500,5;-1,5;1,2e2;0")
+        (tmp_path / "box.csv").write_text("".join(f"{row.replace(';', separator)}\n" for row in rows_of_text))
+        found = read_box_log(tmp_path / "box.csv", read_log_map(tmp_path / "map.yaml"))
+        assert found["yaw"].values.tolist() == [0, -1.5] and found["yaw"].times == pytest.approx([0, 0.5005])
+        assert found["eye_opening"].values.tolist() == [0.8, 1.2] and found["found"].values.tolist() == [True, False]
 
 
 def test_answers_are_those_of_their_clip(play: pd.DataFrame, tmp_path: Path) -> None:
@@ -237,6 +244,22 @@ def test_answers_are_those_of_their_clip(play: pd.DataFrame, tmp_path: Path) -> 
     assert first[-1].time <= find_scenarios(["pose-yaw"])[0].seconds
     assert np.diff([answer.time for answer in first]).min() > 0
     assert not found.clips[0].carried
+
+
+def test_numbers_out_of_range_do_not_take_the_warning_along(play: pd.DataFrame, tmp_path: Path) -> None:
+    truth = Box(drift=0, ahead=1.8e9, jitter=0).log(play).assign(lid=1.0)
+    lost = truth.index[truth["alarm"] > 0]
+    truth.loc[lost, "yaw"], truth.loc[lost, "lid"] = 999.0, -1.0
+    told = {"time": "t", "yaw": "yaw", "pitch": "pitch", "eye_opening": "lid", "warning": "alarm"}
+    log, played, mapped = written(tmp_path, play, truth, told | {"clock": "unix", "uncertainty": 0.001})
+    done = dmsynth("bench-log", log, "--play", played, "--map", mapped, "--out", tmp_path / "logs")
+    name = "addw-80-side-window"
+    run = run_dms(Log(tmp_path / "logs", name), Path("no.mp4"), 50, find_scenarios([name])[0].seconds)
+    warned = [answer for answer in run.answers if answer.warning]
+    assert run.problem is None and warned
+    assert all(each.yaw is None and each.eye_opening is None and each.pitch is not None for each in warned)
+    assert all(each.yaw is not None for each in run.answers if not each.warning)
+    assert f"{name}: {2 * len(warned)} numbers out of range" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("name", ["addw-80-side-window", "fatigue-microsleep"])
@@ -318,8 +341,26 @@ def test_mdf_is_read_like_tables(play: pd.DataFrame, tmp_path: Path) -> None:
     assert found["yaw"].values == pytest.approx(truth["yaw"].to_numpy())
     assert np.diff(found["yaw"].times) == pytest.approx(np.diff(t), abs=1e-6)
     assert len(found["warning"].times) == len(t[slow])
+    (tmp_path / "damaged.mf4").write_bytes(b"no measurement" * 100)
+    with pytest.raises(DmsynthError, match=r"damaged\.mf4: not a readable log"):
+        read_box_log(tmp_path / "damaged.mf4", meaning)
     with pytest.raises(DmsynthError, match="has no channel HeadPitch; it has Alarm"):
         read_box_log(tmp_path / "box.mf4", LogMap.model_validate({"yaw": "HeadPitch"}))
+
+
+def test_errors_of_other_packages_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are installed or not: their errors derive from ``Exception`` alone."""
+
+    class OfItsOwnError(Exception):
+        pass
+
+    def damaged(path: Path) -> None:
+        raise OfItsOwnError(f'"{path}" is not a valid\nASAM MDF file')
+
+    monkeypatch.setitem(sys.modules, "asammdf", SimpleNamespace(MDF=damaged))
+    (tmp_path / "box.mf4").write_bytes(b"0")
+    with pytest.raises(DmsynthError, match=r"not a readable log \(.* is not a valid ASAM MDF file\); export it again"):
+        read_box_log(tmp_path / "box.mf4", LogMap.model_validate({"yaw": "HeadYaw"}))
 
 
 def test_bags_are_read_like_tables(tmp_path: Path) -> None:
@@ -339,6 +380,12 @@ def test_bags_are_read_like_tables(tmp_path: Path) -> None:
         found = read_box_log(log, meaning)["yaw"]
         assert found.values == pytest.approx(np.degrees(0.1 * np.arange(5)))
         assert found.times == pytest.approx(1.8e9 + 0.1 * np.arange(5), abs=1e-5)
+    (tmp_path / "damaged").mkdir()
+    for damaged in ("damaged", "damaged.mcap", "damaged.db3"):
+        if "." in damaged:
+            (tmp_path / damaged).write_bytes(b"no bag" * 100)
+        with pytest.raises(DmsynthError, match=f"{damaged}: not a readable log"):
+            read_box_log(tmp_path / damaged, meaning)
     for column, said in (("/dms/eyes:y", "has no topic /dms/eyes:y; it has"), ("/dms/head:w", "has no field")):
         with pytest.raises(DmsynthError, match=said):
             read_box_log(tmp_path / "bag", LogMap.model_validate({"yaw": column}))

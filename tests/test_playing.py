@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -123,8 +125,54 @@ def test_clips_follow_each_other(video: Path, tmp_path: Path) -> None:
     write_table(tmp_path / "play.parquet", log)
     with pytest.raises(DmsynthError, match="plays overlap: two is shown again at"):
         read_play(tmp_path / "play.parquet")
+    for name in ("../escaped", "..", "a\\b", "a\nb"):
+        write_table(tmp_path / "play.parquet", log.assign(clip=name))
+        with pytest.raises(DmsynthError, match="is no name of a clip") as refused:
+            read_play(tmp_path / "play.parquet")
+        assert "\n" not in str(refused.value)
     with pytest.raises(DmsynthError, match="one: is given twice"):
         Playlist.of([Clip("one", video), Clip("one", video)], 0)
+
+
+def test_clips_of_another_size_are_played_with_black_bars(video: Path, tmp_path: Path) -> None:
+    """As the scenario of a failed lamp is, whose camera gives 640×400, after those of 640×480."""
+    picture = fit(default_portrait(), 160, 100)
+    for name, each in (("wide", picture), ("short", fit(default_portrait(), *SIZE))):
+        with VideoWriter(tmp_path / f"{name}.mp4", each.shape[1], each.shape[0], 25) as writer:
+            for _ in range(3):
+                writer.write(each)
+    playlist = Playlist.of([Clip("wide", tmp_path / "wide.mp4"), Clip("one", video)], lead=0.04)
+    assert playlist.size == SIZE and playlist.boxed == ["wide"]
+    clock, played = Simulated(), Play()
+    sink = Watched(clock)
+    play(playlist, sink, Marking(), clock, played)
+    images = [image for _, image in sink.shown]
+    assert {image.shape for image in images} == {(240, 320, 3)}
+    assert [read_mark(image) for image in images[:6]] == list(range(6))
+    wide = images[1]
+    assert not wide[:20].any() and not wide[-20:, -100:].any()
+    expected = cv2.resize(picture, (320, 200), interpolation=cv2.INTER_CUBIC)
+    assert cv2.absdiff(wide[20:180], expected[:160]).mean() < 4  # as it was encoded
+    assert images[-1][:20].any()
+    log = tmp_path / "play.parquet"
+    done = dmsynth("play", tmp_path / "wide.mp4", tmp_path / "short.mp4", "--to", "none", "--log", log, "--lead", "0")
+    assert done.returncode == 0 and "wide: has frames of another size" in done.stderr
+
+
+def test_a_wrong_address_is_said_before_anything_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def renders(*_: object) -> None:
+        raise AssertionError("rendered")
+
+    monkeypatch.setattr("dmsynth.validation.clips.clips_of", renders)
+    rest = ["--face", "starter", "--log", tmp_path / "play.parquet"]
+    wrong = {"bogus": "frames cannot be played there", "/dev/video99": "no such virtual camera"}
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    if importlib.util.find_spec("pygame"):
+        wrong["screen:9"] = "there is no display 9"
+    for address, said in wrong.items():
+        assert said in fails(dmsynth("play", "all", "--to", address, *rest))
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    assert "needs the package pygame-ce" in fails(dmsynth("play", "all", "--to", "screen", *rest))
 
 
 def filmed(image: Image, blur: float, noise: float, seed: int) -> Image:
@@ -195,6 +243,26 @@ def test_a_reader_that_ends_or_takes_nothing_is_said(video: Path, monkeypatch: p
         os.close(writes)
         if not closes:
             os.close(reads)
+
+
+def test_a_receiver_that_takes_nothing_ends_the_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmsynth.playing.sinks._PATIENCE", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)  # fills what the system buffers
+    with VideoWriter(tmp_path / "noise.mp4", 640, 480, 60, compression=5) as writer:
+        for frame in range(20):
+            writer.write(np.roll(noise, 37 * frame, axis=1))
+    log = tmp_path / "play.parquet"
+    with socket.socket() as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        receiver.bind(("127.0.0.1", 0))
+        receiver.listen()  # the system accepts; nobody reads
+        address = f"tcp://127.0.0.1:{receiver.getsockname()[1]}"
+        begun = time.monotonic()
+        rest = ["--log", log, "--lead", "0"]
+        said = fails(dmsynth("play", tmp_path / "noise.mp4", "--to", address, *rest))
+        assert time.monotonic() - begun < 5
+    assert f"{address}: the receiver took nothing for 0.5 s; after" in said
+    assert 0 < len(pd.read_parquet(log)) < 20
 
 
 def test_a_stream_is_received_as_it_was_played(video: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def play_command(
     from dmsynth.playing.clock import MonotonicClock
     from dmsynth.playing.marks import Marking
     from dmsynth.playing.player import Play, Playlist, pace, play
-    from dmsynth.playing.sinks import open_sink
+    from dmsynth.playing.sinks import check_sink, open_sink
     from dmsynth.steering import FaceSpec, open_renderer
     from dmsynth.support.files import check_output
     from dmsynth.support.table_files import write_table
@@ -46,6 +46,7 @@ def play_command(
     marking = Marking(mark, corner)
     _whole_times(log)
     check_output(log)
+    check_sink(to)  # before scenarios are rendered, which may take long
     steerable = open_renderer(FaceSpec.of(face, device)) if face else None
     clips = clips_of(names, steerable, videos)
     if any(log.resolve() == each.video.with_suffix(log.suffix).resolve() for each in clips):
@@ -54,6 +55,8 @@ def play_command(
     marking.check(*playlist.size)
     tell = console if to == "-" else output  # standard output has the frames
     width, height = playlist.size
+    for name in playlist.boxed:
+        console.print(f"{name}: has frames of another size, which are scaled to {width}×{height} with black bars")
     console.print(f"{len(clips)} clips of {width}×{height}, {playlist.infos[0].frame_rate:g} frames a second, to {to}")
     sink, played = open_sink(to, playlist.size, playlist.infos[0].frame_rate), Play()
     try:
@@ -119,7 +122,10 @@ def bench_log_command(
     paths = write_bench_log(found, out, log)
     if as_json:
         print_json([
-            {"clip": clip.name, "answers": len(clip.answers), "uncertainty": clip.uncertainty, "log": path}
+            {
+                "clip": clip.name, "answers": len(clip.answers), "uncertainty": clip.uncertainty,
+                "dropped": clip.dropped, "log": path,
+            }
             for clip, path in zip(found.clips, paths, strict=True)
         ])  # fmt: skip
         return
@@ -133,6 +139,11 @@ def bench_log_command(
         if clip.carried:
             output.print(
                 f"{clip.name}: a warning of before was still on when it began; play with a longer --lead",
+                style="yellow",
+            )
+        if clip.dropped:
+            output.print(
+                f"{clip.name}: {clip.dropped} numbers out of range, such as a yaw of 999, were dropped alone",
                 style="yellow",
             )
         if not clip.answers:

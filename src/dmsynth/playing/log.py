@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ _NUMBERS = ("frame", "time", "number", "planned", "real", "unix")
 def read_play(path: Path) -> pd.DataFrame:
     """A play log, as ``Play.table`` describes it, without the frames that were dropped.
 
-    Raises ``DmsynthError`` for any other table, and for clips that overlap.
+    Raises ``DmsynthError`` for any other table, for clips that overlap, and for names that could lead out of a folder:
+    files are called after them.
     """
     log = read_table(path)
     mend = "give what `dmsynth play --log` wrote"
@@ -28,6 +30,9 @@ def read_play(path: Path) -> pd.DataFrame:
         log = log.astype(dict.fromkeys(_NUMBERS, float) | {"dropped": bool, "clip": str})
     except (ValueError, TypeError) as error:
         raise DmsynthError(f"{path}: is no log of a play ({str(error)[:200]}); {mend}") from None
+    for name in log["clip"].unique():
+        if name in ("", ".", "..") or any(each in "/\\" or unicodedata.category(each) == "Cc" for each in name):
+            raise DmsynthError(f"{path}: {name!r} is no name of a clip: it holds a path or control characters; {mend}")
     shown = log[~log["dropped"]].reset_index(drop=True)
     if len(shown) < 2 or not np.isfinite(shown[["time", "number", "real", "unix"]].to_numpy(float)).all():
         raise DmsynthError(f"{path}: says of no two frames when they were shown; play again")

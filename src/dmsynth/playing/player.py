@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -54,25 +55,26 @@ class Playlist:
 
     @staticmethod
     def of(clips: Sequence[Clip], lead: float) -> Playlist:
-        """Raises ``DmsynthError`` for two of one name or of different sizes, or for more frames than can be marked."""
+        """Raises ``DmsynthError`` for two of one name, or for more frames than can be marked."""
         infos = [probe_video(clip.video) for clip in clips]
-        first, names = infos[0], [clip.name for clip in clips]
+        names = [clip.name for clip in clips]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DmsynthError(f"{twice[0]}: is given twice, and a log could not be told apart; play it once")
-        for clip, info in zip(clips, infos, strict=True):
-            if (info.width, info.height) != (first.width, first.height):
-                raise DmsynthError(
-                    f"{clip.video}: has frames of {info.width}×{info.height}, and {clips[0].video} of "
-                    f"{first.width}×{first.height}; play them one after the other"
-                )
         if sum((info.seconds + lead) * info.frame_rate for info in infos) >= MOST_NUMBERS:
             raise DmsynthError(f"more than {MOST_NUMBERS} frames cannot be told apart; play them in parts")
         return Playlist(clips, infos, lead)
 
     @property
     def size(self) -> tuple[int, int]:
-        return self.infos[0].width, self.infos[0].height
+        """Width and height of the frames that are played: those of the clip with the most pixels."""
+        return max(((info.width, info.height) for info in self.infos), key=lambda size: size[0] * size[1])
+
+    @property
+    def boxed(self) -> list[str]:
+        """Names of the clips with frames of another size; those are scaled to fit, with black bars."""
+        sizes = [(info.width, info.height) for info in self.infos]
+        return [clip.name for clip, size in zip(self.clips, sizes, strict=True) if size != self.size]
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,23 @@ def play(playlist: Playlist, sink: Sink, marking: Marking, clock: Clock, played:
             })  # fmt: skip
 
 
+def _boxed(image: Image, width: int, height: int) -> Image:
+    """A frame, (h, w) or (h, w, 3) uint8, scaled to fit into ``width`` × ``height``, its aspect ratio kept, between
+    black bars. One of that size is returned as it is."""
+    rows, columns = image.shape[:2]
+    if (columns, rows) == (width, height):
+        return image
+    scale = min(width / columns, height / rows)
+    columns, rows = round(columns * scale), round(rows * scale)
+    scaled = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    boxed = np.zeros((height, width, *image.shape[2:]), np.uint8)
+    boxed[top : top + rows, left : left + columns] = scaled
+    return boxed
+
+
 def _frames(playlist: Playlist) -> Iterator[_Due]:
-    begins = 0.0
+    begins, size = 0.0, playlist.size
     for clip, info in zip(playlist.clips, playlist.infos, strict=True):
         period, still = 1 / info.frame_rate, round(playlist.lead * info.frame_rate)
         begins += still * period
@@ -145,10 +162,11 @@ def _frames(playlist: Playlist) -> Iterator[_Due]:
         for frame in read_video(clip.video):
             if not clip.commands.empty and frame.index >= len(clip.commands):
                 raise DmsynthError(f"{clip.video}: has more frames than its table; render it again")
+            image = _boxed(frame.image, *size)
             if frame.index == 0:
-                for number, image in zip(range(still, 0, -1), repeat(frame.image)):
+                for number in range(still, 0, -1):
                     yield _Due(clip, -1, -number * period, begins - number * period, period, image)
-            yield _Due(clip, frame.index, frame.time, begins + frame.time, period, frame.image)
+            yield _Due(clip, frame.index, frame.time, begins + frame.time, period, image)
             last = frame.time
         begins += last + period
 

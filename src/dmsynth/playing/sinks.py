@@ -7,10 +7,13 @@ shows it; what prepares may take most of a frame's time, what shows should take 
 from __future__ import annotations
 
 import os
+import queue
 import re
 import select
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +29,7 @@ _TICKS = 90_000  # a second: MPEG's clock
 _PATIENCE = 10.0  # seconds in which a reader has to take something
 _PIPE = 2**20  # bytes of a pipe's buffer: the most that Linux allows everybody
 _COMPRESSION = 18  # of a stream, H.264's CRF
+_LOAD = "load one: modprobe v4l2loopback exclusive_caps=1; ls /dev/video* names it"
 
 Show = Callable[[], None]
 
@@ -41,15 +45,30 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+Opener = Callable[[str, tuple[int, int], float], Sink]
+
+
 def open_sink(address: str, size: tuple[int, int], rate: float) -> Sink:
     """The sink of an address, for frames of ``size`` (width, height) at ``rate`` a second.
 
     Raises:
         DmsynthError: no such kind of address; a display, a device or a receiver that is not there; a missing package.
     """
+    return _opener(address)(address, size, rate)
+
+
+def check_sink(address: str) -> None:
+    """``DmsynthError`` if it is known before there are frames that an address cannot be opened. Receivers of streams
+    are not asked: many take one connection only."""
+    check = _CHECKS.get(_opener(address))
+    if check:
+        check(address)
+
+
+def _opener(address: str) -> Opener:
     for pattern, (opens, _) in SINKS.items():
         if re.fullmatch(pattern, address):
-            return opens(address, size, rate)
+            return opens
     known = ", ".join(about for _, about in SINKS.values())
     raise DmsynthError(f"--to {address}: frames cannot be played there; give {known}")
 
@@ -98,6 +117,9 @@ class Pipe:
 class Encoded:
     """Frames through FFmpeg: H.264 over a network, without delay, or pictures for a video device.
 
+    FFmpeg waits for a receiver that takes nothing, by RTSP for ever. So it sends in a thread of its own, which is given
+    up after ``_PATIENCE``.
+
     Args:
         where: an address or a device, as FFmpeg opens it; ``container`` is FFmpeg's name of the format.
         codec: ``libx264`` or ``rawvideo``.
@@ -105,7 +127,8 @@ class Encoded:
 
     def __init__(self, where: str, container: str, codec: str, size: tuple[int, int], rate: float) -> None:
         self._where = where
-        options = {"rtsp_transport": "tcp"} if where.startswith("rtsp:") else {}
+        wait = str(round(_PATIENCE * 1e6))  # µs, for a server that does not answer
+        options = {"rtsp_transport": "tcp", "timeout": wait} if where.startswith("rtsp:") else {}
         self._container = av.open(where, "w", format=container, options=options)
         stream = self._container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
         stream.width, stream.height = size[0] // 2 * 2, size[1] // 2 * 2  # colour is stored at half the size
@@ -116,6 +139,9 @@ class Encoded:
             stream.codec_context.gop_size = max(1, round(rate))
         self._stream: Any = stream
         self._container.start_encoding()
+        self._stuck = False
+        self._asked: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()  # a daemon: one that waits does not keep the program
 
     def prepare(self, image: Image, time: float) -> Show:
         pixels = np.ascontiguousarray(image[: self._stream.height, : self._stream.width])
@@ -125,16 +151,36 @@ class Encoded:
         return lambda: self._send(packets)
 
     def _send(self, packets: list[Any]) -> None:
+        self._within_patience(lambda: self._container.mux(packets))
+
+    def _within_patience(self, work: Callable[[], None]) -> None:
+        """Have the thread do it. ``OSError``: it failed, or the receiver took nothing."""
+        done: Future[None] = Future()
+        self._asked.put((work, done))
         try:
-            self._container.mux(packets)
-        except av.error.FFmpegError as error:
+            done.result(_PATIENCE)
+        except av.error.FFmpegError as error:  # its own TimeoutError, too
             raise OSError(error.errno, error.strerror, self._where) from None
+        except TimeoutError:
+            self._stuck = True  # FFmpeg cannot be stopped
+            raise TimeoutError(None, f"the receiver took nothing for {_PATIENCE:g} s", self._where) from None
+
+    def _work(self) -> None:
+        while asked := self._asked.get():
+            work, done = asked
+            try:
+                done.set_result(work())
+            except Exception as error:
+                done.set_exception(error)
 
     def close(self) -> None:
-        with suppress(av.error.FFmpegError):  # whoever is gone needs no end
-            self._container.mux(self._stream.encode(None))
-        with suppress(av.error.FFmpegError):
-            self._container.close()
+        if self._stuck:
+            return
+        with suppress(OSError):  # whoever is gone needs no end
+            self._within_patience(lambda: self._container.mux(self._stream.encode(None)))
+        with suppress(OSError):
+            self._within_patience(self._container.close)
+        self._asked.put(None)
 
 
 class Screen:
@@ -166,9 +212,13 @@ def _nowhere(address: str, size: tuple[int, int], rate: float) -> Sink:
     return Nowhere()
 
 
-def _standard_output(address: str, size: tuple[int, int], rate: float) -> Sink:
+def _no_terminal(address: str) -> None:
     if sys.stdout.isatty():
         raise DmsynthError("--to -: standard output is a terminal, which shows no raw frames; pipe it into a program")
+
+
+def _standard_output(address: str, size: tuple[int, int], rate: float) -> Sink:
+    _no_terminal(address)
     return Pipe(sys.stdout.fileno())
 
 
@@ -184,18 +234,22 @@ def _stream(address: str, size: tuple[int, int], rate: float) -> Sink:
         ) from None
 
 
-def _device(address: str, size: tuple[int, int], rate: float) -> Sink:
-    mend = "load one: modprobe v4l2loopback exclusive_caps=1; ls /dev/video* names it"
+def _is_there(address: str) -> None:
     if not Path(address).exists():
-        raise DmsynthError(f"--to {address}: no such virtual camera; {mend}")
+        raise DmsynthError(f"--to {address}: no such virtual camera; {_LOAD}")
+
+
+def _device(address: str, size: tuple[int, int], rate: float) -> Sink:
+    _is_there(address)
     try:
         return Encoded(address, "v4l2", "rawvideo", size, rate)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DmsynthError(f"--to {address}: is no virtual camera that takes frames ({reason}); {mend}") from None
+        raise DmsynthError(f"--to {address}: is no virtual camera that takes frames ({reason}); {_LOAD}") from None
 
 
-def _screen(address: str, size: tuple[int, int], rate: float) -> Sink:
+def _display(address: str) -> tuple[Any, int]:
+    """The module pygame, its display begun, and the display's number."""
     number = int(address.partition(":")[2] or 0)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ.setdefault("PYGAME_FORCE_SCALE", "photo")  # smooth, to the whole height or width
@@ -208,12 +262,28 @@ def _screen(address: str, size: tuple[int, int], rate: float) -> Sink:
         there = pygame.display.get_num_displays()
         if number >= there:
             raise DmsynthError(f"--to {address}: there is no display {number}; give screen:0 to screen:{there - 1}")
+    except pygame.error as error:
+        raise DmsynthError(f"--to {address}: no display can be opened ({error}); start it on the desktop") from None
+    return pygame, number
+
+
+def _display_is_there(address: str) -> None:
+    pygame, _ = _display(address)
+    pygame.display.quit()  # rendering may take long
+
+
+def _screen(address: str, size: tuple[int, int], rate: float) -> Sink:
+    pygame, number = _display(address)
+    try:
         return Screen(pygame, number, size)
     except pygame.error as error:
         raise DmsynthError(f"--to {address}: no display can be opened ({error}); start it on the desktop") from None
 
 
-SINKS: dict[str, tuple[Callable[[str, tuple[int, int], float], Sink], str]] = {
+_CHECKS: dict[Opener, Callable[[str], None]] = {
+    _screen: _display_is_there, _device: _is_there, _standard_output: _no_terminal,
+}  # fmt: skip
+SINKS: dict[str, tuple[Opener, str]] = {
     r"screen(:\d{1,2})?": (_screen, "screen or screen:1 (a display, whole)"),
     r"/dev/\S+": (_device, "/dev/video2 (a virtual camera)"),
     r"(udp|tcp|rtsp)://\S+": (_stream, "udp://HOST:PORT, tcp:// or rtsp:// (a stream)"),

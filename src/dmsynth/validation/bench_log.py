@@ -17,7 +17,7 @@ from dmsynth.support.files import write_json, write_text
 from dmsynth.validation.alignment import Alignment, align_log
 from dmsynth.validation.box_logs import Signal, read_box_log
 from dmsynth.validation.log_map import read_log_map
-from dmsynth.validation.protocol import ANGLES, Answer
+from dmsynth.validation.protocol import ANGLES, Answer, impossible
 
 Double = NDArray[np.float64]
 
@@ -33,12 +33,14 @@ class ClipLog:
     Attributes:
         uncertainty: half of the 95 % interval of their times, seconds.
         carried: whether a warning from before was on when the clip began.
+        dropped: numbers that were left out because they are none, as a yaw of 999 where there is no face.
     """
 
     name: str
     answers: list[Answer]
     uncertainty: float
     carried: bool
+    dropped: int
 
 
 @dataclass(frozen=True)
@@ -117,19 +119,25 @@ def _clip(
     uncertainty = float(np.hypot(uncertainty, _NORMAL * ahead.std()))
     uncertainty = round(max(uncertainty, _LEAST_UNCERTAIN), 4)
     inside = np.flatnonzero((moments >= begins) & (moments <= begins + float(frames["time"].iloc[-1])))
-    answers = [_answer(moments[row] - begins, {k: v[row] for k, v in values.items()}, uncertainty) for row in inside]
+    said = [_answer(moments[row] - begins, {k: v[row] for k, v in values.items()}, uncertainty) for row in inside]
+    answers = [answer for answer, _ in said]
     carried = bool(answers) and answers[0].warning
-    return ClipLog(str(name), answers, uncertainty, carried)
+    return ClipLog(str(name), answers, uncertainty, carried, sum(dropped for _, dropped in said))
 
 
-def _answer(time: float, values: Mapping[str, object], uncertainty: float) -> Answer:
+def _answer(time: float, values: Mapping[str, object], uncertainty: float) -> tuple[Answer, int]:
+    """An answer, and how many of its numbers were left out: one that is out of range would lose its warning, too."""
     found = values.get("found", True)
     numbers = {name: values[name] for name in _NUMBERS if name in values and found}
     known: dict[str, Any] = {
         name: round(float(str(value)), 4) for name, value in numbers.items() if np.isfinite(float(str(value)))
     }
+    wrong = [name for name, value in known.items() if impossible(Answer(0.0, **{name: value}))]
+    for name in wrong:
+        del known[name]
     kind = values.get("warning")
-    return Answer(
+    answer = Answer(
         time=round(float(time), 4), warning=kind is not None, warning_kind=str(kind) if kind else None,
         unavailable=bool(values.get("unavailable", False)), time_uncertainty=uncertainty, **known,
     )  # fmt: skip
+    return answer, len(wrong)

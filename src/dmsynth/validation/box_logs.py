@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from dmsynth.validation.protocol import ANGLES
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _SHOWN = 30  # columns in messages
+_LONGEST_SHOWN = 60  # characters of a value in messages
+_DECIMAL_COMMA = re.compile(r'(?:^|[;\t])[ "]*[-+]?\d+,\d+(?:[eE][-+]?\d+)?[ "]*(?:[;\t]|$)')  # a whole cell: -1,5
 _SPELLINGS = {"true": "1", "false": "0"}
 
 
@@ -49,13 +53,27 @@ def read_box_log(path: Path, meaning: LogMap) -> dict[str, Signal]:
     try:
         raw = reader(path, list(meaning.columns.values()), meaning.time)
     except (ValueError, TypeError, KeyError, OSError, MemoryError) as error:
-        raise DmsynthError(
-            f"{path}: not a readable log ({' '.join(str(error).split())[:200]}); export it again"
-        ) from None
+        raise _unreadable(path, error) from None
     return {
         name: _with_meaning(str(path), name, *raw[column], getattr(meaning, name))
         for name, column in meaning.columns.items()
     }
+
+
+def _unreadable(path: Path, error: Exception) -> DmsynthError:
+    reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+    return DmsynthError(f"{path}: not a readable log ({reason}); export it again")
+
+
+@contextmanager
+def _any_error_said(path: Path) -> Iterator[None]:
+    """asammdf and rosbags have errors of their own, and raise others from within on damaged files."""
+    try:
+        yield
+    except DmsynthError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from None
 
 
 def _with_meaning(where: str, name: str, times: NDArray[Any], raw: NDArray[Any], column: Any) -> Signal:
@@ -129,14 +147,25 @@ def _from_table(where: str, table: pd.DataFrame, wanted: Sequence[str], time: Ti
         seconds = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(float)
     else:
         seconds = pd.to_numeric(column, errors="coerce").to_numpy(float) * _SECONDS[time.unit]
+    wrong = np.flatnonzero(~np.isfinite(seconds))
+    if len(wrong):
+        said = str(column.iloc[wrong[0]])[:_LONGEST_SHOWN]
+        raise DmsynthError(
+            f"{where}: has no time in entry {wrong[0] + 1} of {time.column} ({said!r}); correct the map's time and its "
+            "unit, or the log"
+        )
     return {name: (seconds, table[name].to_numpy()) for name in wanted}
 
 
 def _csv(path: Path, wanted: Sequence[str], time: TimeColumn | None) -> Raw:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         head = file.readline()
-    separator = max(",;\t", key=head.count)
-    table = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, low_memory=False)
+        separator = max(",;\t", key=head.count)
+        comma = separator != "," and any(_DECIMAL_COMMA.search(line) for line in file)
+    table = pd.read_csv(
+        path, sep=separator, decimal="," if comma else ".", encoding="utf-8-sig", skipinitialspace=True,
+        low_memory=False,
+    )  # fmt: skip
     return _from_table(str(path), table, wanted, time)
 
 
@@ -166,7 +195,7 @@ def _mdf(path: Path, wanted: Sequence[str], time: TimeColumn | None) -> Raw:
     except ModuleNotFoundError:
         raise DmsynthError(f"{path}: needs the package asammdf; pip install 'dmsynth[mdf]'") from None
     _no_time(path, time)
-    with MDF(path) as log:
+    with _any_error_said(path), MDF(path) as log:
         missing = [name for name in wanted if name not in log.channels_db]
         if missing:
             raise _lacks(str(path), missing, sorted(log.channels_db), "channel")
@@ -186,7 +215,8 @@ def _bag(path: Path, wanted: Sequence[str], time: TimeColumn | None) -> Raw:
     _no_time(path, time)
     parts = {name: name.partition(":")[::2] for name in wanted}
     found: dict[str, tuple[list[float], list[Any]]] = {name: ([], []) for name in wanted}
-    with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as bag:
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with _any_error_said(path), AnyReader([path], default_typestore=store) as bag:
         topics = {connection.topic for connection in bag.connections}
         missing = [name for name, (topic, _) in parts.items() if topic not in topics]
         if missing:
