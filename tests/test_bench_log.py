@@ -103,7 +103,8 @@ def test_any_clock_is_found(
     play: pd.DataFrame, by: str, delay: float, drift: float, ahead: float, noise: float, rate: float, seed: int,
     cut: tuple[float, float],
 ) -> None:  # fmt: skip
-    """Of any box, and of a part of its log, within what is said to be uncertain (of 95 %, so half as much again)."""
+    """Of any box, and of a part of its log, within two and a half times what is said to be uncertain: that is an
+    interval of 95 %, and the worst entry of the worst box is looked for. How often it holds is the next test's."""
     log = Box(delay, 0.2 * delay, drift, ahead, noise, rate, seed).log(play)
     log = log[int(cut[0] * len(log)) : int(cut[1] * len(log))]
     told = MAPS[by] if by == "sync" else MAPS[by] | {"delay": delay, "uncertainty": 0.002}
@@ -111,8 +112,24 @@ def test_any_clock_is_found(
     found = align_log(signals_of(log, meaning), play, meaning, "log")
     off = np.abs(found.to_play(log["t"].to_numpy()) - log["emitted"].to_numpy())
     assert found.by == by
-    assert (off < 1.5 * found.uncertainty(log["emitted"].to_numpy()) + 0.002).all(), off.max()
-    assert off.max() < 0.04
+    assert (off < 2.5 * found.uncertainty(log["emitted"].to_numpy()) + 0.002).all(), off.max()
+    assert off.max() < 0.08
+
+
+@pytest.mark.parametrize("by", list(MAPS))
+def test_the_interval_holds_for_nineteen_boxes_of_twenty(play: pd.DataFrame, by: str) -> None:
+    random, held = np.random.default_rng(0), []
+    for seed in range(30):
+        delay = float(random.uniform(0.05, 0.3))
+        log = Box(delay, 0.2 * delay, float(random.normal(0, 50e-6)), noise=float(random.uniform(0.5, 2)), seed=seed)
+        entries = log.log(play)
+        told = MAPS[by] if by == "sync" else MAPS[by] | {"delay": delay, "uncertainty": 0.002}
+        meaning = LogMap.model_validate(told)
+        found = align_log(signals_of(entries, meaning), play, meaning, "log")
+        one = entries.iloc[[int(random.integers(len(entries)))]]
+        emitted = one["emitted"].to_numpy()
+        held.append((np.abs(found.to_play(one["t"].to_numpy()) - emitted) < found.uncertainty(emitted))[0])
+    assert np.mean(held) >= 0.9
 
 
 def test_wrong_numbers_and_lost_faces_weigh_little(play: pd.DataFrame) -> None:
