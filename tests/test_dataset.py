@@ -119,6 +119,7 @@ def test_an_interrupted_import_goes_on_and_ends_the_same(tmp_path: Path, tracker
     assert not partial_path(out).exists()
 
 
+@pytest.mark.slow
 def test_a_recording_is_widened_by_its_own_frames_posed(tmp_path: Path, tracker: Tracker, face_video: Path) -> None:
     """More rotations to learn from, and not one more to be tested on; interrupted while posing, it ends the same."""
     filmed = import_recordings(tmp_path / "filmed", [face_video], tracker, widened=False)

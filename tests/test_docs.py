@@ -124,6 +124,7 @@ def test_what_the_architecture_adds_works(
     assert told == list(FLOW), "the table lists the folders from the ground up"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     notebook = json.loads((ROOT / "docs" / "first-face.ipynb").read_text("utf-8"))
