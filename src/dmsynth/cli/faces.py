@@ -104,6 +104,7 @@ def train_command(
 ) -> None:
     """Learn to steer a face."""
     from dmsynth.datasets.dataset import open_dataset
+    from dmsynth.evaluation.response import keep_response
     from dmsynth.learning.cast import train_cast
     from dmsynth.learning.face_file import people_of
     from dmsynth.learning.settings import Options
@@ -119,11 +120,14 @@ def train_command(
     if transfer and len(opened) == 1:
         raise DmsynthError("--transfer: needs several people; give several datasets")
     if len(opened) == 1:
-        output.print(f"face: {train(opened[0], out, model, **options)}")
+        trained = train(opened[0], out, model, **options)
+        keep_response(trained, opened)
+        output.print(f"face: {trained}")
         return
     if model != "swapwarp":
         raise DmsynthError(f"--model {model}: several datasets make a cast, which is a swapwarp; give one dataset")
     cast = train_cast(opened, out, **options)
+    keep_response(cast, opened)
     output.print("\n".join(f"face: {cast}#{name}" for name in people_of(cast)))
 
 

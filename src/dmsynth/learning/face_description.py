@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from dmsynth.controls import BROWS, CONTROL_SPACES
+from dmsynth.controls.response import Response
 from dmsynth.support.records import Count, Number, Record, Text
 
 _MOST_PIXELS = 2**22  # of a frame
@@ -87,6 +88,22 @@ class CarriedRecord(Record):
     high: Row = Field(default_factory=list)
 
 
+Three = Annotated[list[Number], Field(min_length=3, max_length=3)]
+
+
+class ResponseRecord(Record):
+    """How the drawn head is read."""
+
+    offset: Three
+    slope: Annotated[list[Three], Field(min_length=3, max_length=3)]
+
+    @model_validator(mode="after")
+    def _can_be_undone(self) -> ResponseRecord:
+        if not Response.from_dict(self.model_dump()).can_be_undone:
+            raise ValueError("no command gives what is wanted")
+        return self
+
+
 class _Settings(Record):
     """What a training was told, as far as it is read again."""
 
@@ -119,6 +136,7 @@ class Description(Record):
     control_space: SpaceRecord
     carried: CarriedRecord = CarriedRecord()
     coverage_tolerance: Annotated[float, Field(gt=0, le=1000)]
+    response: ResponseRecord | None = None
     about: _About
 
 

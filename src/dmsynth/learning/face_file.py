@@ -30,6 +30,7 @@ from safetensors.torch import save
 from dmsynth.controls import FEATURES, FEATURES_AT_REST, MOUTH, ControlSpace
 from dmsynth.controls.carried import Carried
 from dmsynth.controls.coverage import Coverage
+from dmsynth.controls.response import Response
 from dmsynth.learning.autoencoder import Autoencoder, channels_last
 from dmsynth.learning.face_description import (
     AutoencoderShape,
@@ -92,6 +93,7 @@ class TrainedFace:
         about: how it was made: dataset hash, labels, tracker, settings, seconds, machine.
         features: of the source frames, if the dataset knew them.
         coded: the source frames as they were read, if with loss.
+        response: how the tracker reads its head, commanded alone, where that was measured.
     """
 
     network: Model
@@ -105,6 +107,7 @@ class TrainedFace:
     about: dict[str, Any]
     features: SourceFeatures | None = None
     coded: CodedFrames | None = None
+    response: Response | None = None
 
     @property
     def draws(self) -> bool:
@@ -202,6 +205,8 @@ def _described(face: TrainedFace) -> tuple[dict[str, Any], dict[str, torch.Tenso
     }
     if face.is_detailed:
         content["frame"] = dict(zip(("width", "height"), face.size, strict=True)) | {"channels": 1 + 2 * face.in_colour}
+    if face.response is not None:
+        content["response"] = face.response.to_dict()
     content["sha256"] = _fingerprint(content, tensors)
     return content, tensors
 
@@ -393,6 +398,7 @@ def _from_content(path: Path, content: dict[str, Any], tensors: dict[str, torch.
         about=description.about.model_dump(),
         features=features,
         coded=CodedFrames(frames, {name: tensors[name] for name in CODED}) if set(CODED) <= set(tensors) else None,
+        response=Response.from_dict(description.response.model_dump()) if description.response else None,
     )
 
 

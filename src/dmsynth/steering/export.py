@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dmsynth.controls import EYES, EYES_RANGE
+from dmsynth.controls import EYES, EYES_RANGE, HEAD
 from dmsynth.steering.baked import BakedNetwork
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.painted import Seen
@@ -31,6 +31,8 @@ class _FixedSource(nn.Module):
     low: Tensor
     span: Tensor
     carried: Tensor
+    undo: Tensor
+    offset: Tensor
 
     def __init__(self, face: SteerableFace, source: Image | None) -> None:
         super().__init__()
@@ -43,8 +45,20 @@ class _FixedSource(nn.Module):
         self.register_buffer("low", torch.from_numpy(space.low).float())
         self.register_buffer("span", torch.from_numpy(space.high - space.low).float())
         self.register_buffer("carried", torch.from_numpy(np.array(carried))[None])
+        response = face.trained.response if source is None else None
+        self.responds = response is not None
+        undo, offset = np.eye(space.size), np.zeros(space.size)
+        if response is not None:
+            undo[: len(HEAD), : len(HEAD)] = np.linalg.inv(np.eye(len(HEAD)) + response.slope)
+            offset[: len(HEAD)] = response.offset
+        self.register_buffer("undo", torch.from_numpy(undo.T).float())
+        self.register_buffer("offset", torch.from_numpy(offset).float())
 
     def forward(self, controls: Tensor) -> Tensor:
+        if self.responds:  # as ``controls.response.Response.undone``
+            wanted = (controls - self.offset) @ self.undo
+            ends = torch.minimum(self.low, controls), torch.maximum(self.low + self.span, controls)
+            controls = torch.cat([wanted.clamp(*ends)[:, : len(HEAD)], controls[:, len(HEAD) :]], dim=1)
         parts = [getattr(self, f"appearance{number}") for number in range(max(1, self._parts))]
         appearance: Any = self._appearance_type(*parts) if self._parts else parts[0]
         code = torch.cat([(controls - self.low) / self.span, self.carried], dim=1)

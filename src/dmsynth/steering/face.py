@@ -103,6 +103,10 @@ class SteerableFace:
 
         Without a ``source``, each frame is steered from the one of the face's own source frames that suits it best.
 
+        The head is commanded so that the tracker reads it as wanted, where that was measured (``controls.response``):
+        of the face's own source frames, at their expression. With ``carried`` codes, or from another source, a command
+        is a label of the training's.
+
         Args:
             carried: (n, c) carried codes of the frames; by default they stay the source's.
             moving: the rows are a motion: change the source seldom, and blend over when it changes.
@@ -118,7 +122,7 @@ class SteerableFace:
                 sources = np.asarray(source)[None]
             k = self.trained.space.size
             encoded = lru_cache(maxsize=_KEPT)(lambda s: self.own_appearance(s) if own else self._encoded(source, at))
-            codes = self.trained.space.encode(values)
+            codes = self.commanded_codes(values) if own and carried is None else self.trained.space.encode(values)
             if self.trained.carried.size:
                 at_source = source_codes[0, k:] if own else network.controls(encoded(0))[0, k:].cpu().numpy()
                 codes = np.concatenate(
@@ -164,6 +168,11 @@ class SteerableFace:
                 yield from images
         finally:
             torch.set_num_threads(threads)  # MKL's are the whole process's
+
+    def commanded_codes(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Control codes (n, k) at which the face's own source frames show ``values`` (n, k)."""
+        space, response = self.trained.space, self.trained.response
+        return space.encode(values if response is None else response.undone(values, space))
 
     def own_appearance(self, source: int) -> Any:
         """The face's own source frame of that number, encoded."""
@@ -226,7 +235,8 @@ class SteerableFace:
         if at is not None:
             code[0, :k] = self.trained.space.encode(at)
         sources = to_pixels(self.to_network(source))[0][None]
-        return replace(self, trained=replace(self.trained, sources=sources, source_codes=code, features=features))
+        trained = replace(self.trained, sources=sources, source_codes=code, features=features, response=None)
+        return replace(self, trained=trained)
 
     def reconstruct(self, image: Image) -> Image:
         """What the decoder makes of the image's own latent (thesis Fig. 3.3), nothing replaced in it."""

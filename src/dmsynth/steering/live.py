@@ -68,7 +68,7 @@ class LiveFace:
         CONTROL_SPACES[space.name].only(space.names).check(row)
         if source is not None and not 0 <= source < len(trained.sources):
             raise DmsynthError(f"source frame {source}: this face has 0 to {len(trained.sources) - 1}")
-        code = space.encode(row)
+        code = self.face.commanded_codes(row) if appearance is None else space.encode(row)
         if trained.carried.size:
             own = trained.source_codes[[source or 0], space.size :]  # a frame that was asked for keeps its expression
             held = own if appearance is None else appearance[1][None]

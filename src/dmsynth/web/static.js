@@ -50,8 +50,24 @@ class Face {
     });
   }
 
-  code(values) {
+  // The command that makes a tracker read these values, as in dmsynth.controls.response.
+  commanded(values) {
+    const { controls, response } = this.about;
+    if (!response) {
+      return values;
+    }
+    const left = response.offset.map((offset, i) => values[i] - offset);
+    const wanted = response.undo.map((row, i) => {
+      const { low, high } = controls[i];
+      const value = row.reduce((sum, share, j) => sum + share * left[j], 0);
+      return Math.min(Math.max(value, Math.min(low, values[i])), Math.max(high, values[i]));
+    });
+    return [...wanted, ...values.slice(wanted.length)];
+  }
+
+  code(read) {
     const { controls, carried } = this.about;
+    const values = this.commanded(read);
     return [...controls.map(({ low, high }, i) => (values[i] - low) / (high - low)), ...carried];
   }
 
