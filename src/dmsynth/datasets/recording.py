@@ -232,7 +232,7 @@ def _masked(writer: DatasetWriter, kept: Sequence[Mapping[str, Any]]) -> list[st
         if is_covered([writer.frame(number) for number in some], [kept[number] for number in some]):
             said.append(
                 f"{name}: mouth and nose seem to be covered, as by a mask: under one, pitch is measured up to 16° too "
-                "high, and a face learns it so; film the driver without it, or cut out the part that has none"
+                "high, and a face learns it so; film the driver without it, or import only the part without it"
             )
     return said
 
