@@ -18,7 +18,7 @@ from dmsynth.camera.eyes import eyes_of
 from dmsynth.camera.infrared import SKIN, Look, infrared, to_codes, to_linear
 from dmsynth.camera.light import daylight, lamp_at
 from dmsynth.camera.sensor import Noise, adapted, expose
-from dmsynth.camera.shutter import exposed_over_time
+from dmsynth.camera.shutter import exposed_over_time, moments
 from dmsynth.camera.surface import Surface, head_normals, surface_of
 from dmsynth.motion.trajectory import Trajectory, parse_motions
 from dmsynth.steering import FaceSpec, SteerableFace, open_renderer, steer_to_video
@@ -31,7 +31,7 @@ from dmsynth.trackers.gaze import EYE_OUTLINES
 from dmsynth.validation.openlabel import openlabel
 from dmsynth.validation.rendering import Rendered, covered_frames, video_key
 from dmsynth.validation.scenarios import Scenario
-from dmsynth.video import Image, read_video, to_grey
+from dmsynth.video import Image, VideoWriter, read_video, to_grey
 
 _NAMES = [path.stem for path in cameras()]
 
@@ -119,7 +119,7 @@ def test_noise_is_that_of_photons_and_of_reading_times_the_gain(gain: float) -> 
     factor = 10 ** (gain / 20)
     for white in (0.1, 0.4):  # of full, after the gain
         light = np.full((80, 128), white / factor, np.float32)
-        linear = to_linear(expose(light, sensor, 1.0, Noise(sensor, 1, 0), 3)).astype(float)
+        linear = to_linear(expose([light], sensor, 1.0, Noise(sensor, 1, 0), 3)).astype(float)
         electrons = white / factor * sensor.full_well
         expected = factor / sensor.full_well * np.sqrt(electrons + sensor.read_noise**2)
         rounding = 1 / 255 / np.sqrt(12) * 2.0
@@ -211,13 +211,30 @@ def test_what_moves_is_blurred_and_rows_that_come_later_have_moved_on(enlarged: 
     light[:, x] = 1
     sensor = _with(read_camera("night"), sensor={"shutter": 20.0, "frame_rate": 25.0}).sensor
     rows = slice(round(surface.centre[1]) - 20, round(surface.centre[1]) + 20)
-    blurred = exposed_over_time(light, surface, moved(-16), moved(16), sensor)[rows]
+    blurred = exposed_over_time(light, moments(surface, moved(-16), moved(16), sensor))[rows]
     assert np.count_nonzero(blurred.mean(axis=0) > 0.05) == pytest.approx(8, abs=2)  # half of 16 pixels a frame
-    assert exposed_over_time(light, surface, surface, surface, sensor) is light
+    assert exposed_over_time(light, moments(surface, surface, surface, sensor)) is light
     rolling = _with(read_camera("night"), sensor={"shutter": 0.1, "frame_rate": 25.0, "rolling": 40.0}).sensor
-    skewed = exposed_over_time(light, surface, moved(-16), moved(16), rolling)[rows]
+    skewed = exposed_over_time(light, moments(surface, moved(-16), moved(16), rolling))[rows]
     place = (skewed * np.arange(256)).sum(axis=1) / skewed.sum(axis=1)
     assert place[-1] - place[0] == pytest.approx(16 * 39 / 256, abs=0.6)
+
+
+def test_the_quick_encoding_of_noise_keeps_as_much_of_it(sees: Callable[[Camera], Image], tmp_path: Path) -> None:
+    camera = read_camera("night-small")
+    clean = sees(camera)
+    rng = np.random.default_rng(0)
+    frames = [np.clip(clean + rng.normal(0, 2.5, clean.shape), 0, 255).astype(np.uint8) for _ in range(20)]
+
+    def lost(noisy: bool) -> float:
+        path = tmp_path / f"{noisy}.mp4"
+        with VideoWriter(path, *camera.size, 30, compression=20, repeatable=True, noisy=noisy) as video:
+            for frame in frames:
+                video.write(frame)
+        seen = [frame.image.astype(float) for frame in read_video(path, grey=True)]
+        return float(np.mean([np.square(one - other).mean() for one, other in zip(seen, frames, strict=True)]))
+
+    assert lost(noisy=True) < 1.05 * lost(noisy=False)
 
 
 def test_light_changes_with_the_time() -> None:

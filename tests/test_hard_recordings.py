@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from commands import dmsynth, fails
+from dmsynth.camera.things import draw_things, parse_things
 from dmsynth.datasets.dataset import partial_path
+from dmsynth.datasets.masked import is_covered
 from dmsynth.datasets.photo_posing import PosedPhoto
 from dmsynth.datasets.recording import import_recordings
 from dmsynth.datasets.recording_advice import View, advice
 from dmsynth.support.errors import DmsynthError
-from dmsynth.trackers import Tracker, find_faces, why_unusable
+from dmsynth.support.progress import console
+from dmsynth.trackers import Tracker, face_labels, find_faces, why_unusable
 from dmsynth.video import Image, VideoWriter, probe_video, read_video
 from dmsynth.video.deep_grey import bits_used, to_8_bits
 
@@ -207,6 +210,45 @@ def test_a_driver_at_the_edge_is_found_left_out_and_explained(
     with pytest.raises(DmsynthError, match=r"only 0,0,240,240 of the video is used; move or widen --crop"):
         import_recordings(out, [path], tracker, crop=(0, 0, 240, 240))
     assert not out.exists() and not partial_path(out).exists()
+
+
+@pytest.fixture(scope="module")
+def worn(drive: list[Image], tracker: Tracker) -> Callable[[str], list[Image]]:
+    """The drive with a thing on the face."""
+    faces = [tracker(frame)[0] for frame in drive]
+
+    def dressed(name: str) -> list[Image]:
+        things = parse_things([name])
+        return [
+            draw_things(frame, things, face.landmarks, face.rotation, 0.0, False).image
+            for frame, face in zip(drive, faces, strict=True)
+        ]
+
+    return dressed
+
+
+@pytest.mark.parametrize("thing", ["mask", "scarf", "sunglasses"])
+def test_a_mask_is_told_from_what_leaves_the_mouth_free(
+    thing: str, worn: Callable[[str], list[Image]], drive: list[Image], tracker: Tracker
+) -> None:
+    frames = [np.rint(frame * light).astype(np.uint8) for frame in worn(thing)[::6] for light in (1.0, 0.3)]
+    labels = [face_labels(tracker(frame)[0]) for frame in frames]
+    assert is_covered(frames, labels) == (thing == "mask")
+    assert not is_covered(frames[:8], labels[:8]), "too few frames tell nothing"
+    bare, own = drive[:7], [face_labels(tracker(frame)[0]) for frame in drive[:7]]
+    assert not is_covered([*frames[:6], *bare], [*labels[:6], *own]), "what comes and goes is no mask"
+
+
+def test_the_import_says_that_a_driver_wears_a_mask(
+    tmp_path: Path, worn: Callable[[str], list[Image]], tracker: Tracker
+) -> None:
+    path = tmp_path / "masked.mp4"
+    with VideoWriter(path, 320, 240, 30) as video:
+        for frame in worn("mask"):
+            video.write(frame)
+    with console.capture() as said:
+        import_recordings(tmp_path / "out", [path], tracker, widened=False)
+    assert "masked.mp4: mouth and nose seem to be covered" in " ".join(said.get().split())
 
 
 def test_a_small_face_is_told_its_crop() -> None:

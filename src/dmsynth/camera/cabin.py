@@ -20,6 +20,7 @@ Double = NDArray[np.float64]
 
 _WORKED = (160, 320)  # pixels: the outline is found in a picture of half the width, no less and no more than this
 _COLOURS = 32  # steps of red, of green and of blue that are told apart
+_NUMBERS = [(np.arange(256) * _COLOURS // 256 * step).astype(np.uint16) for step in (_COLOURS**2, _COLOURS, 1)]
 _SPREAD, _RARE = 1.2, 1e-6  # steps to which a colour's neighbours count; share of a colour that was never seen
 SIMILAR = 3.0  # degrees of turn within which an outline hardly moves:
 _MOVES = 1.5  # pixels, of the small picture
@@ -57,12 +58,13 @@ class Cutter:
     def cut_out(self, image: Image, likely: Float) -> Image:
         """(h, w) uint8, 0 to 255: where the driver is in a drawn frame, given ``likely`` of this or a similar one."""
         small = _small(image)
-        colour = cv2.blur(self._speaks_for[_colour_numbers(small)], (3, 3))
+        colour = cv2.blur(np.take(self._speaks_for, _colour_numbers(small)), (3, 3))
         inside = 1 / (1 + np.exp(np.float32(-2) * (likely + colour)))
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
         aligned = _aligned(inside, grey)
-        matte = cv2.resize(aligned, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return np.asarray(cv2.multiply(matte - np.float32(_OUTSIDE), 255 / (_INSIDE - _OUTSIDE), dtype=cv2.CV_8U))
+        matte = (aligned - np.float32(_OUTSIDE)) * np.float32(255 / (_INSIDE - _OUTSIDE))
+        large = cv2.resize(matte, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.add(large, 0.0, dtype=cv2.CV_8U))
 
     def _found(self, small: Image) -> Float:
         """Probability (h, w) of the driver, 0 to 1: by a network, or without one by where the face was at first."""
@@ -77,10 +79,10 @@ def _small(image: Image) -> Image:
     return np.ascontiguousarray(cv2.resize(to_rgb(image), size, interpolation=cv2.INTER_AREA))
 
 
-def _colour_numbers(image: Image) -> NDArray[np.int32]:
+def _colour_numbers(image: Image) -> NDArray[np.uint16]:
     """(h, w): one number for each of ``_COLOURS``³ colours."""
-    red, green, blue = cv2.split((image // (256 // _COLOURS)).astype(np.int32))
-    return np.asarray((red * _COLOURS + green) * _COLOURS + blue, np.int32)
+    red, green, blue = map(cv2.LUT, cv2.split(image), _NUMBERS)
+    return np.asarray(red + green + blue, np.uint16)
 
 
 def _aligned(values: Float, guide: Float) -> Float:

@@ -19,7 +19,7 @@ from dmsynth.camera.eyes import with_eyes
 from dmsynth.camera.infrared import Look, infrared, to_linear
 from dmsynth.camera.light import behind, illuminated, lamp_direction, level
 from dmsynth.camera.sensor import Noise, Optics, adapted, expose
-from dmsynth.camera.shutter import exposed_over_time
+from dmsynth.camera.shutter import exposed_over_time, moments
 from dmsynth.camera.surface import Surface, head_normals, surface_of
 from dmsynth.camera.things import Worn
 from dmsynth.camera.view import View
@@ -146,18 +146,20 @@ class Capture:
             dressed = self.wardrobe.put_on(number, drawn, self.camera.spectrum == "infrared")
             drawn, driver = dressed.image, cv2.max(driver, dressed.cover)
         matte = self.view.faded(driver)
-        scene: Any = to_linear(self.view.placed(drawn)) * illuminated(self.camera, surface, time, self._colour)
         on_seats, outside = behind(self.camera, time)
         around = self._cabin.reflects * np.float32(on_seats) + self._cabin.glows * np.float32(outside)
-        if scene.ndim == 3:
-            matte, around = cv2.merge([matte] * 3), cv2.merge([around] * 3)
-        scene = around + matte * (scene - around)
         before, after = (
             self._surface(other) if 0 <= other < len(self._times) else surface for other in (number - 1, number + 1)
         )
-        scene = exposed_over_time(scene, surface, before, after, self.camera.sensor)
-        scene = self._optics.apply(scene)
-        return expose(scene, self.camera.sensor, float(self._factors[number]), self._noise, number)
+        paths, arrives = moments(surface, before, after, self.camera.sensor), []
+        lit = illuminated(self.camera, surface, time, self._colour)
+        for colour, light in zip(cv2.split(self.view.placed(drawn)), lit, strict=True):
+            scene = to_linear(colour) * light
+            scene -= around
+            scene *= matte
+            scene += around
+            arrives.append(self._optics.apply(exposed_over_time(scene, paths)))
+        return expose(arrives, self.camera.sensor, float(self._factors[number]), self._noise, number)
 
     def _in_spectrum(self, number: int, image: Image) -> Image:
         if self.camera.spectrum == "visible":

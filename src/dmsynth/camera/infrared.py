@@ -82,6 +82,8 @@ def _codes() -> Image:
 
 
 _CODE_OF = _codes()
+_LIFTED = _LINEAR + np.float32(_LIFT) * (1 - _LINEAR)
+_LIFTED_CODES = to_codes(_LIFTED)
 
 
 def infrared(image: Image, landmarks: Float, rotation: Double, look: Look) -> Image:
@@ -92,19 +94,19 @@ def infrared(image: Image, landmarks: Float, rotation: Double, look: Look) -> Im
         landmarks: (478, 3) of that face in pixels.
         rotation: (3, 3) of the head.
     """
-    light = to_linear(np.ascontiguousarray(image[..., 0]) if image.ndim == 3 else image)
+    red = cv2.extractChannel(image, 0) if image.ndim == 3 else image
+    coded = np.asarray(cv2.LUT(red, _LIFTED_CODES), np.uint8)
     height = float(np.hypot(*(landmarks[152, :2] - landmarks[10, :2])))
-    light = light + np.float32(_LIFT) * (1 - light)
     box = _box(landmarks, image.shape, 0.35 * height)
     if box is not None:
         corner = np.array([box[1].start, box[0].start], np.float32)
         near = landmarks - np.append(corner, np.float32(0))
-        part = np.ascontiguousarray(light[box])
-        part = _even_skin(part, near, height)
+        part = _even_skin(np.asarray(cv2.LUT(np.ascontiguousarray(red[box]), _LIFTED), np.float32), near, height)
+        line = (rotation @ rotation_matrix(look.gaze[0], look.gaze[1], 0.0))[:, 2]
         for side in EYE_OUTLINES:
-            _draw_eye(part, near, side, rotation, look)
-        light[box] = part
-    return to_codes(light)
+            _draw_eye(part, near, side, line, look)
+        coded[box] = to_codes(part)
+    return coded
 
 
 def _box(landmarks: Float, shape: tuple[int, ...], margin: float) -> tuple[slice, slice] | None:
@@ -186,8 +188,8 @@ def _evening(light: Float, weight: Float, sigma: float) -> Float:
     return np.asarray(cv2.resize(factors, light.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
-def _draw_eye(light: Float, landmarks: Float, side: str, rotation: Double, look: Look) -> None:
-    """Sclera, iris, pupil and glint of an eye, in place, where its lids are open."""
+def _draw_eye(light: Float, landmarks: Float, side: str, line: Double, look: Look) -> None:
+    """Sclera, iris, pupil and glint of an eye that looks along ``line`` (3,), in place, where its lids are open."""
     ring = landmarks[list(EYE_OUTLINES[side]["iris"]), :2].astype(np.float64)
     outline = _opening(landmarks[:, :2], side)
     radius = float(np.hypot(*(ring[1:] - ring[0]).T).max())
@@ -198,7 +200,6 @@ def _draw_eye(light: Float, landmarks: Float, side: str, rotation: Double, look:
     corner = np.array([box[1].start, box[0].start])
     opening = cv2.GaussianBlur(_filled(part.shape, outline - corner), (0, 0), max(0.5, 0.12 * radius))
     x, y = np.meshgrid(*(np.arange(length, dtype=np.float32) for length in part.shape[::-1]))
-    line = (rotation @ rotation_matrix(look.gaze[0], look.gaze[1], 0.0))[:, 2]
     centre = ring[0] - corner
     away = _on_disc(x - centre[0], y - centre[1], line) / radius
     soft = 0.75 / radius

@@ -72,27 +72,27 @@ def level(camera: Camera, times: Double) -> Double:
     return np.maximum(total, 1e-6)
 
 
-def illuminated(camera: Camera, surface: Surface, time: float, colour: bool) -> Float:
-    """The light on the driver: (h, w) float32, or (h, w, 3) in ``colour``."""
+def illuminated(camera: Camera, surface: Surface, time: float, colour: bool) -> list[Float]:
+    """The light on the driver: a map (h, w) float32, or one each of red, green and blue in ``colour``."""
     light = camera.light
     outside = float(daylight(light.tunnel, np.array([time]))[0])
     even = light.ambient * outside * (1 - _FROM_ABOVE + _FROM_ABOVE * surface.normals[:, 1])
     if light.lamp:
         even = even + _of_lamp(light.lamp, camera.place.distance, surface)
-    even = np.outer(even, np.ones(3)) if colour else even[:, None]
+    lights, tints = [even], [(1.0, 1.0, 1.0)]
     if light.street_lamps:
-        even = even + np.outer(
-            _of_street_lamps(light.street_lamps, camera, surface, time), SODIUM if colour else (1.0,)
-        )
-    if not light.sun:
-        return surface.spread(even)
-    sun = outside * np.outer(_of_sun(light.sun, camera, surface), SUNLIGHT if colour else (1.0,))
-    if not light.sun.shadow:
-        return surface.spread(even + sun)
-    both, shadows = surface.spread(np.concatenate([even, sun], axis=1)), _shadows(light.sun, surface, time)
-    if not colour:
-        return np.asarray(both[..., 0] + both[..., 1] * shadows, np.float32)
-    return np.asarray(both[..., :3] + both[..., 3:] * cv2.merge([shadows] * 3), np.float32)
+        lights.append(_of_street_lamps(light.street_lamps, camera, surface, time))
+        tints.append(SODIUM)
+    if light.sun:
+        lights.append(outside * _of_sun(light.sun, camera, surface))
+        tints.append(SUNLIGHT)
+    maps: Any = surface.spread(np.column_stack(lights))
+    if light.sun and light.sun.shadow:
+        maps[-1] *= _shadows(light.sun, surface, time)
+    if len(maps) == 1:
+        return [maps[0]] * (3 if colour else 1)
+    shares = np.array(tints if colour else np.ones((len(tints), 1)), np.float32).T
+    return [sum(share * each for share, each in zip(own, maps, strict=True)) for own in shares]
 
 
 def _of_lamp(lamp: Lamp, distance: float, surface: Surface) -> Double:

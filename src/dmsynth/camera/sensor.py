@@ -6,6 +6,7 @@ the gain.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -49,16 +50,15 @@ class Optics:
         return Optics(kept, dirt, camera.lens.blur * scale)
 
     def apply(self, light: Float) -> Float:
-        """Light (h, w) or (h, w, 3) as it arrives at the sensor."""
+        """Light (h, w) as it arrives at the sensor."""
         if self.blur > 0.2:
             light = np.asarray(cv2.GaussianBlur(light, (0, 0), self.blur))
         if self.dirt is not None:
             small = cv2.resize(light, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
             hazy = cv2.GaussianBlur(small, (0, 0), _HAZE * light.shape[1] / 8) * np.float32(_SCATTERED)
             haze = cv2.resize(hazy, light.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            dirt = _as(self.dirt, light)
-            light = light + dirt * (haze - light)
-        return np.asarray(light * _as(self.kept, light), np.float32)
+            light = light + self.dirt * (haze - light)
+        return np.asarray(light * self.kept, np.float32)
 
 
 def _smudges(size: tuple[int, int]) -> Float:
@@ -75,11 +75,6 @@ def _smudges(size: tuple[int, int]) -> Float:
         marks = np.maximum(marks, one)
     marks = cv2.GaussianBlur(marks, (0, 0), 0.012 * width)
     return np.asarray(np.clip(0.35 * film + marks, 0, 1), np.float32)
-
-
-def _as(values: Float, light: Float) -> Float:
-    """A map (h, w) for each channel of ``light``."""
-    return values if light.ndim == 2 else np.asarray(cv2.merge([values] * 3))
 
 
 def adapted(sensor: Sensor, levels: Double) -> Double:
@@ -128,14 +123,16 @@ class Noise:
         return self._plate[top : top + height, left : left + width]
 
 
-def expose(light: Float, sensor: Sensor, factor: float, noise: Noise, number: int) -> Image:
-    """A frame of the sensor, (height, width) or (height, width, 3) uint8, from light (h, w[, 3]) of any size.
+def expose(light: Sequence[Float], sensor: Sensor, factor: float, noise: Noise, number: int) -> Image:
+    """A frame of the sensor, (height, width) or (height, width, 3) uint8, from light (h, w) of any size, grey, or each
+    of red, green and blue.
 
     ``factor``: of the automatic exposure; it makes the shutter shorter, or the gain higher.
     """
     gain = 10 ** (sensor.gain / 20) * max(factor, 1.0)
     exposure = sensor.shutter / UNIT * min(factor, 1.0)
-    coded = to_codes(light, exposure * gain)  # a full well is white at any gain, which is 1 or more
+    colours = [to_codes(each, exposure * gain) for each in light]  # a full well is white at any gain, 1 or more
+    coded = colours[0] if len(colours) == 1 else cv2.merge(colours)
     coded = np.asarray(cv2.resize(coded, (sensor.width, sensor.height), interpolation=cv2.INTER_CUBIC), np.uint8)
     steps = np.rint(noise_deviation(sensor, gain) * np.float32(_NOISE_STEPS)).astype(np.int16)
     grain = cv2.multiply(cv2.LUT(coded, steps), noise.window(number), scale=1 / _NOISE_STEPS**2)

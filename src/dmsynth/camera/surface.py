@@ -63,7 +63,7 @@ class Surface:
         return self.size[0] // _COARSE + 1, self.size[1] // _COARSE + 1
 
     def spread(self, values: Double) -> Float:
-        """Values (m, c) at the points, everywhere: (height, width, c), or (height, width) for one column."""
+        """Values (m, c) at the points, everywhere: (c, height, width)."""
         columns, rows = self.cells
         x, y = np.rint(self.points / _COARSE - 0.5 + 0.5 / _COARSE).astype(int).T
         inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
@@ -76,9 +76,10 @@ class Surface:
             for share in (_NEAR, _FAR)
         )
         mixed = (near + _LITTLE * far).reshape(rows, columns, -1)
-        coarse = mixed[..., 1:] / np.maximum(mixed[..., :1], 1e-12)
-        fine = cv2.resize(coarse, (columns * _COARSE, rows * _COARSE), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(fine[: self.size[1], : self.size[0]])
+        coarse = np.moveaxis(mixed[..., 1:] / np.maximum(mixed[..., :1], 1e-12), -1, 0)
+        large = (columns * _COARSE, rows * _COARSE)
+        fine = [cv2.resize(np.ascontiguousarray(each), large, interpolation=cv2.INTER_LINEAR) for each in coarse]
+        return np.stack([each[: self.size[1], : self.size[0]] for each in fine])
 
 
 def head_normals(landmarks: Float, rotation: Double) -> Double:

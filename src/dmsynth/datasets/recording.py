@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmsynth.datasets.dataset import Dataset, DatasetWriter, finished_dataset, split_by_time
+from dmsynth.datasets.masked import is_covered
 from dmsynth.datasets.recording_advice import View, advice
 from dmsynth.datasets.widening import EACH, MOST, SHARE, posed_frames
 from dmsynth.support.errors import DmsynthError
@@ -29,6 +30,7 @@ _TRACKED_WIDTH = 640  # pixels; wider frames are tracked at this width
 _EDGES = ("left", "top", "right", "bottom")
 _LYING = 60.0  # degrees of roll, in the median, that no driver has
 _ENOUGH = 24  # frames that tell so
+_LOOKED_AT = 48  # frames of a recording, for a mask
 FEWEST_FRAMES = 36
 """Usable frames that a recording needs: two for each of the 18 blocks of time that splits are made of."""
 
@@ -104,8 +106,8 @@ def import_recordings(
     if problem:
         writer.abandon()  # it can never become a dataset
         raise DmsynthError(problem)
-    for each in to_do:
-        console.print(f"{names[0]}: {each}", style="yellow")
+    for each in [*_masked(writer, kept), *(f"{names[0]}: {each}" for each in to_do)]:
+        console.print(each, style="yellow")
     recordings = np.array([str(record["recording_index"]) for record in kept])
     splits = split_by_time(recordings, np.array([record["time"] for record in kept]))
     if widened:
@@ -219,6 +221,20 @@ def _lying(videos: Sequence[Path], kept: Sequence[Mapping[str, Any]]) -> str | N
                 f"first: ffmpeg -i {video.name} -vf {turn} upright.mp4"
             )
     return None
+
+
+def _masked(writer: DatasetWriter, kept: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to say of each recording whose driver wears a mask, by frames that lie evenly in it."""
+    said = []
+    for name in dict.fromkeys(record["recording"] for record in kept):
+        own = [number for number, record in enumerate(kept) if record["recording"] == name]
+        some = sorted({own[int(at)] for at in np.linspace(0, len(own) - 1, _LOOKED_AT)})
+        if is_covered([writer.frame(number) for number in some], [kept[number] for number in some]):
+            said.append(
+                f"{name}: mouth and nose seem to be covered, as by a mask: under one, pitch is measured up to 16° too "
+                "high, and a face learns it so; film the driver without it, or import only the part without it"
+            )
+    return said
 
 
 def _widen(writer: DatasetWriter, tracker: Tracker, frames: NDArray[np.int64]) -> None:

@@ -36,15 +36,15 @@ from dmsynth.video import Image
 
 Double = NDArray[np.float64]
 
-_ALONG = {"yaw": 21}  # frames along the range of one control, the others at rest: a driver turns more than he nods
+_ALONG = {"yaw": 41}  # frames along the range of one control, the others at rest: a driver turns more than he nods
 _ALONG_OTHERS = 6
-_ALL_OVER = 36  # frames over the whole coverage
+_ALL_OVER = 48  # frames over the whole coverage
 _OPENINGS = (0.3, 0.65, 1.0)  # of the mouth, each at as many poses:
 _OPEN_POSES = 3
 _KEPT = 200  # faces of which the user's cache knows the anchors, 0.4 MB each
 _FEWEST = 12  # frames in which the tracker has to find the face
 _TRACKED_WIDTH = 640  # smaller frames are enlarged before they are tracked
-_DEGREE, _DEGREE_ALONG = 3, 5  # of the polynomials of the command: of all controls, and of each alone
+_DEGREE, _DEGREE_ALONG = 3, 7  # of the polynomials of the command: of all controls, and of each alone
 _LEAVES_RANGE = 1.1  # of the range that was seen either way: farther out the polynomials stay
 _ROUNDS = 4  # of places and shape in turn; what more change is a hundredth of an error
 _HIDDEN = 0.1  # weight of a point whose side of the head faces away: the tracker guesses it
@@ -52,9 +52,9 @@ _UNLIKELY = 4.0  # medians from where a frame is counted less
 _JAW_BEGINS = 1.0  # centimetres below the nose: from there on all follows an opening mouth
 _BEHIND = np.array([0.0, 0.0, -1.0])  # centimetres: from here to a point leads about its normal
 _PRIOR = 0.02  # weight of the first guess against a frame: a head that hardly turns shows no depth
-# ridges (of a mean square) on the terms of the command's rotation, and on its polynomials
-_PLACE_RIDGE = (1e-4, 1e-2)  # a head turns about its neck: a rotation says nearly all
-_REST_RIDGE = (1.0, 2e-3)
+# ridges (of a mean square) on the terms of the command's rotation, on polynomials of several controls, and of one alone
+_PLACE_RIDGE = (1e-4, 1e-2, 1e-2)  # a head turns about its neck: a rotation says nearly all
+_REST_RIDGE = (1.0, 2e-3, 1e-4)  # frames along a control are many: what they say is believed
 
 
 @dataclass(frozen=True)
@@ -197,14 +197,20 @@ def _terms(space: ControlSpace, values: Double, seen: Double) -> Double:
     moved = _moved(space)
     middle, half = seen.mean(axis=0)[moved], np.maximum(np.diff(seen, axis=0)[0, moved] / 2, 1e-6)
     codes = np.clip((values[:, moved] - middle) / half, -_LEAVES_RANGE, _LEAVES_RANGE)
-    powers = [
+    turns = _commanded(space, values).reshape(-1, 9) - np.eye(3).ravel()
+    return np.column_stack(
+        [np.ones(len(values)), turns, *(np.prod(codes[:, each], axis=1) for each in _powers(len(moved)))]
+    )
+
+
+def _powers(controls: int) -> list[tuple[int, ...]]:
+    """The controls that are multiplied in each term of the polynomials."""
+    return [
         each
         for degree in range(1, _DEGREE_ALONG + 1)
-        for each in combinations_with_replacement(range(len(moved)), degree)
+        for each in combinations_with_replacement(range(controls), degree)
         if degree <= _DEGREE or len(set(each)) == 1
     ]
-    turns = _commanded(space, values).reshape(-1, 9) - np.eye(3).ravel()
-    return np.column_stack([np.ones(len(values)), turns, *(np.prod(codes[:, each], axis=1) for each in powers)])
 
 
 def _commanded(space: ControlSpace, values: Double) -> Double:
@@ -245,14 +251,14 @@ def _fitted(space: ControlSpace, values: Double, faces: list[Face]) -> Anchors:
         shapes = _shapes(space, values, shape, opened)
         for _ in range(2):
             place = place + _step(space, values, place, shapes, pixels, weights)
-        function = _regressed(terms, place, _PLACE_RIDGE)
+        function = _regressed(terms, place, _penalties(space, _PLACE_RIDGE))
         place = terms @ function
         rotation, middle, scale = _placed(space, values, place)
         flat = (pixels - middle[:, None]) / scale[:, None, None]
         weights = _facing(shape, rotation)
         shape, opened = _reshaped(space, values, rotation, flat, weights, first)
     missed = flat - _seen(_shapes(space, values, shape, opened) @ rotation.transpose(0, 2, 1))
-    return Anchors(space, shape, opened, function, _regressed(terms, missed, _REST_RIDGE), seen)
+    return Anchors(space, shape, opened, function, _regressed(terms, missed, _penalties(space, _REST_RIDGE)), seen)
 
 
 def _first_guess(space: ControlSpace, values: Double, faces: list[Face]) -> tuple[Double, Double]:
@@ -322,10 +328,16 @@ def _facing(shape: Double, rotation: Double) -> Double:
     return np.asarray(np.clip(rotation[:, 2] @ normal.T, 0.0, 1.0) * (1.0 - _HIDDEN) + _HIDDEN)
 
 
-def _regressed(terms: Double, wanted: Double, ridge: tuple[float, float]) -> Double:
+def _penalties(space: ControlSpace, ridge: tuple[float, float, float]) -> Double:
+    """The ridge on each term (terms,)."""
+    several = [ridge[1] if len(set(each)) > 1 else ridge[2] for each in _powers(len(_moved(space)))]
+    return np.array([1e-9, *np.full(9, ridge[0]), *several])
+
+
+def _regressed(terms: Double, wanted: Double, penalties: Double) -> Double:
     """The function (terms, ...) that gives ``wanted`` (n, ...) best, frames that no other supports left out."""
     flat = wanted.reshape(len(wanted), -1)
-    penalty = np.diag([1e-9, *np.full(9, ridge[0]), *np.full(terms.shape[1] - 10, ridge[1])]) * len(terms)
+    penalty = np.diag(penalties) * len(terms)
     weights = np.ones(len(terms))
     for _ in range(3):
         weighted = terms * weights[:, None]

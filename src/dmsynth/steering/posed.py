@@ -97,10 +97,9 @@ class Poser:
         return Head(PosedPhoto(frame, face.landmarks, rotation, self.grey, gaze, soft_edges=True), rotation, features)
 
     def steer(self, head: Head, code: Tensor) -> Tensor:
-        """Frames (n, channels, h, w) in [0, 1] of that source at control codes (n, k or more)."""
-        frames = np.stack([self._posed(head, *row) for row in self._values(code).tolist()])
-        pixels = torch.from_numpy(frames).float() / 255
-        return pixels[:, None] if self.grey else pixels.permute(0, 3, 1, 2)
+        """Frames (n, channels, h, w) uint8 of that source at control codes (n, k or more)."""
+        frames = torch.from_numpy(np.stack([self._posed(head, *row) for row in self._values(code).tolist()]))
+        return frames[:, None] if self.grey else frames.permute(0, 3, 1, 2)
 
     def _posed(self, head: Head, pitch: float, yaw: float, roll: float, *features: float) -> Image:
         if not features:

@@ -76,7 +76,9 @@ def write_video(shot: Shot, out: Path, quiet: bool = False, repeatable: bool = F
     if shot.capture:
         size, compression = shot.capture.camera.size, shot.capture.camera.sensor.compression
     with (
-        VideoWriter(out, *size, shot.frame_rate, origin.metadata(), compression, repeatable) as video,
+        VideoWriter(
+            out, *size, shot.frame_rate, origin.metadata(), compression, repeatable, bool(shot.capture)
+        ) as video,
         nullcontext(_nothing) if quiet else progress("steering", len(shot.values)) as advance,
         closing(prefetch(shot.frames())) as images,  # one thread draws, the other encodes
     ):

@@ -39,6 +39,7 @@ _FORMATS = (
 MOST_PIXELS = 36_000_000  # of a frame, slightly more than 8K: a small file can decompress to gigabytes
 COMPRESSION = 16
 """H.264's CRF, unless told otherwise: next to no loss is seen."""
+_QUICK = 2  # more CRF with which x264's quickest search leaves as much of a noisy picture (docs/camera.md)
 _LOST_DATA = bytes(8)
 _PADDING = 32  # bytes: some encoders (of Intel's graphics, for one) end a picture with a few zeros; a sector has 512
 _PQ, _HLG = 16, 18  # transfer functions of high dynamic range, by their numbers in ITU-T H.273
@@ -445,8 +446,10 @@ class VideoWriter:
 
     Use as a context manager. Frames are grey or RGB uint8 of one size; an odd width or height loses its last
     column or row, because yuv420p needs even sides. Of ``metadata``, .mp4 keeps only fields of its format: title,
-    comment, description and the like. ``compression``: H.264's CRF, 0 (lossless) to 51. ``repeatable``: equal
-    frames give equal bytes: in one thread, and without B-frames, with which x264 was seen to decide now so, now so.
+    comment, description and the like. ``compression``: H.264's CRF, 0 (lossless) to 51, of x264's preset ``veryfast``.
+    ``repeatable``: equal frames give equal bytes: in one thread, and without B-frames, with which x264 was seen to
+    decide now so, now so. ``noisy``: frames have a sensor's noise, in which ``veryfast`` looks for motion in vain; a
+    quicker search leaves as much of the picture in a third of the time, in a larger file if there is little noise.
     """
 
     def __init__(
@@ -458,6 +461,7 @@ class VideoWriter:
         metadata: Mapping[str, str] | None = None,
         compression: int = COMPRESSION,
         repeatable: bool = False,
+        noisy: bool = False,
     ) -> None:
         if path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
             raise DmsynthError(f"{path}: a video is written as .mp4, .mkv or .mov; change the name's ending")
@@ -472,6 +476,9 @@ class VideoWriter:
         self._stream.width, self._stream.height = self._width, self._height
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": str(compression), "preset": "veryfast"}
+        if noisy:
+            crf = min(compression + _QUICK, 51) if compression else 0
+            self._stream.options = {"crf": str(crf), "preset": "ultrafast", "x264-params": "cabac=1:no-deblock=0"}
         if repeatable:
             self._stream.codec_context.thread_count = 1
             self._stream.options |= {"bf": "0"}
