@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,21 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "holds a measurement of another preset" in fails(
         dmsynth("gpu", "--out", tmp_path / "gpu", "--preset", "smoke")
     )
+
+
+def test_a_failed_part_is_an_error_when_the_page_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_turn(parts: object, give: Callable[[str, float], Given], out: Path, seconds: float) -> None:
+        assert give("sharing", 9.0) == Given(out, "sharing", SMALL, 3, 9.0) and seconds == 120
+        for name in PARTS:
+            state = {"state": "failed", "why": "no memory"} if name == "rotation" else {"state": "done", "why": ""}
+            write_json(out / name / "state.json", state | {"seconds": 1, "budget": 9})
+
+    monkeypatch.setattr("dmsynth.experiments.gpu.run_in_turn", in_turn)
+    out = tmp_path / "gpu"
+    said = fails(dmsynth("gpu", "--preset", "smoke", "--out", out, "--seed", 3, "--minutes", 2))
+    assert "1 of 5 parts failed (rotation model: no memory)" in said and "run the same command again" in said
+    assert "| rotation model | failed | 1 | 9 | no memory |" in (out / "report.md").read_text("utf-8")
+    assert read_json(out / "figures.json")["seed"] == 3
 
 
 @pytest.mark.slow
