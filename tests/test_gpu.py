@@ -105,7 +105,7 @@ def test_the_page_shows_what_there_is(tmp_path: Path) -> None:
         left, right = strip[:, : width // 2].astype(int), strip[:, -(width // 2) :].astype(int)
         assert np.abs(left - right).mean() > 3, "the head turned from one side to the other"
     assert f"{metrics['steps']} | {metrics['batch']} |" in text and f"| {metrics['sharpness']:.2f} |" in text
-    for picture in ("swapwarp/faces.png", "sharing/sharing.png", "swapwarp/128x128.png"):
+    for picture in ("swapwarp/faces.png", "sharing/sharing.png", "swapwarp/128x96.png"):
         assert f"]({picture})" in text and (tmp_path / picture).is_file()
 
 

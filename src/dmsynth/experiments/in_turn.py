@@ -86,8 +86,11 @@ class _Worker:
     def __enter__(self) -> _Worker:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._end()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._pool is not None and kind is None:  # it has nothing to do any more
+            self._pool.shutdown()
+        else:
+            self._end()
 
     def do(self, work: Callable[[G], None], given: G, seconds: float, tell: Callable[[float], None]) -> tuple[str, str]:
         """Do the work within its time, and ``tell`` the seconds left; what became of it, and why."""
