@@ -301,6 +301,17 @@ def test_the_portrait_that_comes_along_is_a_source(checkout: Path, portrait: Ima
     assert (face.trained.source == portrait).all() and face.trained.about["consent"] == PORTRAIT_CONSENT
 
 
+def test_a_wide_size_keeps_the_whole_face_of_a_source(
+    networks: Networks, checkout: Path, portrait: Image, tracker: Tracker
+) -> None:
+    """The portrait's head is at its top: the middle of it, as wide as 1280×800, would cut the head."""
+    face = steerable(networks, checkout, portrait, tracker, "portrait", (640, 400))
+    assert face.size == (640, 400)
+    (seen,), (whole,) = tracker(face.trained.source), tracker(portrait)
+    enlarged = 640 / portrait.shape[1]
+    assert np.abs(np.array(seen.box) - enlarged * np.array(whole.box)).max() < 4, "cut below, not above"
+
+
 def test_a_driver_moves_the_source_by_what_changes(
     face: SteerableFace, person: Image, tracker: Tracker, tmp_path: Path
 ) -> None:
