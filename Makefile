@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo starter test test-slow torture torture-cockpit wheel lint house bench ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
+.PHONY: install demo starter test test-slow torture torture-cockpit wheel lint house bench gpu ablations cockpit reproduce-position reproduce-rotation stability validate lock clean
 
 install: $(VENV)/installed
 
@@ -59,6 +59,9 @@ house: install  ## docs/images/house.png: the folders and their imports, drawn a
 
 bench: install  ## posing, import, training and steering speed, side by side on this machine
 	$(BIN)/dmsynth bench --out runs/bench
+
+gpu: install  ## what matters on a GPU, in ten minutes, on one page: make gpu GPU="--minutes 20"
+	$(BIN)/dmsynth gpu --out runs/gpu $(GPU)
 
 ablations: install  ## SwapWarp with one part left out at a time: a quarter of an hour
 	$(BIN)/dmsynth ablate --out runs/ablations

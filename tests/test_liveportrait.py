@@ -32,7 +32,15 @@ from dmsynth.evaluation import evaluate
 from dmsynth.experiments import bench_liveportrait
 from dmsynth.experiments.rotation_drives import Material, draw, read_driver
 from dmsynth.motion.trajectory import parse_motions
-from dmsynth.steering import FaceSpec, Renderer, SteerableFace, liveportrait_checkout, load_face, steer_to_video
+from dmsynth.steering import (
+    FaceSpec,
+    Renderer,
+    SteerableFace,
+    liveportrait_checkout,
+    load_face,
+    open_renderer,
+    steer_to_video,
+)
 from dmsynth.steering.liveportrait import (
     SPACE,
     Crop,
@@ -286,6 +294,22 @@ def test_the_consent_of_a_dataset_goes_along(photo_dataset: Dataset, tmp_path: P
     manifest = tmp_path / "data" / "manifest.json"
     manifest.write_text(json.dumps(read_json(manifest) | {"consent": "for tests"}))
     assert source_consent(f"{tmp_path / 'data'}@3") == "for tests" and source_consent("person.png") is None
+
+
+def test_the_portrait_that_comes_along_is_a_source(checkout: Path, portrait: Image) -> None:
+    face = open_renderer(FaceSpec(f"liveportrait:{checkout}", source="portrait"))
+    assert (face.trained.source == portrait).all() and face.trained.about["consent"] == PORTRAIT_CONSENT
+
+
+def test_a_wide_size_keeps_the_whole_face_of_a_source(
+    networks: Networks, checkout: Path, portrait: Image, tracker: Tracker
+) -> None:
+    """The portrait's head is at its top: the middle of it, as wide as 1280×800, would cut the head."""
+    face = steerable(networks, checkout, portrait, tracker, "portrait", (640, 400))
+    assert face.size == (640, 400)
+    (seen,), (whole,) = tracker(face.trained.source), tracker(portrait)
+    enlarged = 640 / portrait.shape[1]
+    assert np.abs(np.array(seen.box) - enlarged * np.array(whole.box)).max() < 4, "cut below, not above"
 
 
 def test_a_driver_moves_the_source_by_what_changes(

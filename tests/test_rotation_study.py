@@ -90,6 +90,10 @@ def test_claims_are_judged_and_what_did_not_run_is_not(study: Path) -> None:
     noise = holds["rotation model follows the driving rotation closely"]
     assert str(noise) == "False", "after 60 steps it draws noise"
     assert pd.isna(holds["Seconds for the rotation model, minutes for LivePortrait"]), "its time is not known"
+    measured = findings["measured"]
+    alike = measured["The rotation model and LivePortrait are close to each other in rotation"]
+    assert alike == "no face found", "LivePortrait's video is there; no face is in the noise"
+    assert measured["The rotation model is a lot leaner than LivePortrait"].endswith("was made elsewhere")
     costs = (study / "report.md").read_text().partition("## What it costs")[2]
     assert "| LivePortrait | – | – | – | – | – |" in costs
     assert "rotation model" in costs and "MiB" in costs

@@ -147,6 +147,21 @@ def ablate_command(
     _print_study(ablate(out, tracker, tracker_model, Engine(engine, workers, address), seed), out)
 
 
+@app.command("gpu", rich_help_panel=MAINTAINERS)
+def gpu_command(
+    out: Annotated[Path, typer.Option(help="Folder for everything; parts that are done in it are kept.")] = Path(
+        "runs/gpu"
+    ),
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long it may take in all.")] = 10.0,
+    preset: Annotated[str, typer.Option(help="full, or smoke: everything tiny, on any machine.")] = "full",
+    seed: Seed = 0,
+) -> None:
+    """What matters on a GPU, on one page: chapter 3 at the thesis's size, both models, and how fast all of it is."""
+    from dmsynth.experiments.gpu import measure_gpu
+
+    output.print(f"page: {measure_gpu(out, preset, minutes, seed, given_command())}")
+
+
 @reproduce_app.command("position")
 def reproduce_position(
     out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted study in it goes on.")],

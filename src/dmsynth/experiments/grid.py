@@ -112,7 +112,7 @@ def run_grid(
             elif ended.error is None:
                 finished.add(ended.name)
             else:
-                failed.append(f"{ended.name}: {_in_words(ended.error)}")
+                failed.append(f"{ended.name}: {in_words(ended.error)}")
                 console.print(f"failed: {failed[-1]}", style="red")
             look(len(finished))
     if failed:
@@ -158,7 +158,8 @@ class _Ended:
     error: BaseException | None
 
 
-def _in_words(error: BaseException) -> str:
+def in_words(error: BaseException) -> str:
+    """What a job failed of, in one line."""
     if isinstance(error, DmsynthError):
         return str(error)
     if isinstance(error, OSError):  # such as a full disk

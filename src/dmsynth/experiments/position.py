@@ -88,16 +88,19 @@ STUDIES: dict[str, Study] = {
 def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
     """Train and measure one cell; writes ``curves.csv``, ``face.safetensors`` and ``result.json`` to ``folder``.
 
-    ``arguments``: the dataset's path, the fields of a ``Study`` and those of a ``Cell``, and a seed.
+    ``arguments``: the dataset's path, the fields of a ``Study`` and those of a ``Cell``, a seed, and optionally the
+    ``seconds`` after which the training ends, however few epochs it has then.
     """
     study, cell = Study(**arguments["study"]), Cell(**arguments["cell"])
     dataset = with_split(open_dataset(Path(arguments["dataset"])), study.validation, arguments["seed"] + cell.split)
+    seconds = arguments.get("seconds")
     face_path = train(
         dataset,
         folder,
         f"position-{cell.objective.lower().replace(' ', '-')}",
         optimization=study.optimization,
         epochs=study.epochs[cell.objective],
+        max_time=None if seconds is None else timedelta(seconds=seconds),
         seed=arguments["seed"] + cell.split,
         latent=cell.latent,
         base_channels=study.base_channels,
@@ -138,7 +141,8 @@ def _movement(face_path: Path, dataset: Dataset) -> dict[str, float | None]:
     chosen = dataset.split("validation")
     commands = np.random.default_rng(0).uniform(layout.low, layout.high, size=(len(chosen), 2))
     sources = [np.array(dataset.frames[index]) for index in chosen]
-    movement = measure_movement(load_face(face_path), sources, commands, face_template(dataset))
+    face = load_face(face_path, "auto")  # of the thesis's size, a CPU would take longer to draw than a GPU to train it
+    movement = measure_movement(face, sources, commands, face_template(dataset))
     figures = {
         "gain_x": movement.gain[0],
         "gain_y": movement.gain[1],

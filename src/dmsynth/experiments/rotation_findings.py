@@ -23,6 +23,7 @@ MINUTE = 60.0  # seconds
 EXACT = 2.0  # degrees: our own requirement for SwapWarp
 BLOCK = 15  # frames, about half a second
 DID_NOT_RUN = "LivePortrait did not run"
+ELSEWHERE = "LivePortrait's video was made elsewhere"
 
 
 def findings(material: Material, drives: dict[str, Judged]) -> list[Finding]:
@@ -99,7 +100,7 @@ def _alike(where: str, judged: Judged, portraits: list[str]) -> Finding:
     statistic = f"difference of their mean errors on every axis; at most {CLOSE:g}°"
     ours, theirs = _mae(judged, "rotation model"), _mae(judged, portraits[0]) if portraits else None
     if ours is None or theirs is None:
-        return Finding(claim, "4.2.1, 6", statistic, DID_NOT_RUN, None)
+        return Finding(claim, "4.2.1, 6", statistic, "no face found" if portraits else DID_NOT_RUN, None)
     apart = [abs(a - b) for a, b in zip(ours, theirs, strict=True)]
     return Finding(claim, "4.2.1, 6", statistic, _text(apart) + "°", max(apart) <= CLOSE)
 
@@ -146,7 +147,7 @@ def _seconds(where: str, judged: Judged, portraits: list[str]) -> Finding:
     theirs = judged.drawn[portraits[0]] if portraits else None
     assert ours is not None and ours.seconds is not None
     if theirs is None or theirs.seconds is None:
-        why = DID_NOT_RUN if theirs is None else "LivePortrait's video was made elsewhere"
+        why = DID_NOT_RUN if theirs is None else ELSEWHERE
         return Finding(claim, "4.2", statistic, f"{ours.seconds:.1f} s; {why}", None)
     measured = f"{ours.seconds:.1f} s against {theirs.seconds:.0f} s"
     return Finding(claim, "4.2", statistic, measured, ours.seconds < MINUTE < theirs.seconds)
@@ -161,7 +162,8 @@ def _leaner(where: str, judged: Judged, portraits: list[str]) -> Finding:
     theirs = judged.drawn[portraits[0]] if portraits else None
     assert ours is not None and ours.parameters is not None
     if theirs is None or theirs.parameters is None:
-        return Finding(claim, "4.2.1", statistic, f"{ours.parameters / 1e6:.1f} M; {DID_NOT_RUN}", None)
+        why = DID_NOT_RUN if theirs is None else ELSEWHERE
+        return Finding(claim, "4.2.1", statistic, f"{ours.parameters / 1e6:.1f} M; {why}", None)
     measured = f"{ours.parameters / 1e6:.1f} M against {theirs.parameters / 1e6:.1f} M"
     return Finding(claim, "4.2.1", statistic, measured, 4 * ours.parameters <= theirs.parameters)
 

@@ -304,7 +304,8 @@ def steerable(
         folder: the checkout, for messages.
         source: grey or RGB uint8; frames are the source with the moved head pasted back.
         name: of the source, for messages.
-        size: width, height of the frames; by default the source's, at most 1280 and even.
+        size: width, height of the frames; by default the source's, at most 1280 and even. Of another shape than the
+            source's, the part around the face is cut out.
         consent: of whom the source shows, as recorded.
 
     Raises:
@@ -314,7 +315,7 @@ def steerable(
     height, width = source.shape[:2]
     shrink = min(1.0, LARGEST / max(width, height))
     size = size or (int(width * shrink) // 2 * 2, int(height * shrink) // 2 * 2)
-    frame = fit(to_rgb(source), *size)
+    frame = _framed(to_rgb(source), size, tracker)
     faces = tracker(frame)
     reason = why_unusable(faces, frame)
     if reason:
@@ -341,6 +342,19 @@ def steerable(
         },
     )
     return SteerableFace(trained, folder)
+
+
+def _framed(source: Image, size: tuple[int, int], tracker: Tracker) -> Image:
+    """The source at ``size`` (width, height). Of another shape, its part around the face; the middle without one."""
+    scale = min(whole / part for whole, part in zip(source.shape[1::-1], size, strict=True))
+    cut = [round(scale * part) for part in size]
+    if cut != list(source.shape[1::-1]) and len(faces := tracker(source)) == 1:
+        left, top = (
+            round(min(max(0.0, middle - part / 2), whole - part))
+            for middle, part, whole in zip(faces[0].centre, cut, source.shape[1::-1], strict=True)
+        )
+        source = source[top : top + cut[1], left : left + cut[0]]
+    return fit(source, *size)
 
 
 def _editable(pose: NDArray[np.float64]) -> Coverage:

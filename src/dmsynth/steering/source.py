@@ -12,7 +12,7 @@ from dmsynth.controls import FEATURES_AT_REST, ControlSpace
 from dmsynth.controls.coverage import Coverage
 from dmsynth.datasets.dataset import open_dataset
 from dmsynth.learning.face_file import SourceFeatures
-from dmsynth.steering.renderer import Renderer
+from dmsynth.steering.renderer import PORTRAIT, Renderer
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import is_file, is_folder
 from dmsynth.trackers import Face, Tracker, face_columns
@@ -20,6 +20,7 @@ from dmsynth.trackers.features import FEATURE_POINTS
 from dmsynth.trackers.gaze import MESH_POINTS
 from dmsynth.video import Image, fit, read_video
 from dmsynth.video.pictures import is_picture, read_image
+from dmsynth.video.portrait import PORTRAIT_CONSENT, default_portrait
 
 _TURNED_AWAY = 0.1  # confidence: nearly twice as far from any training pose as covered
 _ALIKE = 0.1  # of a head's size: as near to where the training has it as need be
@@ -27,10 +28,13 @@ _TRACKED_WIDTH = 320  # smaller sources are enlarged before they are tracked
 
 
 def read_source(text: str) -> Image:
-    """A source frame: a picture, ``VIDEO@N`` or ``DATASET@N`` (frame number N, from 0; first frame without @N).
+    """A source frame: a picture, ``VIDEO@N`` or ``DATASET@N`` (frame number N, from 0; first frame without @N), or
+    ``portrait`` for the one that comes along.
 
     Raises ``DmsynthError`` if there is no such frame.
     """
+    if _is_embedded(text):
+        return default_portrait()
     path, number = _source_parts(text)
     if not number.isdecimal() or len(number) > 9:
         raise DmsynthError(f"{text}: the frame number after @ must be a whole number from 0")
@@ -52,6 +56,10 @@ def read_source(text: str) -> Image:
     raise DmsynthError(f"{path}: has frames 0 to {last}, not {index}")
 
 
+def _is_embedded(text: str) -> bool:
+    return text == PORTRAIT and not Path(text).exists()
+
+
 def _source_parts(text: str) -> tuple[Path, str]:
     """``NAME@N`` as path and number."""
     whole = "@" not in text or is_file(text) or is_folder(text)
@@ -60,7 +68,10 @@ def _source_parts(text: str) -> tuple[Path, str]:
 
 
 def source_consent(text: str) -> str | None:
-    """The consent recorded with the dataset of a source ``DATASET@N``; None for any other source or without one."""
+    """The consent recorded with the dataset of a source ``DATASET@N``, or that of the portrait that comes along; None
+    for any other source or without one."""
+    if _is_embedded(text):
+        return PORTRAIT_CONSENT
     path, _ = _source_parts(text)
     consent = open_dataset(path).manifest.get("consent") if is_folder(path) else None
     return str(consent) if consent else None
