@@ -16,6 +16,19 @@ from dmsynth.validation.scenario_files import find_scenarios
 LEAD = 3.0
 
 
+class Simulated:
+    """A clock that waits in no time."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep_until(self, moment: float) -> None:
+        self.time = max(self.time, moment)
+
+
 def log_of_play(names: Sequence[str], rate: float = 25.0, seed: int = 0) -> pd.DataFrame:
     """The log of a play of scenarios that kept time but for two milliseconds."""
     random, played, begins = np.random.default_rng(seed), Play(), 0.0
@@ -27,7 +40,7 @@ def log_of_play(names: Sequence[str], rate: float = 25.0, seed: int = 0) -> pd.D
             planned = begins + LEAD + time
             real = planned + random.uniform(0, 0.004)
             played.rows.append({
-                "clip": scenario.name, "frame": max(frame, -1), "time": time, "number": len(played.rows),
+                "person": "", "clip": scenario.name, "frame": max(frame, -1), "time": time, "number": len(played.rows),
                 "planned": planned, "real": real, "unix": 1.8e9 + real, "late": False, "dropped": False, **shown,
             })  # fmt: skip
         begins += LEAD + scenario.seconds

@@ -14,19 +14,28 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from box import Box, log_of_play
+from box import Box, Simulated, log_of_play
 from commands import dmsynth, fails
+from dmsynth.cli.app import cast_specs
+from dmsynth.experiments.drivers import open_drivers
+from dmsynth.experiments.planning import planned
+from dmsynth.playing.log import read_play
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import write_table
 from dmsynth.validation.alignment import align_log
 from dmsynth.validation.bench_log import read_bench_log
 from dmsynth.validation.box_logs import Signal, read_box_log
 from dmsynth.validation.differences import METRICS
-from dmsynth.validation.dms import Answer, DmsRun, run_dms
+from dmsynth.validation.dms import Answer, DmsRun, DmsSpec, open_dms, run_dms
 from dmsynth.validation.log_map import LogMap, read_log_map
+from dmsynth.validation.matrix import Matrix, file_name, parse_factors
 from dmsynth.validation.programs import Log
+from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenario_files import find_scenarios
-from dmsynth.validation.verdicts import judge
+from dmsynth.validation.scenarios import Scenario
+from dmsynth.validation.verdicts import AXES, judge
+from dmsynth.video import VideoWriter, fit
+from dmsynth.video.portrait import default_portrait
 
 PLAYED = ("pose-yaw", "addw-80-side-window", "pose-pitch")
 POSE: dict[str, object] = {
@@ -406,3 +415,78 @@ def test_bags_are_read_like_tables(tmp_path: Path) -> None:
     for column, said in (("/dms/eyes:y", "has no topic /dms/eyes:y; it has"), ("/dms/head:w", "has no field")):
         with pytest.raises(DmsynthError, match=said):
             read_box_log(tmp_path / "bag", LogMap.model_validate({"yaw": column}))
+
+
+AWAY = (
+    "name: away\ntitle: T\nsource: test\nspeed: 80\nframe_rate: 10\nmoves:\n  - hold: 0.2\n"
+    "  - {move: {yaw: 25}, seconds: 0.4}\n  - {hold: 0.6, mark: away}\n"
+    "warnings:\n  - {since: away, earliest: 0, latest: 0.6}\n"
+)
+
+
+MATRIX = ("--vary", "camera=none,night-small", "--vary", "wear=none,wheel", "--sample", 4, "--seed", 2)
+
+
+def played_cells(folder: Path, face: Path) -> tuple[pd.DataFrame, list[object]]:
+    """The log of a play of two persons before two cameras with two things, a sample of them; and the arguments."""
+    (folder / "away.yaml").write_text(AWAY)
+    (folder / "cast.yaml").write_text(f"persons:\n  eileen: {face}\n  photo: posed:portrait\n")
+    cells = [folder / "away.yaml", "--cast", folder / "cast.yaml", *MATRIX, "--videos", folder / "videos"]
+    done = dmsynth("play", *cells, "--to", "none", "--log", folder / "play.parquet", "--lead", 0.4)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 8 cells, chosen with seed 2; 0 are rendered already, 4 are left" in done.stderr
+    return read_play(folder / "play.parquet"), cells
+
+
+def test_the_cells_that_were_played_have_the_names_of_those_that_are_judged(
+    tmp_path: Path, small_face: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drawing is left out: each cell is a moment of the portrait. Another test draws."""
+    table = pd.DataFrame(dict.fromkeys(AXES, 0.0) | {"time": np.arange(12) / 10, "yaw": np.linspace(0, 25, 12)})
+    with VideoWriter(tmp_path / "moment.mp4", 320, 240, 10) as writer:
+        for _ in range(12):
+            writer.write(fit(default_portrait(), 320, 240))
+    drawn: list[Scenario] = []
+
+    def moment(scenario: Scenario, *_: object) -> Rendered:
+        drawn.append(scenario)
+        return Rendered(tmp_path / "moment.mp4", table)
+
+    monkeypatch.setattr("dmsynth.experiments.clips.render", moment)
+    monkeypatch.setattr("dmsynth.playing.clock.MonotonicClock", Simulated)
+    play, _ = played_cells(tmp_path, small_face)
+    scenarios = find_scenarios([str(tmp_path / "away.yaml")])
+    matrix = Matrix(parse_factors([MATRIX[1], MATRIX[3]]), 4, 2)
+    parts = planned(open_drivers(cast_specs(tmp_path / "cast.yaml"), scenarios), scenarios, matrix).parts
+    assert [each.camera for each in drawn] == [part.scenario.camera for part in parts]
+    log, played, meaning = written(tmp_path, play, Box(ahead=9.0).log(play), MAPS["code"])
+    logged = dmsynth("bench-log", log, "--play", played, "--map", meaning, "--out", tmp_path / "logs")
+    assert logged.returncode == 0 and "eileen/away." in logged.stdout, logged.stderr
+    for part in parts:
+        spec = DmsSpec(log=str(tmp_path / "logs")).of_person(part.driver.person)
+        said = list(open_dms(spec, file_name("away", part.levels))(Path("no.mp4"), 80))
+        assert 10 < len(said) < 20, part
+    assert len(list((tmp_path / "logs").glob("*/*.jsonl"))) == len(parts) == 4
+
+
+@pytest.mark.slow
+def test_the_cells_that_were_played_are_judged(
+    tmp_path: Path, small_face: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dmsynth.playing.clock.MonotonicClock", Simulated)
+    play, cells = played_cells(tmp_path, small_face)
+    truth = Box(delay=0.05, jitter=0.005, drift=0, ahead=9.0, noise=0, rate=20).log(play)
+    shows = np.searchsorted(play["real"], truth["emitted"] - 0.05) - 1
+    since = play["time"].where(play["frame"] >= 0, -1).to_numpy()[shows]
+    log, played, meaning = written(
+        tmp_path, play, truth.assign(alarm=(since > 0.75).astype(int)), MAPS["code"] | {"delay": 0.05}
+    )
+    assert dmsynth("bench-log", log, "--play", played, "--map", meaning, "--out", tmp_path / "logs").returncode == 0
+    judged = dmsynth("validate", *cells, "--dms-log", tmp_path / "logs", "--out", tmp_path / "out", "--workers", 1)
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert judged.returncode == 0, judged.stdout
+    rows = {f"{row['person']}/{file_name(row['name'], row['factors'])}": row for row in found["scenarios"]}
+    assert set(rows) == {f"{person}/{clip}" for person, clip in play[["person", "clip"]].itertuples(index=False)}
+    for name, row in rows.items():
+        assert row["outcome"] == "pass" and row["time_uncertainty"] > 0, (name, row["reasons"])
+    assert [factor["name"] for factor in found["by_factor"]] == ["camera", "wear", "person"]
