@@ -20,9 +20,11 @@ from dmsynth.cli.app import cast_specs
 from dmsynth.experiments.drivers import open_drivers
 from dmsynth.experiments.planning import planned
 from dmsynth.playing.log import read_play
+from dmsynth.playing.marks import Marking
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import write_table
 from dmsynth.validation.alignment import align_log
+from dmsynth.validation.bench_film import joined
 from dmsynth.validation.bench_log import read_bench_log
 from dmsynth.validation.box_logs import Signal, read_box_log
 from dmsynth.validation.differences import METRICS
@@ -34,7 +36,7 @@ from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenario_files import find_scenarios
 from dmsynth.validation.scenarios import Scenario
 from dmsynth.validation.verdicts import AXES, judge
-from dmsynth.video import VideoWriter, fit
+from dmsynth.video import VideoWriter, fit, to_grey
 from dmsynth.video.portrait import default_portrait
 
 PLAYED = ("pose-yaw", "addw-80-side-window", "pose-pitch")
@@ -74,9 +76,14 @@ def test_a_dry_run_finds_the_latencies(play: pd.DataFrame, tmp_path: Path, by: s
     assert done.returncode == 0 and f"aligned by {by}" in done.stdout, done.stderr
     told = json.loads((tmp_path / "logs" / "alignment.json").read_text())
     assert told["by"] == by and abs(told["drift"]) < 300e-6
+    latencies_are_found(play, truth, tmp_path / "logs")
+
+
+def latencies_are_found(play: pd.DataFrame, truth: pd.DataFrame, logs: Path) -> None:
+    """Within 20 ms of when the box warned; and its delay."""
     scenario = find_scenarios(["addw-80-side-window"])[0]
     motion, clip = scenario.trajectory(), play[play["clip"] == scenario.name]
-    run = run_dms(Log(tmp_path / "logs", scenario.name), Path("no.mp4"), scenario.speed, motion.times[-1])
+    run = run_dms(Log(logs, scenario.name), Path("no.mp4"), scenario.speed, motion.times[-1])
     assert run.problem is None and run.no_answers == 0
     table = pd.DataFrame({name: motion[name] for name in motion.names} | {"time": motion.times, "covered": True})
     (found,) = judge(scenario, table, run).warnings
@@ -86,9 +93,51 @@ def test_a_dry_run_finds_the_latencies(play: pd.DataFrame, tmp_path: Path, by: s
     assert found.latency == pytest.approx(onset - scenario.marks[scenario.windows[0].since], abs=0.02)
     verdict = judge(scenario, table, run)
     assert verdict.time_uncertainty is not None and 0.001 < verdict.time_uncertainty < 0.05
-    yaw = judge(find_scenarios(["pose-yaw"])[0], *_pose_yaw(tmp_path / "logs"))
+    yaw = judge(find_scenarios(["pose-yaw"])[0], *_pose_yaw(logs))
     assert yaw.lag == pytest.approx(0.12 + 0.02, abs=0.03), "its delay, and half a frame until it looks"
     assert yaw.errors["pitch"]["mae"] == pytest.approx(0.8, abs=0.2)  # of noise with a standard deviation of 1
+
+
+FILMS: dict[str, dict[str, object]] = {
+    "number": POSE | {"film": {"column": "picture", "first": 1}},
+    "clock": POSE | {"film": {"begins": 4321.01, "uncertainty": 0.002}, "delay": None, "uncertainty": None},
+}
+
+
+def test_a_boxs_own_recording_aligns_its_log(play: pd.DataFrame, tmp_path: Path) -> None:
+    """The same box records the first four seconds of what it sees: joined by the number of the picture, and by the clock,
+    without knowing its delay."""
+    box = Box(seed=4)
+    truth, (_, shown) = box.log(play), box.pictures(play)
+    truth["picture"] += 1
+    background, film = to_grey(fit(default_portrait(), 160, 112)), tmp_path / "film.mp4"
+    with VideoWriter(film, 160, 112, box.rate) as writer:
+        for number in play["number"].to_numpy()[shown[:60]]:
+            writer.write(Marking().drawn(background, int(number)))
+    write_table(tmp_path / "marks.parquet", box.film(play)[:60])  # as read-marks finds it: another test reads
+    given_as = {"number": film, "clock": tmp_path / "marks.parquet"}
+    for by, meaning in FILMS.items():
+        log, played, mapped = written(tmp_path, play, truth, meaning)
+        arguments = [log, "--play", played, "--map", mapped, "--out", tmp_path / by]
+        done = dmsynth("bench-log", *arguments, "--film", given_as[by])
+        assert done.returncode == 0 and "aligned by film" in done.stdout, done.stderr
+        told = json.loads((tmp_path / by / "alignment.json").read_text())
+        assert told["systematic"] < (0.023 if by == "number" else 0.006), by  # half a frame; and what that leaves
+        assert "give it with --film" in fails(dmsynth("bench-log", *arguments))
+        latencies_are_found(play, truth, tmp_path / by)
+    apart = FILMS["clock"] | {"film": {"begins": 12.0, "uncertainty": 0.01}}
+    strange = POSE | {"film": {"column": "picture", "first": 90_000}}
+    for meaning, given, said in (
+        (apart, given_as["clock"], "s, the log from 4321."),
+        (strange, given_as["clock"], "names; give the recording of"),
+        (POSE, given_as["clock"], "does not say how it is joined; add film: COLUMN"),
+        (FILMS["number"], tmp_path / "play.parquet", "lacks frame, time or code"),
+        (POSE | {"film": {"first": 1}}, given_as["clock"], "film: is joined by one: column, the picture's number"),
+        (POSE | {"film": {"begins": 1.5}}, given_as["clock"], "begins goes with its uncertainty"),
+    ):
+        log, played, mapped = written(tmp_path, play, truth, meaning)
+        arguments = [log, "--play", played, "--map", mapped, "--out", tmp_path / "no", "--film", given]
+        assert said in fails(dmsynth("bench-log", *arguments)), said
 
 
 def _pose_yaw(logs: Path) -> tuple[pd.DataFrame, DmsRun]:
@@ -125,16 +174,21 @@ def test_any_clock_is_found(
     assert off.max() < 0.08
 
 
-@pytest.mark.parametrize("by", list(MAPS))
+@pytest.mark.parametrize("by", [*MAPS, *FILMS])
 def test_the_interval_holds_for_nineteen_boxes_of_twenty(play: pd.DataFrame, by: str) -> None:
     random, held = np.random.default_rng(0), []
     for seed in range(30):
         delay = float(random.uniform(0.05, 0.3))
         log = Box(delay, 0.2 * delay, float(random.normal(0, 50e-6)), noise=float(random.uniform(0.5, 2)), seed=seed)
         entries = log.log(play)
-        told = MAPS[by] if by == "sync" else MAPS[by] | {"delay": delay, "uncertainty": 0.002}
+        told = (MAPS | FILMS)[by] | ({} if by in ("sync", "clock") else {"delay": delay, "uncertainty": 0.002})
         meaning = LogMap.model_validate(told)
-        found = align_log(signals_of(entries, meaning), play, meaning, "log")
+        signals = signals_of(entries, meaning)
+        if meaning.film:
+            begins = float(log.clock(log.pictures(play)[0][:1])[0])
+            how = meaning.film.model_copy(update={"begins": begins if by == "clock" else None, "first": 0})
+            signals["film"] = joined(log.film(play), how, signals.get("film") or signals["yaw"], "film")
+        found = align_log(signals, play, meaning, "log")
         one = entries.iloc[[int(random.integers(len(entries)))]]
         emitted = one["emitted"].to_numpy()
         held.append((np.abs(found.to_play(one["t"].to_numpy()) - emitted) < found.uncertainty(emitted))[0])

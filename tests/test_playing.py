@@ -314,7 +314,8 @@ def test_the_command_plays_and_reads_back(tmp_path: Path) -> None:
     written = pd.read_parquet(log)
     assert written["number"].tolist() == [0, 1, 2] and written["clip"].tolist() == ["bare"] * 3
     assert dmsynth("read-marks", tmp_path / "film.mp4", "--out", tmp_path / "codes.parquet").returncode == 0
-    assert pd.read_parquet(tmp_path / "codes.parquet")["code"].tolist() == [3, 4, 5]
+    codes = pd.read_parquet(tmp_path / "codes.parquet")
+    assert codes["code"].tolist() == [3, 4, 5] and codes["frame"].tolist() == [0, 1, 2]
     bare = dmsynth("read-marks", tmp_path / "bare.mp4", "--out", tmp_path / "codes.parquet")
     assert "no mark that can be read" in fails(bare)
 

@@ -143,7 +143,7 @@ def _whole_times(table: Path) -> None:
 @app.command("read-marks", rich_help_panel=VALIDATION)
 def read_marks_command(
     video: Annotated[Path, typer.Argument(help="A recording of what was played, by the DMS's camera or another.")],
-    out: Annotated[Path, typer.Option(help="Table to write, .parquet: time, and the number of the frame.")],
+    out: Annotated[Path, typer.Option(help="Table to write, .parquet: picture, time, number of the frame.")],
 ) -> None:
     """Read the numbers of played frames in a recording of them."""
     from dmsynth.playing.filmed import read_marks
@@ -163,12 +163,16 @@ def bench_log_command(
     play: Annotated[Path, typer.Option(help="What `dmsynth play --log` wrote.")],
     meaning: Annotated[Path, typer.Option("--map", help="A .yaml file: what the log's columns mean.")],
     out: Annotated[Path, typer.Option(help="Folder for CLIP.jsonl, for `validate --dms-log`; of one clip: a .jsonl.")],
+    film: Annotated[
+        Path | None,
+        typer.Option(help="The DMS's own recording of the play, or what read-marks made of it; the map joins it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn a DMS's own log into answers about what was played to it, clocks aligned."""
     from dmsynth.validation.bench_log import read_bench_log, write_bench_log
 
-    found = read_bench_log(log, play, meaning)
+    found = read_bench_log(log, play, meaning, film)
     paths = write_bench_log(found, out, log)
     if as_json:
         print_json([

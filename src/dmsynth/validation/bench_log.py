@@ -16,8 +16,9 @@ from dmsynth.playing.player import full_name
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import write_json, write_text
 from dmsynth.validation.alignment import Alignment, align_log
+from dmsynth.validation.bench_film import joined, read_film
 from dmsynth.validation.box_logs import Signal, read_box_log
-from dmsynth.validation.log_map import read_log_map
+from dmsynth.validation.log_map import TIMING, read_log_map
 from dmsynth.validation.protocol import ANGLES, Answer, impossible
 
 Double = NDArray[np.float64]
@@ -56,17 +57,31 @@ class BenchLog:
     clips: list[ClipLog]
 
 
-def read_bench_log(log: Path, play: Path, meaning: Path) -> BenchLog:
+def read_bench_log(log: Path, play: Path, meaning: Path, film: Path | None = None) -> BenchLog:
     """A box's log, aligned with a play and cut into its clips.
 
+    Args:
+        film: the box's own recording of the play, or the numbers that were read in it, if the map joins one.
+
     Raises:
-        DmsynthError: as ``read_log_map``, ``read_play``, ``read_box_log`` and ``align_log``.
+        DmsynthError: as ``read_log_map``, ``read_play``, ``read_box_log``, ``read_film``, ``joined`` and ``align_log``;
+            a film without a map of it, or the other way round.
     """
     read_as = read_log_map(meaning)
+    if film is None and read_as.film:
+        raise DmsynthError(f"{meaning}: joins the box's recording of the play; give it with --film, or take film out")
+    if film is not None and read_as.film is None:
+        raise DmsynthError(
+            f"--film {film}: {meaning} does not say how it is joined; add film: COLUMN, or film: {{begins: SECONDS, "
+            "uncertainty: SECONDS}"
+        )
     shown = read_play(play)
     signals = read_box_log(log, read_as)
+    judged = {name: signal for name, signal in signals.items() if name not in TIMING}
+    if film is not None and read_as.film is not None:
+        entries = signals.get("film") or next(iter(judged.values()))
+        signals["film"] = joined(read_film(film), read_as.film, entries, str(film))
     alignment = align_log(signals, shown, read_as, str(log))
-    judged = {name: signal for name, signal in signals.items() if name not in ("code", "sync")}
     moments, values = _together(judged)
     moments = alignment.to_play(moments)
     by_clip = shown[shown["frame"] >= 0].groupby(["person", "clip"], sort=False)
