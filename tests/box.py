@@ -85,9 +85,9 @@ class Box:
         })  # fmt: skip
 
     def log(self, play: pd.DataFrame) -> pd.DataFrame:
-        """Its log: ``t`` by its own clock, ``yaw``, ``pitch``, ``alarm``, number of the ``picture``, ``code`` in it, and
-        ``photo``, of a sensor on the patch at the moment of the entry; and, for the test alone, ``emitted``, the play
-        time of each."""
+        """Its log: ``t`` by its own clock, ``yaw``, ``pitch``, ``alarm``, number of the ``picture``, ``code`` in it,
+        and ``photo``, of a sensor on the patch at the moment of the entry; and, for the test alone, ``emitted``, the
+        play time of each."""
         random = np.random.default_rng(self.seed)
         real = play["real"].to_numpy()
         seen, frame = self.pictures(play)

@@ -105,8 +105,8 @@ FILMS: dict[str, dict[str, object]] = {
 
 
 def test_a_boxs_own_recording_aligns_its_log(play: pd.DataFrame, tmp_path: Path) -> None:
-    """The same box records the first four seconds of what it sees: joined by the number of the picture, and by the clock,
-    without knowing its delay."""
+    """The same box records the first four seconds of what it sees: joined by the number of the picture, and by the
+    clock, without knowing its delay."""
     box = Box(seed=4)
     truth, (_, shown) = box.log(play), box.pictures(play)
     truth["picture"] += 1
@@ -127,7 +127,7 @@ def test_a_boxs_own_recording_aligns_its_log(play: pd.DataFrame, tmp_path: Path)
         latencies_are_found(play, truth, tmp_path / by)
     apart = FILMS["clock"] | {"film": {"begins": 12.0, "uncertainty": 0.01}}
     strange = POSE | {"film": {"column": "picture", "first": 90_000}}
-    for meaning, given, said in (
+    for meaning, file, said in (
         (apart, given_as["clock"], "s, the log from 4321."),
         (strange, given_as["clock"], "names; give the recording of"),
         (POSE, given_as["clock"], "does not say how it is joined; add film: COLUMN"),
@@ -136,7 +136,7 @@ def test_a_boxs_own_recording_aligns_its_log(play: pd.DataFrame, tmp_path: Path)
         (POSE | {"film": {"begins": 1.5}}, given_as["clock"], "begins goes with its uncertainty"),
     ):
         log, played, mapped = written(tmp_path, play, truth, meaning)
-        arguments = [log, "--play", played, "--map", mapped, "--out", tmp_path / "no", "--film", given]
+        arguments = [log, "--play", played, "--map", mapped, "--out", tmp_path / "no", "--film", file]
         assert said in fails(dmsynth("bench-log", *arguments)), said
 
 

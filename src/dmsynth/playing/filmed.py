@@ -14,8 +14,11 @@ from dmsynth.video import Frame, read_video
 
 
 def read_marks(video: Path) -> pd.DataFrame:
-    """What a camera saw of a play: ``frame``, its number in the recording from 0; ``time``, seconds after the first; and
-    ``code``, the number in it, missing where none can be read. A row per frame. ``DmsynthError`` if none can be read in any."""
+    """What a camera saw of a play: ``frame``, its number in the recording from 0; ``time``, seconds after the first;
+    and ``code``, the number in it, missing where none can be read. A row per frame.
+
+    Raises ``DmsynthError`` if none can be read in any.
+    """
     with progress("reading marks", None) as advance:
         rows = []
         for row in map_ordered(_read, read_video(video, grey=True, damaged=True)):

@@ -1,12 +1,12 @@
 """How a log's clock runs beside that of the play: offset and drift, with what is left uncertain.
 
 By the first of these that there is: the brightness of the patch (``sync``), the numbers in the box's recording of the
-play (``film``), the numbers in the time code (``code``), a clock in step with the player's (``unix``), or its head pose,
-at the place where it fits the command best (``pose``).
+play (``film``), the numbers in the time code (``code``), a clock in step with the player's (``unix``), or its head
+pose, at the place where it fits the command best (``pose``).
 
-Each but the clock in step fits a straight line through pairs of times, or the whole motion, robustly: what does not fit weighs
-little. The uncertainty is that of a sandwich estimate with the residuals of two seconds taken together (Liang and Zeger
-1986), because errors of a tracker beside each other are alike.
+Each but the clock in step fits a straight line through pairs of times, or the whole motion, robustly: what does not
+fit weighs little. The uncertainty is that of a sandwich estimate with the residuals of two seconds taken together
+(Liang and Zeger 1986), because errors of a tracker beside each other are alike.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def align_log(signals: Mapping[str, Signal], play: pd.DataFrame, meaning: LogMap
 def _by_film(film: Signal, play: pd.DataFrame, uncertainty: float, where: str) -> Alignment:
     """By the pictures of a recording that runs by the log's clock: nothing of the box's delay is in them.
 
-    A picture lies anywhere in the display of its frame. If the camera runs in step with the play, all lie alike, and are
-    seen to differ less than by a frame; where they differ, the line through their middles is that much surer.
+    A picture lies anywhere in the display of its frame. If the camera runs in step with the play, all lie alike, and
+    are seen to differ less than by a frame; where they differ, the line through their middles is that much surer.
     """
     found = _by_code("film", film, play, where)
     shown = pd.Series(play["real"].to_numpy(float), index=play["number"].to_numpy(float))
