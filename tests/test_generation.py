@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import weakref
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +153,20 @@ def test_even_walks_prefer_no_place_and_cells_are_all_visited(face: SteerableFac
     poses = np.concatenate([walk.values for walk in seen])
     hit = [((poses >= low - 1e-6) & (poses <= high + 1e-6)).all(axis=1).any() for low, high in kept]
     assert np.mean(hit[: len(seen) * each]) == 1
+
+
+def test_a_clip_that_is_drawn_is_let_go(face: SteerableFace) -> None:
+    """At once: a circle of references would stay until it is looked for, and a clip has large pictures."""
+    studio = Studio(ordered(), most=2)
+    shot = studio.shot(0)
+    capture = weakref.ref(shot.capture)
+    gc.disable()
+    try:
+        assert len(list(shot.frames())) == 2 and capture() is not None
+        del shot
+        assert capture() is None
+    finally:
+        gc.enable()
 
 
 def _full_disk(*given: object) -> None:
