@@ -1,6 +1,6 @@
 """What docs/generate.md says of memory: that of `dmsynth generate` over many small frames.
 
-python tests/measure_generate.py OUT [FRAMES [MINUTES]]       # OUT/memory.csv and OUT/memory.png; 100000 frames, 600 min
+python tests/measure_generate.py OUT [FRAMES [MINUTES]]   # OUT/memory.csv, OUT/memory.png; 100000 frames, 600 minutes
 
 OUT is the set's folder, too: the same command goes on where it was ended.
 """
@@ -29,6 +29,7 @@ _PLAN = {
     "things": [{"wear": []}, {"wear": ["glasses"]}],
     "motions": [{"kind": "driving"}, {"kind": "uniform"}, {"kind": "stratified"}],
 }  # fmt: skip
+_WHO = ("command", "worker")
 _EVERY = 2.0  # seconds between two looks
 _BEGINS = 0.2  # of the frames, after which a process has opened all that it needs
 
@@ -106,6 +107,7 @@ if __name__ == "__main__":
     table = measure(folder, int(given[0]) if given else 100_000, given[1] if given[1:] else 600.0)
     write_table(folder / "memory.csv", table)
     draw(read_table(folder / "memory.csv"), folder / "memory.png")
-    for name in ("command", "worker"):
-        print(f"{name}: at most {table[name].max():.0f} MB, {growth(table, name):+.0f} MB in 100,000 frames")
-    print(f"{table['frames'].max()} frames in {table['seconds'].max():.0f} s")
+    said = [
+        f"{name}: at most {table[name].max():.0f} MB, {growth(table, name):+.0f} MB in 100,000 frames" for name in _WHO
+    ]
+    sys.stdout.write("\n".join([*said, f"{table['frames'].max()} frames in {table['seconds'].max():.0f} s", ""]))
