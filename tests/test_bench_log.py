@@ -408,7 +408,7 @@ def test_an_alarm_and_a_lag_within_the_uncertainty_are_not_judged() -> None:
 
 
 def test_mdf_is_read_like_tables(play: pd.DataFrame, tmp_path: Path) -> None:
-    asammdf = pytest.importorskip("asammdf")
+    asammdf = pytest.importorskip("asammdf", reason="needs asammdf; pip install 'dmsynth[mdf]'")
     truth = Box().log(play)
     t = truth["t"].to_numpy() - truth["t"].iloc[0]
     slow = slice(None, None, 3)
@@ -444,7 +444,7 @@ def test_errors_of_other_packages_are_said_in_one_line(tmp_path: Path, monkeypat
 
 
 def test_bags_are_read_like_tables(tmp_path: Path) -> None:
-    rosbags = pytest.importorskip("rosbags.rosbag2")
+    rosbags = pytest.importorskip("rosbags.rosbag2", reason="needs rosbags; pip install 'dmsynth[ros]'")
     typesys = pytest.importorskip("rosbags.typesys")
     store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
     vector = store.types["geometry_msgs/msg/Vector3"]

@@ -321,7 +321,7 @@ def test_the_command_plays_and_reads_back(tmp_path: Path) -> None:
 
 
 def test_a_screen_shows_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    pygame = pytest.importorskip("pygame")
+    pygame = pytest.importorskip("pygame", reason="needs pygame-ce; pip install 'dmsynth[screen]'")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     picture = fit(default_portrait(), *SIZE)
     sink = open_sink("screen", SIZE, 25)
