@@ -18,6 +18,7 @@ from dmsynth.steering.provenance import face_sha256
 from dmsynth.steering.taken import drawn_size
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import replacing, write_json
+from dmsynth.support.machine import give_back_memory
 from dmsynth.support.records import Count, Record, Sha256, Text
 from dmsynth.support.version import __version__
 
@@ -138,6 +139,7 @@ def make_shard(folder: Path, arguments: dict[str, Any]) -> None:
             raise DmsynthError(f"{person}: the face was changed since the set was begun; take another --out")
         before = face
         rows[number] = draw(studio, number, folder)
+        give_back_memory()
     ordered = [rows[number] for number in range(first, end)]
     sha256 = _packed([folder / f"{row.key}.part" for row in ordered], shard.archive)
     result = {
