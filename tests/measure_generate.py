@@ -15,10 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 from matplotlib import pyplot as plt
+from scipy.stats import linregress
+from scipy.stats import t as student
 
 from dmsynth.report.figures import STYLE, save
 from dmsynth.support.table_files import read_table, write_table
@@ -81,18 +82,26 @@ def measure(out: Path, count: int, minutes: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seconds", "frames", "command", "worker"])
 
 
-def growth(found: pd.DataFrame, who: str) -> float:
-    """MB that 100,000 frames add, by a line through what was seen once all was opened."""
-    late = found[(found["frames"] > _BEGINS * found["frames"].max()) & (found[who] > 0)]
-    return float(100_000 * np.polyfit(late["frames"], late[who], 1)[0])
+def by_clip(found: pd.DataFrame, who: str) -> pd.Series:
+    """MB after each clip, by the frames that were drawn: the median of the looks until the next one."""
+    return found[found[who] > 0].groupby("frames")[who].median()
+
+
+def growth(found: pd.DataFrame, who: str) -> tuple[float, float]:
+    """MB that 100,000 frames add, and half of its 95 % interval: by a line through what was seen once all was opened,
+    the medians of clips."""
+    clips = by_clip(found, who)
+    clips = clips[clips.index > _BEGINS * clips.index.max()]
+    line = linregress(clips.index.to_numpy(float), clips.to_numpy(float))
+    return 1e5 * float(line.slope), 1e5 * float(line.stderr) * float(student.ppf(0.975, len(clips) - 2))
 
 
 def draw(found: pd.DataFrame, path: Path) -> None:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3))
         for who, colour, name in (("worker", "#1f4e79", "its worker"), ("command", "#e4572e", "the command")):
-            there = found[found[who] > 0]
-            axis.plot(there["frames"], there[who], color=colour, label=name, linewidth=1.5)
+            clips = by_clip(found, who)
+            axis.plot(clips.index, clips, color=colour, label=name, linewidth=1.5)
         axis.set_xlabel("frames drawn")
         axis.set_ylabel("memory, MB")
         axis.set_ylim(0, None)
@@ -107,7 +116,8 @@ if __name__ == "__main__":
     table = measure(folder, int(given[0]) if given else 100_000, given[1] if given[1:] else 600.0)
     write_table(folder / "memory.csv", table)
     draw(read_table(folder / "memory.csv"), folder / "memory.png")
-    said = [
-        f"{name}: at most {table[name].max():.0f} MB, {growth(table, name):+.0f} MB in 100,000 frames" for name in _WHO
-    ]
-    sys.stdout.write("\n".join([*said, f"{table['frames'].max()} frames in {table['seconds'].max():.0f} s", ""]))
+    said = [f"{table['frames'].max()} frames in {table['seconds'].max():.0f} s"]
+    for name in _WHO:
+        more, sure = growth(table, name)
+        said.append(f"{name}: at most {table[name].max():.0f} MB, {more:+.0f} ± {sure:.0f} MB in 100,000 frames")
+    sys.stdout.write("\n".join([*said, ""]))
