@@ -14,19 +14,30 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from box import Box, log_of_play
+from box import Box, Simulated, log_of_play
 from commands import dmsynth, fails
+from dmsynth.cli.app import cast_specs
+from dmsynth.experiments.drivers import open_drivers
+from dmsynth.experiments.planning import planned
+from dmsynth.playing.log import read_play
+from dmsynth.playing.marks import Marking
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.table_files import write_table
 from dmsynth.validation.alignment import align_log
+from dmsynth.validation.bench_film import joined
 from dmsynth.validation.bench_log import read_bench_log
 from dmsynth.validation.box_logs import Signal, read_box_log
 from dmsynth.validation.differences import METRICS
-from dmsynth.validation.dms import Answer, DmsRun, run_dms
+from dmsynth.validation.dms import Answer, DmsRun, DmsSpec, open_dms, run_dms
 from dmsynth.validation.log_map import LogMap, read_log_map
+from dmsynth.validation.matrix import Matrix, file_name, parse_factors
 from dmsynth.validation.programs import Log
+from dmsynth.validation.rendering import Rendered
 from dmsynth.validation.scenario_files import find_scenarios
-from dmsynth.validation.verdicts import judge
+from dmsynth.validation.scenarios import Scenario
+from dmsynth.validation.verdicts import AXES, judge
+from dmsynth.video import VideoWriter, fit, to_grey
+from dmsynth.video.portrait import default_portrait
 
 PLAYED = ("pose-yaw", "addw-80-side-window", "pose-pitch")
 POSE: dict[str, object] = {
@@ -65,9 +76,14 @@ def test_a_dry_run_finds_the_latencies(play: pd.DataFrame, tmp_path: Path, by: s
     assert done.returncode == 0 and f"aligned by {by}" in done.stdout, done.stderr
     told = json.loads((tmp_path / "logs" / "alignment.json").read_text())
     assert told["by"] == by and abs(told["drift"]) < 300e-6
+    latencies_are_found(play, truth, tmp_path / "logs")
+
+
+def latencies_are_found(play: pd.DataFrame, truth: pd.DataFrame, logs: Path) -> None:
+    """Within 20 ms of when the box warned; and its delay."""
     scenario = find_scenarios(["addw-80-side-window"])[0]
     motion, clip = scenario.trajectory(), play[play["clip"] == scenario.name]
-    run = run_dms(Log(tmp_path / "logs", scenario.name), Path("no.mp4"), scenario.speed, motion.times[-1])
+    run = run_dms(Log(logs, scenario.name), Path("no.mp4"), scenario.speed, motion.times[-1])
     assert run.problem is None and run.no_answers == 0
     table = pd.DataFrame({name: motion[name] for name in motion.names} | {"time": motion.times, "covered": True})
     (found,) = judge(scenario, table, run).warnings
@@ -77,9 +93,51 @@ def test_a_dry_run_finds_the_latencies(play: pd.DataFrame, tmp_path: Path, by: s
     assert found.latency == pytest.approx(onset - scenario.marks[scenario.windows[0].since], abs=0.02)
     verdict = judge(scenario, table, run)
     assert verdict.time_uncertainty is not None and 0.001 < verdict.time_uncertainty < 0.05
-    yaw = judge(find_scenarios(["pose-yaw"])[0], *_pose_yaw(tmp_path / "logs"))
+    yaw = judge(find_scenarios(["pose-yaw"])[0], *_pose_yaw(logs))
     assert yaw.lag == pytest.approx(0.12 + 0.02, abs=0.03), "its delay, and half a frame until it looks"
     assert yaw.errors["pitch"]["mae"] == pytest.approx(0.8, abs=0.2)  # of noise with a standard deviation of 1
+
+
+FILMS: dict[str, dict[str, object]] = {
+    "number": POSE | {"film": {"column": "picture", "first": 1}},
+    "clock": POSE | {"film": {"begins": 4321.01, "uncertainty": 0.002}, "delay": None, "uncertainty": None},
+}
+
+
+def test_a_boxs_own_recording_aligns_its_log(play: pd.DataFrame, tmp_path: Path) -> None:
+    """The same box records the first four seconds of what it sees: joined by the number of the picture, and by the
+    clock, without knowing its delay."""
+    box = Box(seed=4)
+    truth, (_, shown) = box.log(play), box.pictures(play)
+    truth["picture"] += 1
+    background, film = to_grey(fit(default_portrait(), 160, 112)), tmp_path / "film.mp4"
+    with VideoWriter(film, 160, 112, box.rate) as writer:
+        for number in play["number"].to_numpy()[shown[:60]]:
+            writer.write(Marking().drawn(background, int(number)))
+    write_table(tmp_path / "marks.parquet", box.film(play)[:60])  # as read-marks finds it: another test reads
+    given_as = {"number": film, "clock": tmp_path / "marks.parquet"}
+    for by, meaning in FILMS.items():
+        log, played, mapped = written(tmp_path, play, truth, meaning)
+        arguments = [log, "--play", played, "--map", mapped, "--out", tmp_path / by]
+        done = dmsynth("bench-log", *arguments, "--film", given_as[by])
+        assert done.returncode == 0 and "aligned by film" in done.stdout, done.stderr
+        told = json.loads((tmp_path / by / "alignment.json").read_text())
+        assert told["systematic"] < (0.023 if by == "number" else 0.006), by  # half a frame; and what that leaves
+        assert "give it with --film" in fails(dmsynth("bench-log", *arguments))
+        latencies_are_found(play, truth, tmp_path / by)
+    apart = FILMS["clock"] | {"film": {"begins": 12.0, "uncertainty": 0.01}}
+    strange = POSE | {"film": {"column": "picture", "first": 90_000}}
+    for meaning, file, said in (
+        (apart, given_as["clock"], "s, the log from 4321."),
+        (strange, given_as["clock"], "names; give the recording of"),
+        (POSE, given_as["clock"], "does not say how it is joined; add film: COLUMN"),
+        (FILMS["number"], tmp_path / "play.parquet", "lacks frame, time or code"),
+        (POSE | {"film": {"first": 1}}, given_as["clock"], "film: is joined by one: column, the picture's number"),
+        (POSE | {"film": {"begins": 1.5}}, given_as["clock"], "begins goes with its uncertainty"),
+    ):
+        log, played, mapped = written(tmp_path, play, truth, meaning)
+        arguments = [log, "--play", played, "--map", mapped, "--out", tmp_path / "no", "--film", file]
+        assert said in fails(dmsynth("bench-log", *arguments)), said
 
 
 def _pose_yaw(logs: Path) -> tuple[pd.DataFrame, DmsRun]:
@@ -116,16 +174,21 @@ def test_any_clock_is_found(
     assert off.max() < 0.08
 
 
-@pytest.mark.parametrize("by", list(MAPS))
+@pytest.mark.parametrize("by", [*MAPS, *FILMS])
 def test_the_interval_holds_for_nineteen_boxes_of_twenty(play: pd.DataFrame, by: str) -> None:
     random, held = np.random.default_rng(0), []
     for seed in range(30):
         delay = float(random.uniform(0.05, 0.3))
         log = Box(delay, 0.2 * delay, float(random.normal(0, 50e-6)), noise=float(random.uniform(0.5, 2)), seed=seed)
         entries = log.log(play)
-        told = MAPS[by] if by == "sync" else MAPS[by] | {"delay": delay, "uncertainty": 0.002}
+        told = (MAPS | FILMS)[by] | ({} if by in ("sync", "clock") else {"delay": delay, "uncertainty": 0.002})
         meaning = LogMap.model_validate(told)
-        found = align_log(signals_of(entries, meaning), play, meaning, "log")
+        signals = signals_of(entries, meaning)
+        if meaning.film:
+            begins = float(log.clock(log.pictures(play)[0][:1])[0])
+            how = meaning.film.model_copy(update={"begins": begins if by == "clock" else None, "first": 0})
+            signals["film"] = joined(log.film(play), how, signals.get("film") or signals["yaw"], "film")
+        found = align_log(signals, play, meaning, "log")
         one = entries.iloc[[int(random.integers(len(entries)))]]
         emitted = one["emitted"].to_numpy()
         held.append((np.abs(found.to_play(one["t"].to_numpy()) - emitted) < found.uncertainty(emitted))[0])
@@ -345,7 +408,7 @@ def test_an_alarm_and_a_lag_within_the_uncertainty_are_not_judged() -> None:
 
 
 def test_mdf_is_read_like_tables(play: pd.DataFrame, tmp_path: Path) -> None:
-    asammdf = pytest.importorskip("asammdf")
+    asammdf = pytest.importorskip("asammdf", reason="needs asammdf; pip install 'dmsynth[mdf]'")
     truth = Box().log(play)
     t = truth["t"].to_numpy() - truth["t"].iloc[0]
     slow = slice(None, None, 3)
@@ -381,7 +444,7 @@ def test_errors_of_other_packages_are_said_in_one_line(tmp_path: Path, monkeypat
 
 
 def test_bags_are_read_like_tables(tmp_path: Path) -> None:
-    rosbags = pytest.importorskip("rosbags.rosbag2")
+    rosbags = pytest.importorskip("rosbags.rosbag2", reason="needs rosbags; pip install 'dmsynth[ros]'")
     typesys = pytest.importorskip("rosbags.typesys")
     store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
     vector = store.types["geometry_msgs/msg/Vector3"]
@@ -406,3 +469,78 @@ def test_bags_are_read_like_tables(tmp_path: Path) -> None:
     for column, said in (("/dms/eyes:y", "has no topic /dms/eyes:y; it has"), ("/dms/head:w", "has no field")):
         with pytest.raises(DmsynthError, match=said):
             read_box_log(tmp_path / "bag", LogMap.model_validate({"yaw": column}))
+
+
+AWAY = (
+    "name: away\ntitle: T\nsource: test\nspeed: 80\nframe_rate: 10\nmoves:\n  - hold: 0.2\n"
+    "  - {move: {yaw: 25}, seconds: 0.4}\n  - {hold: 0.6, mark: away}\n"
+    "warnings:\n  - {since: away, earliest: 0, latest: 0.6}\n"
+)
+
+
+MATRIX = ("--vary", "camera=none,night-small", "--vary", "wear=none,wheel", "--sample", 4, "--seed", 2)
+
+
+def played_cells(folder: Path, face: Path) -> tuple[pd.DataFrame, list[object]]:
+    """The log of a play of two persons before two cameras with two things, a sample of them; and the arguments."""
+    (folder / "away.yaml").write_text(AWAY)
+    (folder / "cast.yaml").write_text(f"persons:\n  eileen: {face}\n  photo: posed:portrait\n")
+    cells = [folder / "away.yaml", "--cast", folder / "cast.yaml", *MATRIX, "--videos", folder / "videos"]
+    done = dmsynth("play", *cells, "--to", "none", "--log", folder / "play.parquet", "--lead", 0.4)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 8 cells, chosen with seed 2; 0 are rendered already, 4 are left" in done.stderr
+    return read_play(folder / "play.parquet"), cells
+
+
+def test_the_cells_that_were_played_have_the_names_of_those_that_are_judged(
+    tmp_path: Path, small_face: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drawing is left out: each cell is a moment of the portrait. Another test draws."""
+    table = pd.DataFrame(dict.fromkeys(AXES, 0.0) | {"time": np.arange(12) / 10, "yaw": np.linspace(0, 25, 12)})
+    with VideoWriter(tmp_path / "moment.mp4", 320, 240, 10) as writer:
+        for _ in range(12):
+            writer.write(fit(default_portrait(), 320, 240))
+    drawn: list[Scenario] = []
+
+    def moment(scenario: Scenario, *_: object) -> Rendered:
+        drawn.append(scenario)
+        return Rendered(tmp_path / "moment.mp4", table)
+
+    monkeypatch.setattr("dmsynth.experiments.clips.render", moment)
+    monkeypatch.setattr("dmsynth.playing.clock.MonotonicClock", Simulated)
+    play, _ = played_cells(tmp_path, small_face)
+    scenarios = find_scenarios([str(tmp_path / "away.yaml")])
+    matrix = Matrix(parse_factors([MATRIX[1], MATRIX[3]]), 4, 2)
+    parts = planned(open_drivers(cast_specs(tmp_path / "cast.yaml"), scenarios), scenarios, matrix).parts
+    assert [each.camera for each in drawn] == [part.scenario.camera for part in parts]
+    log, played, meaning = written(tmp_path, play, Box(ahead=9.0).log(play), MAPS["code"])
+    logged = dmsynth("bench-log", log, "--play", played, "--map", meaning, "--out", tmp_path / "logs")
+    assert logged.returncode == 0 and "eileen/away." in logged.stdout, logged.stderr
+    for part in parts:
+        spec = DmsSpec(log=str(tmp_path / "logs")).of_person(part.driver.person)
+        said = list(open_dms(spec, file_name("away", part.levels))(Path("no.mp4"), 80))
+        assert 10 < len(said) < 20, part
+    assert len(list((tmp_path / "logs").glob("*/*.jsonl"))) == len(parts) == 4
+
+
+@pytest.mark.slow
+def test_the_cells_that_were_played_are_judged(
+    tmp_path: Path, small_face: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dmsynth.playing.clock.MonotonicClock", Simulated)
+    play, cells = played_cells(tmp_path, small_face)
+    truth = Box(delay=0.05, jitter=0.005, drift=0, ahead=9.0, noise=0, rate=20).log(play)
+    shows = np.searchsorted(play["real"], truth["emitted"] - 0.05) - 1
+    since = play["time"].where(play["frame"] >= 0, -1).to_numpy()[shows]
+    log, played, meaning = written(
+        tmp_path, play, truth.assign(alarm=(since > 0.75).astype(int)), MAPS["code"] | {"delay": 0.05}
+    )
+    assert dmsynth("bench-log", log, "--play", played, "--map", meaning, "--out", tmp_path / "logs").returncode == 0
+    judged = dmsynth("validate", *cells, "--dms-log", tmp_path / "logs", "--out", tmp_path / "out", "--workers", 1)
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert judged.returncode == 0, judged.stdout
+    rows = {f"{row['person']}/{file_name(row['name'], row['factors'])}": row for row in found["scenarios"]}
+    assert set(rows) == {f"{person}/{clip}" for person, clip in play[["person", "clip"]].itertuples(index=False)}
+    for name, row in rows.items():
+        assert row["outcome"] == "pass" and row["time_uncertainty"] > 0, (name, row["reasons"])
+    assert [factor["name"] for factor in found["by_factor"]] == ["camera", "wear", "person"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+import weakref
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +27,14 @@ from hypothesis import strategies as st
 
 from commands import dmsynth, fails
 from dmsynth.controls import HEAD
-from dmsynth.experiments.grid import Engine
-from dmsynth.generation.clip import Studio, draw
+from dmsynth.experiments.grid import Engine, Job, is_finished
+from dmsynth.generation.clip import Clip, Studio, draw
 from dmsynth.generation.design import Design, _parts, _split
 from dmsynth.generation.generate import generate
 from dmsynth.generation.motions import Room, cells, stratified, uniform, visited
 from dmsynth.generation.plan import Order, Plan, Ranges, order, read_plan
 from dmsynth.generation.shards import make_shard, read_result, shards_of, what_is_wrong
+from dmsynth.generation.store import Store
 from dmsynth.generation.stored import stored_clips
 from dmsynth.generation.verify import verify
 from dmsynth.steering import FaceSpec, SteerableFace, open_renderer
@@ -153,6 +157,111 @@ def test_even_walks_prefer_no_place_and_cells_are_all_visited(face: SteerableFac
     assert np.mean(hit[: len(seen) * each]) == 1
 
 
+def test_a_clip_that_is_drawn_is_let_go(face: SteerableFace) -> None:
+    """At once: a circle of references would stay until it is looked for, and a clip has large pictures."""
+    studio = Studio(ordered(), most=2)
+    shot = studio.shot(0)
+    capture = weakref.ref(shot.capture)
+    gc.disable()
+    try:
+        assert len(list(shot.frames())) == 2 and capture() is not None
+        del shot
+        assert capture() is None
+    finally:
+        gc.enable()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs run in this process, and draw a clip once: that it always has the same bytes is another test's."""
+    kept = tmp_path / "drawn"
+    kept.mkdir()
+
+    def grid(title: str, work: Any, jobs: list[Job], folder: Path, *_: object, **__: object) -> None:
+        for job in jobs:
+            if not is_finished(folder, job):
+                work(folder / job.name, job.arguments)
+
+    def once(studio: Studio, number: int, folder: Path) -> Clip:
+        row = draw(studio, number, kept)
+        for suffix in (".part", ".json"):
+            shutil.copy(kept / f"{row.key}{suffix}", folder)
+        return row
+
+    monkeypatch.setattr("dmsynth.generation.generate.run_grid", grid)
+    monkeypatch.setattr("dmsynth.generation.shards.draw", once)
+    monkeypatch.setattr("dmsynth.generation.card._distributions", lambda labels, path: path.write_bytes(b"drawn"))
+    monkeypatch.setattr("dmsynth.generation.store.cache_folder", lambda: tmp_path / "cache")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_set_at_an_address_is_the_same_and_goes_on_by_its_hashes(
+    tmp_path: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, bucket = tmp_path / "plan.yaml", tmp_path / "bucket"
+    plan.write_text(yaml.safe_dump(SMALL | {"frames": 12, "clips_per_shard": 1, "store": "pictures"}))
+    address, put, sent = bucket.as_uri(), Store.put, list[str]()
+
+    def watched(store: Store, name: str) -> None:
+        put(store, name)
+        sent.append(name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "put", watched)
+        assert generate(plan, address, Engine()).out == address
+    first, second = ((f"data/small-{n:06d}.tar", f"jobs/small-{n:06d}/result.json") for n in range(2))
+    assert sent[:6] == ["set.json", *first, *second, "index.parquet"] and sent[-1] == "SHA256SUMS"
+    assert not list((tmp_path / "cache").glob("generate/*"))  # nothing is left here
+    generate(plan, tmp_path / "folder", Engine())
+    whole = content(tmp_path / "folder")
+    assert content(bucket) == whole
+    assert not verify(address, tracker).wrong
+    damaged, kept = bucket / first[0], bucket / second[0]
+    times = [file.stat().st_mtime_ns for file in (damaged, kept)]
+    damaged.write_bytes(damaged.read_bytes()[:-9] + b"as before")
+    os.utime(damaged, ns=(times[0], times[0]))  # only its hash tells
+    assert verify(address, tracker).wrong[0].startswith(f"{first[0]}: is damaged")
+    generate(plan, f"{address}/", Engine())
+    assert content(bucket) == whole and kept.stat().st_mtime_ns == times[1]
+    (bucket / second[1]).unlink()  # as of a command that was killed before it was told
+    generate(plan, address, Engine())
+    assert content(bucket) == whole and kept.stat().st_mtime_ns > times[1]
+    plan.write_text(yaml.safe_dump(SMALL | {"seed": 1}))
+    with pytest.raises(DmsynthError, match="holds frames of another plan"):
+        generate(plan, address, Engine())
+
+
+def test_addresses_that_cannot_work_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(yaml.safe_dump(SMALL))
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    for address, said in (
+        ("memory://set", "is the memory of one process, and frames are drawn in others"),
+        ("nowhere://set", "cannot be opened (Protocol not known: nowhere); give a folder"),
+        ("s3://bucket/set", "needs another package: Install s3fs"),
+    ):
+        assert said in fails(dmsynth("generate", plan, "--out", address))
+        if not address.startswith("memory"):
+            assert said in fails(dmsynth("generate", "--verify", address))
+    store = replace(Store.of("memory://frames"), work=tmp_path)
+    (tmp_path / "set.json").write_text("{}")
+    assert (
+        not store.has("set.json")
+        and store.names("") == []
+        and "no finished set" in fails(dmsynth("generate", "--verify", "memory://frames"))
+    )
+    store.put("set.json")
+    assert store.has("set.json") and store.names("") == ["set.json"] and store.read("set.json") == b"{}"
+    with pytest.raises(DmsynthError, match=r"memory://frames/set\.json: has more than 1 bytes"):
+        store.read("set.json", 1)
+    with pytest.raises(DmsynthError, match=r"memory://frames: cannot be read or written .*gone"):
+        store.size("gone")
+
+
 def _full_disk(*given: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "small.tar")
 
@@ -173,7 +282,7 @@ def test_a_shard_is_the_same_in_any_order_after_a_kill_and_a_full_disk(
         with pytest.raises(OSError, match="No space left"):
             make_shard(again, arguments(0, 2, face, openlabel=True))
     make_shard(again, arguments(0, 2, face, openlabel=True))
-    (a,), (b,) = (shards_of(tmp_path / side, "small", 2, 2) for side in "ab")
+    (a,), (b,) = (shards_of(Store.of(tmp_path / side), "small", 2, 2) for side in "ab")
     assert a.archive.read_bytes() == b.archive.read_bytes() and read_result(a) == read_result(b)
     assert {path.suffix for path in first.iterdir()} == {".json"}
     with tarfile.open(a.archive) as tar:
@@ -188,7 +297,7 @@ def test_a_shard_is_the_same_in_any_order_after_a_kill_and_a_full_disk(
     assert what_is_wrong(b, "0" * 64) == f"{b.archive}: is damaged"
     with pytest.raises(DmsynthError, match="the face was changed"):
         make_shard(again, arguments(0, 2, face) | {"faces": {"portrait": "1" * 64}})
-    clip = next(stored_clips(a.archive, {"0000000000"}))
+    clip = next(stored_clips(a.store, a.archive_name, {"0000000000"}))
     (tmp_path / "0.mp4").write_bytes(clip.files["0000000000.mp4"])
     assert read_provenance(tmp_path / "0.mp4").provenance.synthetic
     assert len(json.loads(clip.files["0000000000.openlabel.json"])["openlabel"]["frames"]) == 6
@@ -197,8 +306,8 @@ def test_a_shard_is_the_same_in_any_order_after_a_kill_and_a_full_disk(
 
 
 def test_pictures_have_labels_that_a_tracker_confirms(pictures: Path, tracker: Tracker) -> None:
-    (shard,) = shards_of(pictures / "frames", "small", 1, 1)
-    clip = next(stored_clips(shard.archive, {"0000000000"}))
+    (shard,) = shards_of(Store.of(pictures / "frames"), "small", 1, 1)
+    clip = next(stored_clips(shard.store, shard.archive_name, {"0000000000"}))
     assert b"Synthetic picture" in clip.files["0000000000-00000.jpg"][:400]
     label, (image,) = clip.labels.iloc[5], clip.images([5])
     said = json.loads(clip.files["0000000000-00005.json"])
@@ -225,8 +334,8 @@ def test_training_code_reads_the_shards_as_the_page_says(
         assert there["pictures"].shape == (6, 1, 240, 320) and there["poses"].shape == (6, 3)
         assert 0.01 < there["pictures"].mean() < 0.9 and there["loss"].isfinite()
     else:
-        (shard,) = shards_of(pictures / "frames", "small", 1, 1)
-        yaw = next(stored_clips(shard.archive, {"0000000000"})).labels["camera_yaw"].iloc[0]
+        (shard,) = shards_of(Store.of(pictures / "frames"), "small", 1, 1)
+        yaw = next(stored_clips(shard.store, shard.archive_name, {"0000000000"})).labels["camera_yaw"].iloc[0]
         assert f"(320, 240) {yaw}" in capsys.readouterr().out
 
 
@@ -282,10 +391,6 @@ def test_a_set_is_the_same_by_any_workers_after_a_kill_and_after_damage(tmp_path
     process.wait()
     assert not (tmp_path / "two" / "SHA256SUMS").exists()
     generate(plan, tmp_path / "two", Engine(workers=2))
-
-    def content(folder: Path) -> dict[str, bytes]:
-        return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-
     assert content(tmp_path / "one") == content(tmp_path / "two")
     found = verify(tmp_path / "two", tracker)
     assert not found.wrong and found.found > 0.7 * found.tracked and max(found.errors.values()) < 10
@@ -328,7 +433,7 @@ def test_a_cluster_loses_a_machine_and_nothing_else(tmp_path: Path, face: Steera
     finally:
         cluster.shutdown()
     assert read_table(out / "index.parquet")["clip"].tolist() == list(range(8))
-    for shard in shards_of(out, "small", 8, 2)[:2]:
-        alone = replace(shard, out=tmp_path / "alone")
+    for shard in shards_of(Store.of(out), "small", 8, 2)[:2]:
+        alone = replace(shard, store=Store.of(tmp_path / "alone"))
         make_shard(alone.result.parent, arguments(shard.first, shard.end, face))
         assert alone.archive.read_bytes() == shard.archive.read_bytes()

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from box import Simulated
 from commands import dmsynth, fails
 from dmsynth.playing.log import read_play
 from dmsynth.playing.marks import MOST_NUMBERS, Marking, patch_is_white, read_mark
@@ -28,19 +29,6 @@ from dmsynth.video import Image, VideoWriter, fit, read_video
 from dmsynth.video.portrait import default_portrait
 
 SIZE = (320, 240)
-
-
-class Simulated:
-    """A clock that waits in no time."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep_until(self, moment: float) -> None:
-        self.time = max(self.time, moment)
 
 
 class Watched:
@@ -125,7 +113,7 @@ def test_clips_follow_each_other(video: Path, tmp_path: Path) -> None:
     write_table(tmp_path / "play.parquet", log)
     with pytest.raises(DmsynthError, match="plays overlap: two is shown again at"):
         read_play(tmp_path / "play.parquet")
-    for name in ("../escaped", "..", "a\\b", "a\nb"):
+    for name in ("../escaped", "..", "a\\b", "a\nb", None):
         write_table(tmp_path / "play.parquet", log.assign(clip=name))
         with pytest.raises(DmsynthError, match="is no name of a clip") as refused:
             read_play(tmp_path / "play.parquet")
@@ -163,7 +151,7 @@ def test_a_wrong_address_is_said_before_anything_is_rendered(tmp_path: Path, mon
     def renders(*_: object) -> None:
         raise AssertionError("rendered")
 
-    monkeypatch.setattr("dmsynth.validation.clips.clips_of", renders)
+    monkeypatch.setattr("dmsynth.experiments.clips.clips_of_scenarios", renders)
     rest = ["--face", "starter", "--log", tmp_path / "play.parquet"]
     wrong = {"bogus": "frames cannot be played there", "/dev/video99": "no such virtual camera"}
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
@@ -247,6 +235,7 @@ def test_a_reader_that_ends_or_takes_nothing_is_said(video: Path, monkeypatch: p
 
 def test_a_receiver_that_takes_nothing_ends_the_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmsynth.playing.sinks._PATIENCE", 0.5)
+    monkeypatch.setattr("dmsynth.playing.clock.MonotonicClock", Simulated)  # on a busy machine no frame is dropped
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)  # fills what the system buffers
     with VideoWriter(tmp_path / "noise.mp4", 640, 480, 60, compression=5) as writer:
         for frame in range(20):
@@ -302,12 +291,15 @@ def test_what_cannot_be_played_is_said_in_one_line(
         (["--to", "moon"], "frames cannot be played there; give screen"),
         (["--to", "none", "--mark", "qr"], "choose one of code, patch, none"),
         (["--to", "none", "--corner", "middle"], "choose one of bottom-left"),
+        (["--to", "none", "--vary", "light"], "videos are played as they are"),
     ):
         assert said in fails(dmsynth("play", video, "--log", log, *arguments))
     assert "give a name that ends with .parquet" in fails(
         dmsynth("play", video, "--to", "none", "--log", tmp_path / "play.csv")
     )
     assert "give --face" in fails(dmsynth("play", "pose-yaw", "--to", "none", "--log", log))
+    both = ["--face", "starter", "--cast", "cast.yaml"]
+    assert "leave out --face" in fails(dmsynth("play", "pose-yaw", "--to", "none", "--log", log, *both))
     assert not log.exists()
 
 
@@ -322,13 +314,14 @@ def test_the_command_plays_and_reads_back(tmp_path: Path) -> None:
     written = pd.read_parquet(log)
     assert written["number"].tolist() == [0, 1, 2] and written["clip"].tolist() == ["bare"] * 3
     assert dmsynth("read-marks", tmp_path / "film.mp4", "--out", tmp_path / "codes.parquet").returncode == 0
-    assert pd.read_parquet(tmp_path / "codes.parquet")["code"].tolist() == [3, 4, 5]
+    codes = pd.read_parquet(tmp_path / "codes.parquet")
+    assert codes["code"].tolist() == [3, 4, 5] and codes["frame"].tolist() == [0, 1, 2]
     bare = dmsynth("read-marks", tmp_path / "bare.mp4", "--out", tmp_path / "codes.parquet")
     assert "no mark that can be read" in fails(bare)
 
 
 def test_a_screen_shows_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    pygame = pytest.importorskip("pygame")
+    pygame = pytest.importorskip("pygame", reason="needs pygame-ce; pip install 'dmsynth[screen]'")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     picture = fit(default_portrait(), *SIZE)
     sink = open_sink("screen", SIZE, 25)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -91,7 +91,6 @@ class Capture:
         self._rest = surface_of(self.view.on_canvas(heads.rest), heads.at_rest, self._normals, self.view.size)
         self._cabin = Cabin.of(camera, self._rest)
         self._noise = Noise(camera.sensor, 3 if self._colour else 1, seed)
-        self._surface = lru_cache(maxsize=_KEPT)(self._surface_of)
         self._factors = adapted(camera.sensor, level(camera, times))
 
     def frames(self, images: Iterable[Image]) -> Iterator[Image]:
@@ -102,7 +101,10 @@ class Capture:
             return
         drawn = surface_of(self._drawn[0], self._heads.rotation[0], self._normals, first.shape[1::-1])
         cutter = Cutter(first, drawn)
-        yield from map_ordered(lambda item: self._taken(*item, cutter), self._outlined(chain([first], each), cutter))
+        surface_at = lru_cache(maxsize=_KEPT)(self._surface_of)  # not of the capture itself: a circle outlives its use
+        yield from map_ordered(
+            lambda item: self._taken(*item, cutter, surface_at), self._outlined(chain([first], each), cutter)
+        )
 
     def _outlined(self, images: Iterable[Image], cutter: Cutter) -> Iterator[tuple[int, Image, Float]]:
         """The images with where the driver is likely to be, which is found anew when the head has turned."""
@@ -138,8 +140,10 @@ class Capture:
         table = table.astype(dict.fromkeys(numbers, float)).round(dict.fromkeys(numbers, 3))
         return pd.concat([table, self.wardrobe.truth()], axis=1)
 
-    def _taken(self, number: int, image: Image, likely: Float, cutter: Cutter) -> Image:
-        time, surface = float(self._times[number]), self._surface(number)
+    def _taken(
+        self, number: int, image: Image, likely: Float, cutter: Cutter, surface_at: Callable[[int], Surface]
+    ) -> Image:
+        time, surface = float(self._times[number]), surface_at(number)
         drawn = self._in_spectrum(number, image)
         driver = cutter.cut_out(image, likely)
         if self.wardrobe.worn:
@@ -149,7 +153,7 @@ class Capture:
         on_seats, outside = behind(self.camera, time)
         around = self._cabin.reflects * np.float32(on_seats) + self._cabin.glows * np.float32(outside)
         before, after = (
-            self._surface(other) if 0 <= other < len(self._times) else surface for other in (number - 1, number + 1)
+            surface_at(other) if 0 <= other < len(self._times) else surface for other in (number - 1, number + 1)
         )
         paths, arrives = moments(surface, before, after, self.camera.sensor), []
         lit = illuminated(self.camera, surface, time, self._colour)

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 @app.command("generate", rich_help_panel=FACES)
 def generate_command(
     plan: Annotated[Path | None, typer.Argument(help="A plan, .yaml.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the frames; interrupted, it goes on.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder for the frames, or an address such as s3://…; interrupted, it goes on."),
+    ] = None,
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what would come, how large and how long, and draw a short sample only.")
     ] = False,
     verify: Annotated[
-        Path | None, typer.Option(help="In place of a plan: check the frames in this folder; exit code 2 if wrong.")
+        str | None, typer.Option(help="In place of a plan: check the frames there; exit code 2 if wrong.")
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plans.")] = False,
     engine: Annotated[str, typer.Option(help="local, or ray.")] = "local",
@@ -54,7 +57,7 @@ def generate_command(
         raise DmsynthError("--out: name the folder for the frames, or give --plan to see what would come")
     made = generate(plan, out, runs)
     output.print(f"{made.frames} frames in {made.clips} clips, {made.shards} shards, {made.bytes_ / 1e9:.3g} GB")
-    output.print(f"card: {made.out / 'README.md'}")
+    output.print(f"card: {made.out.rstrip('/')}/README.md")
 
 
 def _print_plan(order: Order, workers: int) -> None:

@@ -26,6 +26,7 @@ from dmsynth.cli.app import (
     output,
     print_json,
 )
+from dmsynth.cli.matrix import CastName, Sample, SampleSeed, Vary, found_scenarios, matrix_of
 from dmsynth.support.errors import DmsynthError
 
 if TYPE_CHECKING:
@@ -134,9 +135,7 @@ def validate_command(
     scenarios: Names,
     out: Annotated[Path, typer.Option(help="Folder for results and report; interrupted, it goes on.")],
     face: Annotated[Path | None, typer.Option(help="face.safetensors of a training, or starter.")] = None,
-    cast: Annotated[
-        Path | None, typer.Option(help="Instead of --face: a .yaml file of several persons, who each play everything.")
-    ] = None,
+    cast: CastName = None,
     renderer: RendererName = "face",
     checkout: Checkout = None,
     source: Annotated[
@@ -155,17 +154,9 @@ def validate_command(
     ] = None,
     camera: CameraName = None,
     wear: Wear = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A matrix over light, place or camera, and occlusion or wear: 'light,occlusion', or one factor with "
-            "its levels, 'camera=day,night'; may be given several times."
-        ),
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option(help="With --vary: play so many cells of the matrix, every level about equally often.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample. Same seed, same cells.")] = 0,
+    vary: Vary = None,
+    sample: Sample = None,
+    seed: SampleSeed = 0,
     dms_name: Annotated[str | None, typer.Option(help="What the DMS is called in the evidence.")] = None,
     dms_version: Annotated[str | None, typer.Option(help="Its version, for the evidence.")] = None,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds that a program may take for one video.")] = 300,
@@ -185,15 +176,11 @@ def validate_command(
     as_json: Json = False,
 ) -> None:
     """Run a DMS on scenarios and say whether it does its job. Exit code 1: it fails. 2: nothing can be judged."""
-    from dmsynth.camera import read_camera
-    from dmsynth.camera.things import parse_things
     from dmsynth.experiments.grid import Engine
     from dmsynth.experiments.validate import Order, validate
     from dmsynth.report.pdf import find_browser, print_as_pdf
     from dmsynth.steering import FaceSpec
     from dmsynth.validation.dms import DmsSpec
-    from dmsynth.validation.scenario_files import find_scenarios
-    from dmsynth.validation.scenarios import Wearing
 
     if dms_log is not None and not dms_log.exists():
         raise DmsynthError(f"--dms-log {dms_log}: no such file or folder; check the path")
@@ -208,11 +195,8 @@ def validate_command(
     else:
         raise DmsynthError("--cast names the faces; leave out --face, --renderer, --liveportrait and --source")
     browser = find_browser() if pdf else None  # before long work, not after it
-    played = find_scenarios(scenarios)
-    matrix = _matrix(vary or [], sample, seed, camera, wear)
-    taken_by = read_camera(camera) if camera else None
-    worn = [Wearing.of(each) for each in parse_things(wear or [])]
-    played = [each.in_setting(taken_by, worn) for each in played]
+    matrix = matrix_of(vary, sample, seed, camera, wear)
+    played = found_scenarios(scenarios, camera, wear)
     results = validate(
         played, drivers, spec, out, Order(given_command(), dms_name, dms_version), videos,
         Engine(engine, workers, address), matrix,
@@ -228,24 +212,6 @@ def validate_command(
         raise typer.Exit(1)
     if not results["summary"]["pass"]:
         raise DmsynthError(f"nothing could be judged: every scenario is inconclusive; {out / 'report.html'} says why")
-
-
-def _matrix(vary: list[str], sample: int | None, seed: int, camera: str | None, wear: list[str] | None) -> Any:
-    """What ``--vary`` and ``--sample`` ask for, as a ``Matrix``; None without ``--vary``."""
-    from dmsynth.validation.matrix import FACTORS, Matrix, parse_factors
-
-    if not vary:
-        if sample is not None:
-            raise DmsynthError(f"--sample {sample}: samples a matrix; say with --vary what is varied")
-        return None
-    if seed < 0:
-        raise DmsynthError(f"--seed {seed}: give a number from 0 on")
-    factors = parse_factors(vary)
-    for option, given, what in (("--camera", camera, "camera"), ("--wear", wear, "wear")):
-        name = next((factor.name for factor in factors if FACTORS[factor.name] == what), None)
-        if given and name:
-            raise DmsynthError(f"{option} sets what --vary {name} varies; leave one of them out")
-    return Matrix(factors, sample, seed)
 
 
 def _setting(text: str) -> tuple[str, str]:

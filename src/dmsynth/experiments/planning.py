@@ -70,6 +70,19 @@ def _about(matrix: Matrix, cells: Sequence[Cell], chosen: Sequence[Cell]) -> dic
     }
 
 
+def size_in_words(plan: Plan) -> str:
+    """How large a matrix is, and how many of its cells are played. Empty without one."""
+    if plan.matrix is None:
+        return ""
+    can = [part for part in plan.parts if part.reason is None]
+    persons = {part.driver.person for part in plan.parts}
+    sizes = [f"{len(persons)} persons"] if len(persons) > 1 else []
+    sizes.append(f"{len({part.scenario.name for part in can})} scenarios")
+    size = " × ".join([*sizes, *(f"{len(levels)} {name}" for name, levels in plan.matrix["factors"].items())])
+    chosen = "" if plan.matrix["seed"] is None else f", chosen with seed {plan.matrix['seed']}"
+    return f"matrix of {size}: {plan.matrix['cells']} of {plan.matrix['of']} cells{chosen}"
+
+
 def tell(plan: Plan, left: Sequence[Part], results: Sequence[Path], videos: Path, at_once: int) -> None:
     """Say how much of a matrix will be played and how long that takes, as far as earlier jobs of this folder tell.
 
@@ -80,17 +93,12 @@ def tell(plan: Plan, left: Sequence[Part], results: Sequence[Path], videos: Path
     """
     if plan.matrix is None:
         return
-    can = [part for part in plan.parts if part.reason is None]
-    persons = {part.driver.person for part in plan.parts}
-    sizes = [f"{len(persons)} persons"] if len(persons) > 1 else []
-    sizes.append(f"{len({part.scenario.name for part in can})} scenarios")
-    size = " × ".join([*sizes, *(f"{len(levels)} {name}" for name, levels in plan.matrix["factors"].items())])
-    chosen = "" if plan.matrix["seed"] is None else f", chosen with seed {plan.matrix['seed']}"
+    judged = sum(part.reason is None for part in plan.parts) - len(left)
     minutes = sum(part.scenario.seconds for part in left) / 60
     frames = sum(part.scenario.seconds * part.scenario.video_rate for part in left)
     console.print(
-        f"matrix of {size}: {plan.matrix['cells']} of {plan.matrix['of']} cells{chosen}; {len(can) - len(left)} are "
-        f"judged already, {len(left)} are left: {minutes:.1f} minutes of video, {frames:.0f} frames"
+        f"{size_in_words(plan)}; {judged} are judged already, {len(left)} are left: {minutes:.1f} minutes of video, "
+        f"{frames:.0f} frames"
     )
     if left:
         console.print(_how_long(left, results, videos, at_once))

@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 from dmsynth.controls import EYES, HEAD, MOUTH
 from dmsynth.generation.checks import Checked
 from dmsynth.generation.plan import Order
+from dmsynth.generation.store import Store
 from dmsynth.generation.stored import StoredClip, sampled
 from dmsynth.report.figures import STYLE, save
 from dmsynth.support.files import replacing, write_text
@@ -38,15 +39,16 @@ _SHOWN = {
 """Labels whose distribution is drawn, with their units."""
 
 
-def write_card(out: Path, order: Order, people: dict[str, Checked], index: pd.DataFrame, size: int) -> None:
-    """Write ``README.md`` and its pictures, ``card/frames.png`` and ``card/distributions.png``.
+def write_card(store: Store, order: Order, people: dict[str, Checked], index: pd.DataFrame, size: int) -> list[str]:
+    """Write ``README.md`` and its pictures, ``card/frames.png`` and ``card/distributions.png``, and return their names.
 
     index: one row per clip. size: bytes of all shards.
     """
+    out = store.work
     labels: list[pd.DataFrame] = []
     sheet: list[Image] = []
     every = max(1, min(_CLIPS, len(index)) // (_COLUMNS * _ROWS))
-    for number, (row, clip) in enumerate(sampled(out, index, _CLIPS, _SHARDS)):
+    for number, (row, clip) in enumerate(sampled(store, index, _CLIPS, _SHARDS)):
         table = clip.labels
         labels.append(table.assign(kind=str(row["motion"]).partition(" ")[0]))
         if number % every == 0 and len(sheet) < _COLUMNS * _ROWS:
@@ -72,6 +74,7 @@ def write_card(out: Path, order: Order, people: dict[str, Checked], index: pd.Da
         version=__version__,
     )
     write_text(out / "README.md", text)
+    return ["card/frames.png", "card/distributions.png", "README.md"]
 
 
 def _counted(index: pd.DataFrame, name: str) -> list[tuple[str, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +13,13 @@ from pydantic import Field
 
 from dmsynth.generation.clip import Clip, Studio, draw
 from dmsynth.generation.plan import Order, Plan, order
+from dmsynth.generation.store import Store
 from dmsynth.steering.provenance import face_sha256
 from dmsynth.steering.taken import drawn_size
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.files import replacing, sha256_of, write_json
-from dmsynth.support.records import Count, Record, Sha256, Text, read_record
+from dmsynth.support.files import replacing, write_json
+from dmsynth.support.machine import give_back_memory
+from dmsynth.support.records import Count, Record, Sha256, Text
 from dmsynth.support.version import __version__
 
 _END = 1024  # bytes of zeros that end a tar archive …
@@ -28,20 +30,34 @@ _AGAIN = "run the same command again: it makes the shard anew"
 
 @dataclass(frozen=True)
 class Shard:
-    """The clips ``first`` to ``end`` (without it), of the set in the folder ``out``."""
+    """The clips ``first`` to ``end`` (without it), of the set in a ``store``."""
 
-    out: Path
+    store: Store
     name: str
     first: int
     end: int
 
     @property
+    def archive_name(self) -> str:
+        return f"data/{self.name}.tar"
+
+    @property
+    def result_name(self) -> str:
+        return f"jobs/{self.name}/result.json"
+
+    @property
     def archive(self) -> Path:
-        return self.out / "data" / f"{self.name}.tar"
+        """Where the archive is made; of a set at an address it does not stay there."""
+        return self.store.work / self.archive_name
 
     @property
     def result(self) -> Path:
-        return self.out / "jobs" / self.name / "result.json"
+        """What tells this machine that the shard is made."""
+        return self.store.work / self.result_name
+
+    @property
+    def is_made(self) -> bool:
+        return self.store.has(self.result_name)
 
 
 class _Row(Record):
@@ -71,10 +87,10 @@ class Result(Record):
     clips: list[_Row]
 
 
-def shards_of(out: Path, name: str, clips: int, each: int) -> list[Shard]:
+def shards_of(store: Store, name: str, clips: int, each: int) -> list[Shard]:
     """The shards of so many clips, ``each`` clips in one."""
     return [
-        Shard(out, f"{name}-{number:06d}", first, min(first + each, clips))
+        Shard(store, f"{name}-{number:06d}", first, min(first + each, clips))
         for number, first in enumerate(range(0, clips, each))
     ]
 
@@ -100,14 +116,15 @@ def make_shard(folder: Path, arguments: dict[str, Any]) -> None:
 
     Args:
         folder: of the job; clips are kept here until all are drawn.
-        arguments: ``plan``, ``base`` (folder of its paths), ``faces`` (SHA-256 by person), ``first``, ``end``.
+        arguments: ``plan``, ``base`` (folder of its paths), ``faces`` (SHA-256 by person), ``first``, ``end``, and
+            ``out``, the address of a set that does not lie here.
 
     Raises:
-        DmsynthError: a face is not the one that the set was begun with.
+        DmsynthError: a face is not the one that the set was begun with; an address that cannot be written.
     """
     what = order(Plan.model_validate(arguments["plan"]), Path(arguments["base"]), "plan")
     studio, first, end = Studio(what), int(arguments["first"]), int(arguments["end"])
-    shard = Shard(folder.parent.parent, folder.name, first, end)
+    shard = Shard(_store(folder, arguments.get("out")), folder.name, first, end)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("drawing-*"):  # of a killed process
         shutil.rmtree(left, ignore_errors=True)
@@ -122,6 +139,7 @@ def make_shard(folder: Path, arguments: dict[str, Any]) -> None:
             raise DmsynthError(f"{person}: the face was changed since the set was begun; take another --out")
         before = face
         rows[number] = draw(studio, number, folder)
+        give_back_memory()
     ordered = [rows[number] for number in range(first, end)]
     sha256 = _packed([folder / f"{row.key}.part" for row in ordered], shard.archive)
     result = {
@@ -132,10 +150,20 @@ def make_shard(folder: Path, arguments: dict[str, Any]) -> None:
         "sha256": sha256,
         "clips": [asdict(row) for row in ordered],
     }
+    shard.store.put(shard.archive_name)
     write_json(shard.result, result)
+    shard.store.put(shard.result_name)
+    if not shard.store.is_here:
+        shard.archive.unlink()
     for row in ordered:
         for suffix in (".part", ".json"):
             (folder / f"{row.key}{suffix}").unlink(missing_ok=True)
+
+
+def _store(folder: Path, address: str | None) -> Store:
+    """The store of a job in its ``folder``, wherever this machine has it."""
+    work = folder.parent.parent
+    return Store.of(work) if address is None else replace(Store.of(address), work=work)
 
 
 def _packed(parts: list[Path], archive: Path) -> str:
@@ -155,7 +183,7 @@ def _packed(parts: list[Path], archive: Path) -> str:
 
 def read_result(shard: Shard) -> Result:
     """What a finished shard holds. ``DmsynthError`` for a missing or damaged file."""
-    return read_record(shard.result, Result, _AGAIN)
+    return shard.store.record(shard.result_name, Result, _AGAIN)
 
 
 def what_is_wrong(shard: Shard, made_as: str) -> str | None:
@@ -163,16 +191,17 @@ def what_is_wrong(shard: Shard, made_as: str) -> str | None:
 
     made_as: the fingerprint of the set.
     """
-    if not shard.result.is_file():
+    if not shard.is_made:
         return None
+    store, archive = shard.store, shard.store.named(shard.archive_name)
     try:
         result = read_result(shard)
     except DmsynthError as error:
         return str(error).partition("; ")[0]
     if (result.first, result.end) != (shard.first, shard.end) or result.fingerprint != made_as:
-        return f"{shard.archive}: holds other clips"
-    if not shard.archive.is_file():
-        return f"{shard.archive}: is gone"
-    if shard.archive.stat().st_size != result.bytes_ or sha256_of(shard.archive) != result.sha256:
-        return f"{shard.archive}: is damaged"
+        return f"{archive}: holds other clips"
+    if not store.has(shard.archive_name):
+        return f"{archive}: is gone"
+    if store.size(shard.archive_name) != result.bytes_ or store.sha256(shard.archive_name) != result.sha256:
+        return f"{archive}: is damaged"
     return None

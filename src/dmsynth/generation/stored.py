@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from dmsynth.generation.store import Store
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.records import Record, Sha256, Text
 from dmsynth.video import Image, read_video
@@ -73,11 +74,11 @@ class StoredClip:
         return np.asarray(cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def stored_clips(archive: Path, wanted: Container[str]) -> Iterator[StoredClip]:
-    """The clips of a shard whose keys are ``wanted``. ``DmsynthError`` for a damaged archive."""
+def stored_clips(store: Store, archive: str, wanted: Container[str]) -> Iterator[StoredClip]:
+    """The clips of a shard's ``archive`` whose keys are ``wanted``. ``DmsynthError`` for a damaged one."""
     key, files = "", dict[str, bytes]()
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with store.opened(archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if files and member.name[:_KEY] != key:
                     yield StoredClip(key, files)
@@ -87,17 +88,17 @@ def stored_clips(archive: Path, wanted: Container[str]) -> Iterator[StoredClip]:
                 if content is not None:
                     files[member.name] = content.read()
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DmsynthError(f"{archive}: damaged ({error}); run `dmsynth generate` again with the same plan") from None
+        raise DmsynthError(f"{store.named(archive)}: damaged ({error}); {AGAIN}") from None
     if files:
         yield StoredClip(key, files)
 
 
-def sampled(out: Path, index: pd.DataFrame, clips: int, shards: int) -> Iterator[tuple[pd.Series, StoredClip]]:
+def sampled(store: Store, index: pd.DataFrame, clips: int, shards: int) -> Iterator[tuple[pd.Series, StoredClip]]:
     """At most so many clips of a set, evenly from at most so many shards, with their rows in the ``index``."""
     names = index["shard"].unique()
     chosen = names[np.unique(np.linspace(0, len(names) - 1, min(shards, len(names))).round().astype(int))]
     for name in chosen:
         rows = index[index["shard"] == name].set_index("key")
         keys = rows.index[np.unique(np.linspace(0, len(rows) - 1, max(1, clips // len(chosen))).round().astype(int))]
-        for clip in stored_clips(out / "data" / name, set(keys)):
+        for clip in stored_clips(store, f"data/{name}", set(keys)):
             yield rows.loc[clip.key], clip

@@ -11,12 +11,10 @@ import numpy as np
 import pandas as pd
 
 from dmsynth.controls import HEAD
+from dmsynth.generation.store import Store
 from dmsynth.generation.stored import AGAIN, SetRecord, StoredClip, sampled
 from dmsynth.support.errors import DmsynthError
-from dmsynth.support.files import sha256_of
 from dmsynth.support.progress import progress
-from dmsynth.support.records import read_record
-from dmsynth.support.table_files import read_table
 from dmsynth.trackers import Tracker
 
 _CLIPS, _SHARDS = 96, 12  # whose labels are looked at
@@ -50,24 +48,26 @@ class Verified:
     wrong: list[str] = field(default_factory=list)
 
 
-def verify(out: Path, tracker: Tracker) -> Verified:
-    """Check the set in the folder ``out``.
+def verify(out: str | Path, tracker: Tracker) -> Verified:
+    """Check the set in the folder or at the address ``out``.
 
     Raises ``DmsynthError`` if there is none; what is wrong with it stands in the result.
     """
-    if not (out / "SHA256SUMS").is_file():
+    store = Store.of(out)
+    if not store.has("SHA256SUMS"):
         raise DmsynthError(f"{out}: holds no finished set of frames; give the --out of `dmsynth generate`")
-    about = read_record(out / "set.json", SetRecord, AGAIN)
-    wrong = list(_changed(out))
+    about = store.record("set.json", SetRecord, AGAIN)
+    wrong = list(_changed(store))
     if wrong and any(name.startswith("index.parquet") for name in wrong):
         return Verified(0, 0, 0, wrong=wrong)
-    index = read_table(out / "index.parquet")
+    with store.opened("index.parquet") as file:
+        index = pd.read_parquet(file)
     result = Verified(index["shard"].nunique(), len(index), int(index["frames"].sum()), wrong=wrong)
     damaged = {each.partition(":")[0].removeprefix("data/") for each in wrong}
     whole = index[~index["shard"].isin(damaged)]
     differences, off = [], []
     with progress("looking at clips", min(_CLIPS, len(whole))) as advance:
-        for row, clip in sampled(out, whole, _CLIPS, _SHARDS):
+        for row, clip in sampled(store, whole, _CLIPS, _SHARDS):
             labels = clip.labels
             result.looked_at += 1
             result.wrong += _wrong_labels(row, labels, about.people[row["person"]].covers)
@@ -87,16 +87,15 @@ def verify(out: Path, tracker: Tracker) -> Verified:
     return result
 
 
-def _changed(out: Path) -> Iterator[str]:
+def _changed(store: Store) -> Iterator[str]:
     """The files that are not as ``SHA256SUMS`` says, in words."""
-    lines = (out / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    lines = store.read("SHA256SUMS").decode(errors="replace").splitlines()
     with progress("hashing", len(lines)) as advance:
         for line in lines:
             sha256, _, name = line.partition("  ")
-            file = out / name
-            if not file.is_file():
+            if not store.has(name):
                 yield f"{name}: is gone; {AGAIN}"
-            elif sha256_of(file) != sha256:
+            elif store.sha256(name) != sha256:
                 yield f"{name}: is damaged; {AGAIN}"
             advance()
 

@@ -14,18 +14,21 @@ from dmsynth.video import Frame, read_video
 
 
 def read_marks(video: Path) -> pd.DataFrame:
-    """What a camera saw of a play: ``time``, seconds after the recording's first frame, and ``code``, the number in it,
-    missing where none can be read. A row per frame. ``DmsynthError`` if none can be read in any."""
+    """What a camera saw of a play: ``frame``, its number in the recording from 0; ``time``, seconds after the first;
+    and ``code``, the number in it, missing where none can be read. A row per frame.
+
+    Raises ``DmsynthError`` if none can be read in any.
+    """
     with progress("reading marks", None) as advance:
         rows = []
-        for time, number in map_ordered(_read, read_video(video, grey=True, damaged=True)):
-            rows.append((time, number))
+        for row in map_ordered(_read, read_video(video, grey=True, damaged=True)):
+            rows.append(row)
             advance()
-    found = pd.DataFrame(rows, columns=["time", "code"]).astype({"code": "Int64"})
+    found = pd.DataFrame(rows, columns=["frame", "time", "code"]).astype({"code": "Int64"})
     if not found["code"].notna().any():
         raise DmsynthError(f"{video}: shows no mark that can be read; film nearer, sharper, or play larger frames")
     return found
 
 
-def _read(frame: Frame) -> tuple[float, int | None]:
-    return frame.time, read_mark(frame.image)
+def _read(frame: Frame) -> tuple[int, float, int | None]:
+    return frame.index, frame.time, read_mark(frame.image)

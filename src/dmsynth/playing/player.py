@@ -31,13 +31,25 @@ class Clip:
     """A video to be played.
 
     Attributes:
-        name: the scenario's, or of the video's file.
+        name: the scenario's, with its levels in a matrix; or of the video's file.
         commands: what each frame shows, (n, k), columns of ``COMMANDS``; empty if it is not known.
+        person: who plays it, of a cast; empty: the only one.
     """
 
     name: str
     video: Path
     commands: pd.DataFrame = field(default_factory=pd.DataFrame)
+    person: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """As messages call it, and its log is called without a suffix."""
+        return full_name(self.person, self.name)
+
+
+def full_name(person: str, clip: str) -> str:
+    """A clip's name, within a folder of the person's name if there are several."""
+    return f"{person}/{clip}" if person else clip
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Playlist:
     def of(clips: Sequence[Clip], lead: float) -> Playlist:
         """Raises ``DmsynthError`` for two of one name, or for more frames than can be marked."""
         infos = [probe_video(clip.video) for clip in clips]
-        names = [clip.name for clip in clips]
+        names = [clip.full_name for clip in clips]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DmsynthError(f"{twice[0]}: is given twice, and a log could not be told apart; play it once")
@@ -71,10 +83,20 @@ class Playlist:
         return max(((info.width, info.height) for info in self.infos), key=lambda size: size[0] * size[1])
 
     @property
+    def frame_rate(self) -> float:
+        """Frames a second of the fastest clip; each is played at its own rate."""
+        return max(info.frame_rate for info in self.infos)
+
+    @property
+    def seconds(self) -> float:
+        """How long the play takes."""
+        return sum(info.seconds + self.lead for info in self.infos)
+
+    @property
     def boxed(self) -> list[str]:
         """Names of the clips with frames of another size; those are scaled to fit, with black bars."""
         sizes = [(info.width, info.height) for info in self.infos]
-        return [clip.name for clip, size in zip(self.clips, sizes, strict=True) if size != self.size]
+        return [clip.full_name for clip, size in zip(self.clips, sizes, strict=True) if size != self.size]
 
 
 @dataclass(frozen=True)
@@ -99,12 +121,13 @@ class Play:
     def table(self) -> pd.DataFrame:
         """The play log, a row per frame.
 
-        Columns: ``clip``; ``frame``, its number in the clip (−1: stands still before it); ``time`` in the clip, s;
-        ``number``, as in the mark; ``planned`` and ``real``, when it was due and when it had been handed over, s after
-        the play's beginning by the monotonic clock (``real`` is missing for a frame that was dropped); ``unix``, the
-        latter by the time of day; ``late``, by more than half a frame; ``dropped``; and ``COMMANDS``.
+        Columns: ``person``, of a cast, else empty; ``clip``; ``frame``, its number in the clip (−1: stands still before
+        it); ``time`` in the clip, s; ``number``, as in the mark; ``planned`` and ``real``, when it was due and when it
+        had been handed over, s after the play's beginning by the monotonic clock (``real`` is missing for a frame that
+        was dropped); ``unix``, the latter by the time of day; ``late``, by more than half a frame; ``dropped``; and
+        ``COMMANDS``.
         """
-        columns = ["clip", "frame", "time", "number", "planned", "real", "unix", "late", "dropped", *COMMANDS]
+        columns = ["person", "clip", "frame", "time", "number", "planned", "real", "unix", "late", "dropped", *COMMANDS]
         return pd.DataFrame(self.rows, columns=columns).astype(dict.fromkeys(("real", "unix", *COMMANDS), float))
 
 
@@ -133,8 +156,9 @@ def play(playlist: Playlist, sink: Sink, marking: Marking, clock: Clock, played:
             command = {} if due.clip.commands.empty else dict(due.clip.commands.iloc[max(due.frame, 0)])
             late = bool(real - due.planned > due.period / 2)
             played.rows.append({
-                "clip": due.clip.name, "frame": due.frame, "time": due.time, "number": number, "planned": due.planned,
-                "real": real, "unix": unix + real, "late": late, "dropped": dropped, **command,
+                "person": due.clip.person, "clip": due.clip.name, "frame": due.frame, "time": due.time,
+                "number": number, "planned": due.planned, "real": real, "unix": unix + real, "late": late,
+                "dropped": dropped, **command,
             })  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """How a log's clock runs beside that of the play: offset and drift, with what is left uncertain.
 
-By the first of these that the log has: the brightness of the patch (``sync``), the numbers in the time code (``code``),
-a clock in step with the player's (``unix``), or its head pose, at the place where it fits the command best (``pose``).
+By the first of these that there is: the brightness of the patch (``sync``), the numbers in the box's recording of the
+play (``film``), the numbers in the time code (``code``), a clock in step with the player's (``unix``), or its head
+pose, at the place where it fits the command best (``pose``).
 
-Each but the third fits a straight line through pairs of times, or the whole motion, robustly: what does not fit weighs
-little. The uncertainty is that of a sandwich estimate with the residuals of two seconds taken together (Liang and Zeger
-1986), because errors of a tracker beside each other are alike.
+Each but the clock in step fits a straight line through pairs of times, or the whole motion, robustly: what does not
+fit weighs little. The uncertainty is that of a sandwich estimate with the residuals of two seconds taken together
+(Liang and Zeger 1986), because errors of a tracker beside each other are alike.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Alignment:
     """Play time = ``offset`` + t + ``drift`` · t, for t = log time − ``reference``; seconds.
 
     Attributes:
-        by: ``sync``, ``code``, ``unix`` or ``pose``.
+        by: ``sync``, ``film``, ``code``, ``unix`` or ``pose``.
         covariance: (2, 2) of offset and drift. ``quantile``: half of a 95 % interval is this many standard deviations.
         systematic: half of a 95 % interval of what more data do not reduce, seconds.
         explained: of ``pose``: the share of the answers' variance that the command explains; else None.
@@ -98,8 +99,11 @@ def align_log(signals: Mapping[str, Signal], play: pd.DataFrame, meaning: LogMap
     uncertainty = meaning.uncertainty or 0.0
     if "sync" in signals:
         found = _by_sync(signals["sync"], play, where)
-    elif "code" in signals:
-        found = _by_code(signals["code"], play, where)
+    elif meaning.film and meaning.film.begins is not None:
+        return _by_film(signals["film"], play, meaning.film.uncertainty or 0.0, where)
+    elif "film" in signals or "code" in signals:
+        by = "film" if "film" in signals else "code"
+        found = _by_code(by, signals[by], play, where)
     elif meaning.clock == "unix":
         first = next(iter(signals.values())).times
         ahead = float((play["unix"] - play["real"]).median())
@@ -120,14 +124,30 @@ def align_log(signals: Mapping[str, Signal], play: pd.DataFrame, meaning: LogMap
 # --- by pairs of times ---------------------------------------------------------------------------------------------
 
 
-def _by_code(code: Signal, play: pd.DataFrame, where: str) -> Alignment:
+def _by_film(film: Signal, play: pd.DataFrame, uncertainty: float, where: str) -> Alignment:
+    """By the pictures of a recording that runs by the log's clock: nothing of the box's delay is in them.
+
+    A picture lies anywhere in the display of its frame. If the camera runs in step with the play, all lie alike, and
+    are seen to differ less than by a frame; where they differ, the line through their middles is that much surer.
+    """
+    found = _by_code("film", film, play, where)
+    shown = pd.Series(play["real"].to_numpy(float), index=play["number"].to_numpy(float))
+    real = shown.reindex(film.values.astype(float)).to_numpy(float)
+    inside = found.to_play(film.times) - real
+    early, late = np.nanpercentile(inside, [5, 95])
+    half = found.systematic
+    left = max(half - float(late - early) / 2, 0.0)
+    return replace(found, systematic=float(np.hypot(left, uncertainty)))
+
+
+def _by_code(by: str, code: Signal, play: pd.DataFrame, where: str) -> Alignment:
     shown = pd.Series(play["real"].to_numpy(float), index=play["number"].to_numpy(float))
     real = shown.reindex(code.values.astype(float)).to_numpy(float)
     usable = np.isfinite(real)
     if usable.sum() < 2:
         raise DmsynthError(f"{where}: no two numbers of its time code are frames of this play; give the play's own log")
     half = _half_a_frame(play)
-    return _line("code", code.times[usable], real[usable] + half, half)
+    return _line(by, code.times[usable], real[usable] + half, half)
 
 
 def _half_a_frame(play: pd.DataFrame) -> float:

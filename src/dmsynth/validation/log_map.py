@@ -12,6 +12,8 @@ from dmsynth.support.yaml_files import checked_yaml, yaml_of, yaml_text
 from dmsynth.validation.protocol import ANGLES
 
 Value = bool | int | float | str
+TIMING = ("code", "sync", "film")
+"""Columns that say when, and nothing that is judged."""
 Kind = Literal["distraction", "drowsiness", "sleep", "unresponsive"]
 
 
@@ -55,6 +57,29 @@ class WarningColumn(Column):
     )
 
 
+class Film(_Strict):
+    """How the box's own recording of the play is joined to its log: by the number of a picture, or by the clock."""
+
+    column: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
+        default=None, description="The number of the recorded picture that an entry is about."
+    )
+    first: Annotated[int, Field(ge=0)] = Field(default=0, description="The number of the recording's first picture.")
+    begins: float | None = Field(
+        default=None, description="Instead: when the first picture was taken, seconds of the log's clock."
+    )
+    uncertainty: Annotated[float, Field(ge=0, le=5)] | None = Field(
+        default=None, description="Of ``begins``, seconds: half of a 95 % interval."
+    )
+
+    @model_validator(mode="after")
+    def _says_one(self) -> Film:
+        if (self.column is None) == (self.begins is None):
+            raise ValueError("is joined by one: column, the picture's number in the log, or begins, by the log's clock")
+        if (self.begins is None) != (self.uncertainty is None):
+            raise ValueError("begins goes with its uncertainty in seconds, such as uncertainty: 0.005")
+        return self
+
+
 def _column(given: Any) -> Any:
     """A column's name alone stands for it with everything else as usual."""
     return {"column": given} if isinstance(given, str) else given
@@ -85,13 +110,17 @@ class LogMap(_Strict):
     warning: Annotated[WarningColumn, BeforeValidator(_column)] | None = None
     code: Plain | None = Field(default=None, description="The number read in the time code of a frame.")
     sync: Plain | None = Field(default=None, description="The brightness of the patch, as of a photodiode.")
+    film: Annotated[Film, BeforeValidator(_column)] | None = Field(
+        default=None, description="How the box's recording of the play is joined, which shows the time code."
+    )
     clock: Literal["own", "unix"] = Field(
         default="own", description="unix: times are seconds since 1970 by a clock in step with the player's (PTP, NTP)."
     )
     delay: Annotated[float, Field(ge=0, le=5)] | None = Field(
         default=None,
         description="Seconds, on average, from when the camera takes a picture to the log's entry of the head pose in "
-        "it, or of its code; or from the patch to its entry. Needed where head pose alone aligns.",
+        "it, or of its code or the picture's number; or from the patch to its entry. Needed where head pose alone "
+        "aligns. Of no use where a recording runs by the log's clock.",
     )
     uncertainty: Annotated[float, Field(ge=0, le=5)] | None = Field(
         default=None, description="Of the delay or of the unix clock, seconds: half of a 95 % interval."
@@ -110,9 +139,9 @@ class LogMap(_Strict):
     @property
     def columns(self) -> dict[str, str]:
         """The log's columns by our names, what is judged first."""
-        states = ("warning", "found", "unavailable", "code", "sync")
-        names = (*ANGLES, "eye_opening", *states)
-        return {name: getattr(self, name).column for name in names if getattr(self, name) is not None}
+        names = (*ANGLES, "eye_opening", "warning", "found", "unavailable", *TIMING)
+        given = {name: getattr(self, name) for name in names}
+        return {name: each.column for name, each in given.items() if each is not None and each.column is not None}
 
 
 def read_log_map(path: Path) -> LogMap:
