@@ -52,7 +52,10 @@ frame_rate: 10
 size: [320, 240]
 cameras: [day, dusk, night, low-sun, underexposed]
 things: [{{wear: [], weight: 3}}, {{wear: [glasses]}}]
-motions: [{{kind: driving}}, {{kind: uniform}}, {{kind: stratified}}]
+motions:
+  - {{kind: driving}}
+  - {{kind: uniform, ranges: {{mouth_opening: [0, 0.4]}}}}
+  - {{kind: stratified, ranges: {{mouth_opening: [0, 0.4]}}}}
 """
 
 
