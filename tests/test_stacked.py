@@ -13,9 +13,11 @@ from dmsynth.datasets.cutout import make_position_dataset
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.experiments.position import with_split
 from dmsynth.learning.autoencoder import Autoencoder
+from dmsynth.learning.data import prepare
 from dmsynth.learning.face_file import read_face
+from dmsynth.learning.settings import choose_settings
 from dmsynth.learning.stacked import train_stacked
-from dmsynth.learning.training import train
+from dmsynth.learning.training import first_network, train
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
 
@@ -85,3 +87,16 @@ def test_bfloat16_changes_the_losses_by_less_than_a_hundredth(tmp_path: Path, sp
     assert not short.equals(full)
     network = read_face(tmp_path / "short" / "0" / "face.safetensors").network
     assert isinstance(network, Autoencoder) and next(network.parameters()).dtype == torch.float32
+
+
+def test_a_new_network_draws_images_as_bright_as_those_of_its_dataset(splits: list[Dataset]) -> None:
+    """Grey ones pull every weight towards a bright wall, and eight decoders of ten then draw nothing else."""
+    settings = choose_settings(splits[0], "position-r", {"optimization": "thesis", "latent": 2, "base_channels": 4})
+    data = prepare(splits[0], settings)
+    torch.manual_seed(0)
+    network = first_network(data, settings)
+    assert isinstance(network, Autoencoder)
+    with torch.no_grad():
+        drawn = float(network.decode(torch.rand(8, 2)).mean())
+    wanted = float(np.mean(splits[0].frames)) / 255
+    assert wanted > 0.8 and drawn == pytest.approx(wanted, abs=0.02)

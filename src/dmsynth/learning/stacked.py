@@ -212,7 +212,7 @@ def train_stacked(
         settings = choose_settings(dataset, model, options | {"seed": seed})
         data = prepare(dataset, settings)
         lightning.seed_everything(seed, verbose=False)
-        network = channels_last(first_network(shape_of(data, settings), settings))
+        network = channels_last(first_network(data, settings))
         assert isinstance(network, Autoencoder)
         group.append(_Member(folder, data, settings, network))
     with ExitStack() as held:
