@@ -384,7 +384,7 @@ def facts(out: Path, study: Study, seed: int) -> dict[str, str]:
         "machine": f"{hardware}, torch {machine['torch']}",
         "seeds": ", ".join(str(seed + split) for split in range(study.splits)),
         "trainings": f"{len(faces)}, {sum(about['steps'] for about in abouts)} steps",
-        "training time": f"{sum(about['train_seconds'] for about in abouts) / 3600:.1f} h in all, one process each",
+        "training time": f"{sum(about['train_seconds'] for about in abouts) / 3600:.1f} core hours in all",
         "image": f"{study.size[0]}×{study.size[1]}, {study.base_channels} base channels",
         "data": f"{study.frames - study.validation} training and {study.validation} validation images a split",
         "epochs": ", ".join(f"{name} {epochs}" for name, epochs in study.epochs.items()),

@@ -62,12 +62,12 @@ class _Convolution(torch.autograd.Function):
         x, weight, y = context.saved_tensors
         if y is not None:
             gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
-        of_bias = gradient.permute(0, 2, 3, 1).flatten(0, 2).sum(0, dtype=torch.float32)
+        of_bias = gradient.sum((0, 2, 3))
         of_x, of_weight, _ = torch.ops.aten.convolution_backward(
             gradient, x, weight, None, [2, 2], [1, 1], [1, 1], context.transposed, [0, 0], context.groups,
             [context.needs_input_grad[0], True, False],
         )  # fmt: skip
-        return of_x, of_weight.float(), of_bias, None, None, None
+        return of_x, of_weight.float(), of_bias.float(), None, None, None
 
 
 class StackedAutoencoder(nn.Module):
