@@ -209,9 +209,18 @@ def face_template(dataset: Dataset) -> FaceTemplate:
 
 
 def run_study(
-    out: Path, study: Study, tracker: Tracker, photo: Path | None = None, engine: Engine | None = None, seed: int = 0
+    out: Path,
+    study: Study,
+    tracker: Tracker,
+    photo: Path | None = None,
+    engine: Engine | None = None,
+    seed: int = 0,
+    together: bool = True,
 ) -> pd.DataFrame:
     """Train and measure every cell of a study into ``out``; returns one row per cell, also in ``cells.csv``.
+
+    Where there is no GPU, the splits of one objective and latent size are trained together (``learning.stacked``), in
+    the machine's fastest precision, unless ``together`` is False: then each by itself, in float32.
 
     Finished cells are kept, and an interrupted one resumes from its last checkpoint. ``DmsynthError`` if the folder
     holds another study.
@@ -229,7 +238,7 @@ def run_study(
     make_position_dataset(path, photo, tracker, study.frames, study.size, seed)
     arguments = {"dataset": str(path.resolve()), "study": content["study"], "seed": seed}
     # Networks that share a step share its cost. What stacked training lacks: a GPU, and the stable optimization.
-    if study.optimization == "thesis" and not torch.cuda.is_available():
+    if together and study.optimization == "thesis" and not torch.cuda.is_available():
         _run_groups(out, study, arguments, engine or Engine())
     else:
         jobs = [
