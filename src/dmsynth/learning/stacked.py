@@ -116,7 +116,7 @@ class StackedAutoencoder(nn.Module):
 
     def _convolve(self, maps: Tensor, name: str, transposed: bool, rectify: bool) -> Tensor:
         weight, bias = (self.get_parameter(f"{name}_{part}").flatten(0, 1) for part in ("weight", "bias"))
-        convolved: Tensor = _Convolution.apply(maps, weight, bias, transposed, self.count, rectify)
+        convolved: Tensor = _Convolution.apply(maps, weight, bias, transposed, self.count, rectify)  # type: ignore[no-untyped-call]
         return convolved
 
     def _multiply(self, rows: Tensor, name: str) -> Tensor:
