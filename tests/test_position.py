@@ -213,7 +213,7 @@ def test_studies_are_those_of_3_1_2() -> None:
     assert thesis.epochs == {"R": 100, "RPE": 100, "SPE": 250, "SD": 250, "position only": 250}
     cells = list(thesis.cells())
     assert len({cell.name for cell in cells}) == len(cells) == 4 * 8 * 3 + 3
-    assert set(STUDIES["laptop"].latents) == set(LATENTS)
+    assert set(STUDIES["laptop"].latents) == set(LATENTS) and STUDIES["laptop"].epochs == thesis.epochs
     assert set(NOTES) == set(FIGURES) and len(FIGURES) == 20
 
 

@@ -24,7 +24,7 @@ from dmsynth.learning.autoencoder import channels_last
 from dmsynth.learning.data import prepare
 from dmsynth.learning.settings import choose_settings
 from dmsynth.learning.swapping import OBJECTIVES
-from dmsynth.learning.training import first_network, shape_of
+from dmsynth.learning.training import first_network
 from dmsynth.support.machine import device_of
 from dmsynth.support.parallel import largest_memory
 from dmsynth.support.processes import end_with
@@ -100,7 +100,7 @@ def _timed(barrier: Barrier, stepping: Stepping) -> tuple[float, float]:
     })  # fmt: skip
     data, device = prepare(dataset, settings), device_of("auto")
     torch.manual_seed(stepping.seed)
-    network = channels_last(first_network(shape_of(data, settings), settings)).to(device)
+    network = channels_last(first_network(data, settings)).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.optimization.learning_rate, fused=True)
     objective, done = OBJECTIVES[settings.recipe.objective], 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -17,23 +18,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from dmsynth.datasets.cutout import WALL, Layout, make_position_dataset, position_recipe
 from dmsynth.datasets.dataset import Dataset, open_dataset
 from dmsynth.evaluation.movement import measure_movement
-from dmsynth.experiments.grid import Engine, Job, run_grid
+from dmsynth.experiments.grid import Engine, Job, is_finished, run_grid
 from dmsynth.experiments.position_findings import findings
 from dmsynth.learning.stability import WINDOW, spike_factor
+from dmsynth.learning.stacked import train_stacked
 from dmsynth.learning.training import train
 from dmsynth.report.position_figures import NOTES, StudyResults, draw_all
 from dmsynth.report.study import Picture, StudyReport, write_study_report
 from dmsynth.steering import SteerableFace, load_face
 from dmsynth.support.errors import DmsynthError
 from dmsynth.support.files import read_json, replacing, write_json
-from dmsynth.support.machine import describe_machine
+from dmsynth.support.machine import best_precision, describe_machine
 from dmsynth.trackers import Tracker
 from dmsynth.trackers.template import FaceTemplate
 
+_CHECKPOINT_EVERY = timedelta(minutes=5)  # checkpoints have gigabytes at the thesis's size
 LATENTS = (2, 4, 8, 16, 32, 64, 128, 256)  # 3.1.2
 
 
@@ -79,10 +83,44 @@ def _epochs(plain: int, swapped: int) -> dict[str, int]:
 
 STUDIES: dict[str, Study] = {
     "thesis": Study(WALL, 1000, 200, 64, LATENTS, 3, _epochs(100, 250)),
-    # R needs more epochs than the thesis's ratio 2:5 to SPE: its decoder gets no early signal that the face moves.
-    "laptop": Study((128, 96), 1000, 200, 16, LATENTS, 3, _epochs(25, 20)),
+    "laptop": Study((128, 96), 1000, 200, 16, LATENTS, 3, _epochs(100, 250)),
     "smoke": Study((64, 48), 120, 24, 4, (2, 8), 2, _epochs(6, 8)),
 }
+
+
+def train_group(folder: Path, arguments: dict[str, Any]) -> None:
+    """Train an objective's cells of one latent size together, and measure each; writes ``curves.csv``,
+    ``face.safetensors`` and ``result.json`` to the folder of every cell, and ``result.json`` to ``folder``.
+
+    ``arguments``: the dataset's path, the fields of a ``Study`` and those of each ``Cell``, the folder of the cells,
+    and a seed.
+    """
+    study, seed, out = Study(**arguments["study"]), arguments["seed"], Path(arguments["cells_folder"])
+    begun = folder / "cells.json"  # resumed, the same cells go on together, though some may be measured already
+    if not begun.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        open_cells = [cell for cell in arguments["cells"] if not is_measured(out, Cell(**cell))]
+        write_json(begun, {"cells": open_cells})
+    cells = [Cell(**cell) for cell in read_json(begun)["cells"]]
+    whole = open_dataset(Path(arguments["dataset"]))
+    datasets = [with_split(whole, study.validation, seed + cell.split) for cell in cells]
+    objective, latent = cells[0].objective, cells[0].latent
+    members = [(own, out / cell.name, seed + cell.split) for own, cell in zip(datasets, cells, strict=True)]
+    if not all(is_measured(out, cell) for cell in cells):
+        train_stacked(
+            members,
+            folder,
+            _model(objective),
+            epochs=study.epochs[objective],
+            latent=latent,
+            base_channels=study.base_channels,
+            precision=arguments["precision"],
+            checkpoint_every=_CHECKPOINT_EVERY,
+        )
+        for cell, dataset in zip(cells, datasets, strict=True):
+            _measure(out / cell.name, cell, dataset)
+    write_json(folder / "result.json", {"cells": [cell.name for cell in cells]})
+    (folder / "last.ckpt").unlink(missing_ok=True)
 
 
 def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
@@ -94,10 +132,10 @@ def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
     study, cell = Study(**arguments["study"]), Cell(**arguments["cell"])
     dataset = with_split(open_dataset(Path(arguments["dataset"])), study.validation, arguments["seed"] + cell.split)
     seconds = arguments.get("seconds")
-    face_path = train(
+    train(
         dataset,
         folder,
-        f"position-{cell.objective.lower().replace(' ', '-')}",
+        _model(cell.objective),
         optimization=study.optimization,
         epochs=study.epochs[cell.objective],
         max_time=None if seconds is None else timedelta(seconds=seconds),
@@ -105,10 +143,25 @@ def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
         latent=cell.latent,
         base_channels=study.base_channels,
         precision="32-true",  # the same everywhere, so that engines and machines are comparable
-        checkpoint_every=timedelta(minutes=5),  # checkpoints have gigabytes at the thesis's size
+        checkpoint_every=_CHECKPOINT_EVERY,
         every_pass=True,
         quiet=True,
     )
+    _measure(folder, cell, dataset)
+    for checkpoint in ("last.ckpt", "best.ckpt"):
+        (folder / checkpoint).unlink(missing_ok=True)
+
+
+def _model(objective: str) -> str:
+    return f"position-{objective.lower().replace(' ', '-')}"
+
+
+def is_measured(out: Path, cell: Cell) -> bool:
+    return (out / cell.name / "result.json").is_file()
+
+
+def _measure(folder: Path, cell: Cell, dataset: Dataset) -> None:
+    """Write ``result.json`` of a trained cell."""
     curves = pd.read_csv(folder / "curves.csv")
     if curves.isna().to_numpy().any():
         raise DmsynthError(f"{folder}: the training diverged: a loss is not a number (curves.csv)")
@@ -122,10 +175,8 @@ def train_cell(folder: Path, arguments: dict[str, Any]) -> None:
     if len(curves) > WINDOW:
         result |= {f"spike/{name}": spike_factor(curves[name]) for name in curves.columns if "/" in name}
     if cell.objective != "position only":  # its decoder is not trained
-        result |= _movement(face_path, dataset)
+        result |= _movement(folder / "face.safetensors", dataset)
     write_json(folder / "result.json", result)
-    for checkpoint in ("last.ckpt", "best.ckpt"):
-        (folder / checkpoint).unlink(missing_ok=True)
 
 
 def with_split(dataset: Dataset, validation: int, seed: int) -> Dataset:
@@ -162,9 +213,18 @@ def face_template(dataset: Dataset) -> FaceTemplate:
 
 
 def run_study(
-    out: Path, study: Study, tracker: Tracker, photo: Path | None = None, engine: Engine | None = None, seed: int = 0
+    out: Path,
+    study: Study,
+    tracker: Tracker,
+    photo: Path | None = None,
+    engine: Engine | None = None,
+    seed: int = 0,
+    together: bool = True,
 ) -> pd.DataFrame:
     """Train and measure every cell of a study into ``out``; returns one row per cell, also in ``cells.csv``.
+
+    Where there is no GPU, the splits of one objective and latent size are trained together (``learning.stacked``), in
+    the machine's fastest precision, unless ``together`` is False: then each by itself, in float32.
 
     Finished cells are kept, and an interrupted one resumes from its last checkpoint. ``DmsynthError`` if the folder
     holds another study.
@@ -180,20 +240,41 @@ def run_study(
         write_json(note, content | {"machine": describe_machine()})
     path = out / "dataset"
     make_position_dataset(path, photo, tracker, study.frames, study.size, seed)
+    arguments = {"dataset": str(path.resolve()), "study": content["study"], "seed": seed}
+    # Networks that share a step share its cost. What stacked training lacks: a GPU, and the stable optimization.
+    if together and study.optimization == "thesis" and not torch.cuda.is_available():
+        _run_groups(out, study, arguments, engine or Engine())
+    else:
+        jobs = [
+            Job(cell.name, study.epochs[cell.objective], arguments | {"cell": asdict(cell)}) for cell in study.cells()
+        ]
+        run_grid(f"{out.name}: position study", train_cell, jobs, out / "cells", engine or Engine(), _share_done)
     cells = list(study.cells())
-    jobs = [
-        Job(
-            cell.name,
-            study.epochs[cell.objective],
-            {"dataset": str(path.resolve()), "study": content["study"], "cell": asdict(cell), "seed": seed},
-        )
-        for cell in cells
-    ]
-    run_grid(f"{out.name}: position study", train_cell, jobs, out / "cells", engine or Engine(), _share_done)
     table = pd.DataFrame([read_json(out / "cells" / cell.name / "result.json") for cell in cells])
     with replacing(out / "cells.csv") as temporary:
         table.to_csv(temporary, index=False)
     return table
+
+
+def _run_groups(out: Path, study: Study, arguments: dict[str, Any], engine: Engine) -> None:
+    """Train and measure the cells, an objective's splits of one latent size together."""
+    cells, groups = out / "cells", out / "groups"
+    together: dict[str, list[Cell]] = {}
+    for cell in study.cells():
+        together.setdefault(cell.name.rpartition("-")[0], []).append(cell)
+    shared = arguments | {"cells_folder": str(cells.resolve()), "precision": best_precision()}
+    jobs = [
+        Job(name, study.epochs[group[0].objective], shared | {"cells": [asdict(cell) for cell in group]})
+        for name, group in together.items()
+    ]
+    for job in jobs:
+        if is_finished(groups, job) and not all(is_measured(cells, cell) for cell in together[job.name]):
+            shutil.rmtree(groups / job.name)  # somebody removed a cell, to have it trained again
+
+    def share(folder: Path, job: Job) -> float:
+        return min(_share_done(cells / cell.name, job) for cell in together[job.name])
+
+    run_grid(f"{out.name}: position study", train_group, jobs, groups, engine, share, "groups of trainings")
 
 
 def read_curves(out: Path, study: Study) -> pd.DataFrame:
@@ -255,9 +336,9 @@ def reproduce(
 
 
 def learned_nothing(cells: pd.DataFrame, dataset: Dataset, study: Study, seed: int) -> pd.Series[bool]:
-    """Which cells are hardly better than the mean of their validation images: decoders with dead ReLUs.
+    """Which cells are hardly better than the mean of their validation images: decoders that draw an empty wall.
 
-    With PyTorch's initial weights it happens occasionally. Means over splits would hide it, so it is reported.
+    It happened to five of 99 trainings that began grey. Means over splits would hide it, so it is reported.
     """
     of_mean_image = {}
     for split in range(study.splits):
@@ -316,7 +397,7 @@ def facts(out: Path, study: Study, seed: int) -> dict[str, str]:
         "machine": f"{hardware}, torch {machine['torch']}",
         "seeds": ", ".join(str(seed + split) for split in range(study.splits)),
         "trainings": f"{len(faces)}, {sum(about['steps'] for about in abouts)} steps",
-        "training time": f"{sum(about['train_seconds'] for about in abouts) / 3600:.1f} h in all, one process each",
+        "training time": f"{sum(about['train_seconds'] for about in abouts) / 3600:.1f} core hours in all",
         "image": f"{study.size[0]}×{study.size[1]}, {study.base_channels} base channels",
         "data": f"{study.frames - study.validation} training and {study.validation} validation images a split",
         "epochs": ", ".join(f"{name} {epochs}" for name, epochs in study.epochs.items()),

@@ -99,6 +99,18 @@ def init_decoder(network: Autoencoder) -> None:
         to_maps.bias.copy_(-(to_maps.weight * torch.rand_like(to_maps.weight)).sum(dim=1))
 
 
+def begin_as_bright(network: Autoencoder, brightness: float) -> None:
+    """Let a new network draw images about as bright as its dataset's, whose mean is ``brightness`` (0 to 1).
+
+    With PyTorch's bias they are grey. Before a bright wall all first steps then go one way and far beyond it, until
+    everything is as bright as the wall. There the sigmoid is flat, and decoders stay (docs/reproduction-position.md).
+    """
+    last = network.decoder[-2]
+    assert isinstance(last, nn.ConvTranspose2d) and last.bias is not None
+    bounded = min(max(brightness, 0.01), 0.99)  # images that are all black or white have no finite bias
+    nn.init.constant_(last.bias, math.log(bounded / (1 - bounded)))
+
+
 Network = TypeVar("Network", bound=nn.Module)
 
 

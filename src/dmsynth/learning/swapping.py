@@ -169,3 +169,6 @@ OBJECTIVES: dict[str, Objective] = {
     "SwapWarp, transfer": swap_warp_transfer,
 }
 """By the thesis's names. Another objective is a function above and an entry here."""
+
+ENCODED = ("RPE", "SPE", "position only")
+"""Those of chapter 3 whose encoder learns the control code."""

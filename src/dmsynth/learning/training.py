@@ -39,7 +39,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from dmsynth.datasets.dataset import Dataset
-from dmsynth.learning.autoencoder import Autoencoder, channels_last, init_decoder
+from dmsynth.learning.autoencoder import Autoencoder, begin_as_bright, channels_last, init_decoder
 from dmsynth.learning.batches import Batch, Stream, to_network
 from dmsynth.learning.callbacks import (
     AtomicCheckpoints,
@@ -70,6 +70,7 @@ _SMALLEST = 32  # pixels to which images are shrunk; on maps of a pixel oneDNN's
 _ALIGNED = 8  # pixels: windows begin and end at multiples of it
 _ANYWHERE = 0.2  # of the windows, so that the picture's edges are learned, too
 _STARVED = 1 / 3  # of a model's usual steps: too few to be looked at
+_BRIGHTNESS = 100  # training frames whose mean brightness an autoencoder begins with
 _JUDGED = 32  # held-out frames that say whether a training still gets better
 _VALIDATE_EVERY = 200  # steps, at least: validating a small dataset after every pass would cost more than training
 
@@ -192,7 +193,7 @@ def train(dataset: Dataset, out: Path, model: str = "swapwarp", **options: Unpac
     lightning.seed_everything(settings.seed, verbose=False)
     shape = shape_of(data, settings)
     begin = options.get("begin")
-    network = first_network(shape, settings) if begin is None else begun_from(begin, data)
+    network = first_network(data, settings) if begin is None else begun_from(begin, data)
     bound, plateau = _bound(data, settings, options)
     training = Training(network, settings, data.training, bound)
     frames, (width, height) = len(dataset.split("train")), dataset.size
@@ -254,11 +255,15 @@ def shape_of(data: TrainingData, settings: Settings) -> dict[str, int]:
     return shape | {"latent": settings.latent, "given": data.space.size if settings.recipe.gives_code else 0}
 
 
-def first_network(shape: dict[str, int], settings: Settings) -> Model:
+def first_network(data: TrainingData, settings: Settings) -> Model:
     """The network with its first weights (thesis 3.1.3)."""
-    network = settings.recipe.network(**shape)
+    network = settings.recipe.network(**shape_of(data, settings))
     if settings.optimization.even_start and isinstance(network, Autoencoder):
         init_decoder(network)
+    if settings.optimization.mean_start and isinstance(network, Autoencoder):
+        chosen = data.dataset.split("train")
+        shown = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), _BRIGHTNESS)).round().astype(int)]
+        begin_as_bright(network, float(np.mean(data.frames[shown]) / 255))
     return network
 
 
