@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dmsynth.controls import CONTROL_SPACES, HEAD
-from dmsynth.controls.response import Response
+from dmsynth.controls.response import TERMS, UNIT, Response
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.evaluation.response import keep_response, measure_response
 from dmsynth.learning.face_file import read_face, save_face
@@ -22,37 +22,55 @@ from dmsynth.steering.live import LiveFace
 from dmsynth.support.errors import DmsynthError
 from dmsynth.trackers import Tracker
 
-_SHORT = Response(np.array([1.0, 0.0, -0.5]), np.array([[-0.25, 0.0, 0.02], [0.0, -0.1, 0.0], [0.0, 0.03, 0.0]]))
 _SPACE = CONTROL_SPACES["rotation"]
+_SLOPE = np.array([[-0.25, 0.0, 0.02], [0.0, -0.1, 0.0], [0.0, 0.03, 0.0]])
+
+
+def _linear(offset: np.ndarray, slope: np.ndarray) -> Response:
+    """What is read is ``command + offset + slope @ command``, at ±20°."""
+    weights = np.zeros((len(TERMS), 3))
+    weights[0] = offset
+    weights[[TERMS.index((0, 0, axis)) for axis in (1, 2, 3)]] = UNIT * slope.T
+    return Response(np.full(3, -20.0), np.full(3, 20.0), weights)
+
+
+_SHORT = _linear(np.array([1.0, 0.0, -0.5]), _SLOPE)
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    offset=arrays(float, 3, elements=st.floats(-5, 5)),
-    slope=arrays(float, (3, 3), elements=st.floats(-0.2, 0.2)),
+    offset=arrays(float, 3, elements=st.floats(0.8, 2)),
+    slope=arrays(float, (3, 3), elements=st.floats(-0.08, 0.08)),
+    bend=st.floats(-0.3, 0.3),
 )
-def test_what_is_read_is_what_was_wanted(offset: np.ndarray, slope: np.ndarray) -> None:
-    commanded = np.random.default_rng(0).uniform(-20, 20, (60, 3))
-    response = Response.fitted(commanded, commanded + offset + commanded @ slope.T)
-    undone = response.undone(commanded, _SPACE)
-    np.testing.assert_allclose(undone + offset + undone @ slope.T, commanded, atol=0.15)
+def test_what_is_read_is_what_was_wanted(offset: np.ndarray, slope: np.ndarray, bend: float) -> None:
+    commanded = np.random.default_rng(0).uniform(-20, 20, (200, 3))
+
+    def read(command: np.ndarray) -> np.ndarray:
+        return command + offset + command @ slope.T + bend * (command[:, [1]] / UNIT) ** 2
+
+    response = Response.fitted(commanded, read(commanded))
+    assert response is not None
+    middle = np.random.default_rng(1).uniform(-10, 10, (50, 3))
+    np.testing.assert_allclose(read(response.undone(middle, _SPACE)), middle, atol=0.25)
 
 
 def test_a_tracker_s_noise_is_not_corrected() -> None:
     random = np.random.default_rng(0)
-    commanded = random.uniform(-20, 20, (60, 3))
-    response = Response.fitted(commanded, commanded + random.normal(0, 0.5, (60, 3)))
-    assert not response.offset.any() and not response.slope.any()
+    commanded = random.uniform(-20, 20, (100, 3))
+    assert Response.fitted(commanded, commanded + random.normal(0, 0.5, (100, 3))) is None
 
 
 def test_frames_that_are_misread_or_lost_count_for_nothing() -> None:
-    commanded = np.random.default_rng(0).uniform(-20, 20, (60, 3))
-    read = commanded + _SHORT.offset + commanded @ _SHORT.slope.T
+    commanded = np.random.default_rng(0).uniform(-20, 20, (200, 3))
+    read = commanded + _SHORT.error(commanded)
     read[::10] += 30
     read[5::10] = np.nan
     response = Response.fitted(commanded, read)
-    np.testing.assert_allclose(response.slope, _SHORT.slope, atol=0.02)
-    assert not Response.fitted(commanded[:20], read[:20]).slope.any()  # too few to say anything
+    assert response is not None
+    inside = np.abs(commanded).max(axis=1) < 14  # errors below ``MOST``
+    np.testing.assert_allclose(response.error(commanded[inside]), _SHORT.error(commanded[inside]), atol=0.2)
+    assert Response.fitted(commanded[:50], read[:50]) is None  # too few to say anything
 
 
 def test_a_command_in_the_learned_range_stays_in_it() -> None:
@@ -60,6 +78,8 @@ def test_a_command_in_the_learned_range_stays_in_it() -> None:
     undone = _SHORT.undone(np.array([[9.0, 0, 0], [0.0, 0, 0], [14.0, 0, 0]]), space)
     assert undone[0, 0] == 10 and undone[2, 0] == 14  # beyond the range as before
     assert undone[1, 0] == pytest.approx(-1 / 0.75, abs=0.05)
+    far = _SHORT.undone(np.array([[60.0, 0, 0], [80.0, 0, 0]]), _SPACE)
+    assert far[1, 0] - far[0, 0] == pytest.approx(20)  # not measured there: as at the edge
 
 
 def _misled(path: Path, small_face: Path) -> SteerableFace:
@@ -77,7 +97,6 @@ def test_the_tracker_reads_what_is_commanded(
     path = tmp_path / "face.safetensors"
     misled = _misled(path, small_face)
     response = measure_response(misled, photo_dataset, tracker)
-    assert response.slope[0, 0] == pytest.approx(-0.25, abs=0.1)
     save_face(path, replace(read_face(path), response=response))
     commanded = np.array([[pitch, yaw, 0.0] for pitch in (-9, 9) for yaw in (-15, 0, 15)])
 
@@ -95,7 +114,7 @@ def test_only_a_command_alone_is_corrected(tmp_path: Path, small_face: Path) -> 
     save_face(path, replace(trained, response=_SHORT))
     face, plain = load_face(path), load_face(small_face)
     assert face.trained.response is not None
-    np.testing.assert_array_equal(face.trained.response.slope, _SHORT.slope)
+    np.testing.assert_array_equal(face.trained.response.weights, _SHORT.weights)
     wanted = np.array([[6.0, 10.0, 0.0]])
     undone = _SHORT.undone(wanted, trained.space)
     corrected = next(face.frames(wanted, moving=False))
@@ -107,10 +126,10 @@ def test_only_a_command_alone_is_corrected(tmp_path: Path, small_face: Path) -> 
     np.testing.assert_array_equal(live, LiveFace(plain).draw(undone[0].tolist(), source=0).image)
 
 
-def test_a_response_that_cannot_be_undone_is_refused(tmp_path: Path, face_file: Path) -> None:
+def test_a_response_that_is_none_is_refused(tmp_path: Path, face_file: Path) -> None:
     path = tmp_path / "face.safetensors"
-    save_face(path, replace(read_face(face_file), response=Response(np.zeros(3), -np.eye(3))))
-    with pytest.raises(DmsynthError, match="no command gives what is wanted"):
+    save_face(path, replace(read_face(face_file), response=_linear(np.zeros(3), 1e4 * np.eye(3))))
+    with pytest.raises(DmsynthError, match="each of its weights"):
         read_face(path)
 
 

@@ -17,16 +17,19 @@ from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import progress
 from dmsynth.trackers import Tracker, open_tracker
 
-_FRAMES = 120  # a slope is known to a hundredth
+_FRAMES = 200
+_BESIDE = 1.5  # degrees: drawn poses need not be filmed ones
 
 
-def measure_response(face: SteerableFace, dataset: Dataset, tracker: Tracker, seed: int = 0) -> Response:
-    """What ``tracker`` reads of a face commanded alone to poses of filmed frames that it has learned from."""
+def measure_response(face: SteerableFace, dataset: Dataset, tracker: Tracker, seed: int = 0) -> Response | None:
+    """What ``tracker`` reads of a face commanded alone to poses about those of filmed frames that it has learned
+    from; None if there is nothing to correct."""
     space, labels = face.trained.space, face.trained.about["settings"]["labels"]
     training = dataset.split("train")
     filmed = training[~dataset.posed[training]]
-    chosen = np.random.default_rng(seed).choice(filmed, min(_FRAMES, len(filmed)), replace=False)
-    commanded = dataset.controls(space, labels)[np.sort(chosen)]
+    random = np.random.default_rng(seed)
+    commanded = dataset.controls(space, labels)[np.sort(random.choice(filmed, _FRAMES))]
+    commanded[:, : len(HEAD)] += random.normal(0, _BESIDE, (_FRAMES, len(HEAD)))
     plain = replace(face, trained=replace(face.trained, response=None))
     read = np.full((len(commanded), len(HEAD)), np.nan)
     with progress("measuring how the head is read", len(commanded)) as advance:
@@ -42,7 +45,7 @@ def keep_response(path: Path, datasets: Sequence[Dataset], tracker: Tracker | No
     it into the file.
 
     Faces of photos stay as they are: their labels hold no expression. So do the thesis's models, faces that learned
-    another tracker's scale, and heads that hardly answer. Without a ``tracker`` the usual one is opened.
+    another tracker's scale. Without a ``tracker`` the usual one is opened.
     """
     cast = bool(people_of(path))
     people = read_people(path)
@@ -53,8 +56,7 @@ def keep_response(path: Path, datasets: Sequence[Dataset], tracker: Tracker | No
         tracker = tracker or open_tracker()
         if trained.about["tracker"] == tracker.name:
             face = load_face(Path(f"{path}#{name}") if cast else path)
-            response = measure_response(face, material[name], tracker)
-            people[name] = replace(trained, response=response if response.can_be_undone else None)
+            people[name] = replace(trained, response=measure_response(face, material[name], tracker))
     if cast:
         save_cast(path, people)
     else:

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from dmsynth.controls import BROWS, CONTROL_SPACES
-from dmsynth.controls.response import Response
+from dmsynth.controls import BROWS, CONTROL_SPACES, HEAD
+from dmsynth.controls.response import TERMS
 from dmsynth.support.records import Count, Number, Record, Text
 
 _MOST_PIXELS = 2**22  # of a frame
+_STEEPEST = 1e3  # degrees of error of a term of the command
 
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
@@ -94,13 +95,14 @@ Three = Annotated[list[Number], Field(min_length=3, max_length=3)]
 class ResponseRecord(Record):
     """How the drawn head is read."""
 
-    offset: Three
-    slope: Annotated[list[Three], Field(min_length=3, max_length=3)]
+    low: Three
+    high: Three
+    weights: Annotated[list[Row], Field(min_length=len(TERMS), max_length=len(TERMS))]
 
     @model_validator(mode="after")
-    def _can_be_undone(self) -> ResponseRecord:
-        if not Response.from_dict(self.model_dump()).can_be_undone:
-            raise ValueError("no command gives what is wanted")
+    def _is_sensible(self) -> ResponseRecord:
+        if any(len(row) != len(HEAD) or max(map(abs, row)) > _STEEPEST for row in self.weights):
+            raise ValueError(f"each of its weights is {len(HEAD)} numbers of at most {_STEEPEST:g}")
         return self
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dmsynth.controls import EYES, EYES_RANGE, HEAD
+from dmsynth.controls.response import MOST, ROUNDS, STEP, TERMS, UNIT
 from dmsynth.steering.baked import BakedNetwork
 from dmsynth.steering.face import SteerableFace
 from dmsynth.steering.painted import Seen
@@ -31,8 +32,9 @@ class _FixedSource(nn.Module):
     low: Tensor
     span: Tensor
     carried: Tensor
-    undo: Tensor
-    offset: Tensor
+    response_low: Tensor
+    response_high: Tensor
+    response_weights: Tensor
 
     def __init__(self, face: SteerableFace, source: Image | None) -> None:
         super().__init__()
@@ -47,18 +49,27 @@ class _FixedSource(nn.Module):
         self.register_buffer("carried", torch.from_numpy(np.array(carried))[None])
         response = face.trained.response if source is None else None
         self.responds = response is not None
-        undo, offset = np.eye(space.size), np.zeros(space.size)
         if response is not None:
-            undo[: len(HEAD), : len(HEAD)] = np.linalg.inv(np.eye(len(HEAD)) + response.slope)
-            offset[: len(HEAD)] = response.offset
-        self.register_buffer("undo", torch.from_numpy(undo.T).float())
-        self.register_buffer("offset", torch.from_numpy(offset).float())
+            for name in ("low", "high", "weights"):
+                self.register_buffer(f"response_{name}", torch.from_numpy(getattr(response, name)).float())
+
+    def _commanded(self, read: Tensor) -> Tensor:
+        """As ``controls.response.Response.undone``."""
+        head, count = read[:, : len(HEAD)], len(HEAD)
+        wanted = head
+        for _ in range(ROUNDS):
+            inside = torch.maximum(torch.minimum(wanted, self.response_high), self.response_low)
+            factors = torch.cat([torch.ones_like(head[:, :1]), inside / UNIT], dim=1)
+            terms = torch.stack([factors[:, i] * factors[:, j] * factors[:, k] for i, j, k in TERMS], dim=1)
+            errors = (terms @ self.response_weights).clamp(-MOST, MOST)
+            wanted = wanted + STEP * (head - wanted - errors)
+        low, high = self.low[:count], (self.low + self.span)[:count]
+        wanted = torch.maximum(torch.minimum(wanted, torch.maximum(high, head)), torch.minimum(low, head))
+        return torch.cat([wanted, read[:, count:]], dim=1)
 
     def forward(self, controls: Tensor) -> Tensor:
-        if self.responds:  # as ``controls.response.Response.undone``
-            wanted = (controls - self.offset) @ self.undo
-            ends = torch.minimum(self.low, controls), torch.maximum(self.low + self.span, controls)
-            controls = torch.cat([wanted.clamp(*ends)[:, : len(HEAD)], controls[:, len(HEAD) :]], dim=1)
+        if self.responds:
+            controls = self._commanded(controls)
         parts = [getattr(self, f"appearance{number}") for number in range(max(1, self._parts))]
         appearance: Any = self._appearance_type(*parts) if self._parts else parts[0]
         code = torch.cat([(controls - self.low) / self.span, self.carried], dim=1)

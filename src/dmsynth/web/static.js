@@ -56,13 +56,20 @@ class Face {
     if (!response) {
       return values;
     }
-    const left = response.offset.map((offset, i) => values[i] - offset);
-    const wanted = response.undo.map((row, i) => {
+    const { low, high, weights, terms, unit, rounds, step, most } = response;
+    const head = values.slice(0, low.length);
+    let wanted = head;
+    for (let round = 0; round < rounds; round++) {
+      const factors = [1, ...wanted.map((value, i) => Math.min(Math.max(value, low[i]), high[i]) / unit)];
+      const products = terms.map((term) => term.reduce((product, i) => product * factors[i], 1));
+      const errors = head.map((_, axis) => products.reduce((sum, each, i) => sum + each * weights[i][axis], 0));
+      wanted = wanted.map((value, i) => value + step * (head[i] - value - Math.min(Math.max(errors[i], -most), most)));
+    }
+    const inRange = wanted.map((value, i) => {
       const { low, high } = controls[i];
-      const value = row.reduce((sum, share, j) => sum + share * left[j], 0);
       return Math.min(Math.max(value, Math.min(low, values[i])), Math.max(high, values[i]));
     });
-    return [...wanted, ...values.slice(wanted.length)];
+    return [...inRange, ...values.slice(head.length)];
   }
 
   code(read) {

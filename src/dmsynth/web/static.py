@@ -14,8 +14,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
-from dmsynth.controls import HEAD
-from dmsynth.controls.response import Response
+from dmsynth.controls.response import MOST, ROUNDS, STEP, TERMS, UNIT
 from dmsynth.steering import SteerableFace
 from dmsynth.steering.export import export_halves
 from dmsynth.steering.provenance import consent_of
@@ -65,7 +64,8 @@ def _write(face: SteerableFace, folder: Path, name: str, runtime: dict[str, Path
     about = description(face, name) | {
         "source_codes": trained.source_codes.astype(float).round(6).tolist(),
         "carried": trained.source_codes[0, trained.space.size :][: trained.carried.size].astype(float).tolist(),
-        "response": _undone(trained.response),
+        "response": trained.response
+        and trained.response.to_dict() | {"terms": TERMS, "unit": UNIT, "rounds": ROUNDS, "step": STEP, "most": MOST},
         "scale": trained.space.comparable(np.ones((1, trained.source_codes.shape[1]), np.float32))[0].tolist(),
     }
     content = {"description": about, "sources": _in_text(_stacked(trained.sources))}
@@ -87,13 +87,6 @@ def _write(face: SteerableFace, folder: Path, name: str, runtime: dict[str, Path
     made = f"Made by dmsynth {__version__} with the model {trained.model}."
     (folder / "index.html").write_text(page.render(name=name, consent=consent_of(trained.about), about=made), "utf-8")
     (folder / _MARK).write_text(json.dumps({"name": name, "version": __version__}) + "\n", "utf-8")
-
-
-def _undone(response: Response | None) -> dict[str, object] | None:
-    """What the page needs to command what is to be read (``Response.undone``)."""
-    if response is None:
-        return None
-    return {"offset": response.offset.tolist(), "undo": np.linalg.inv(np.eye(len(HEAD)) + response.slope).tolist()}
 
 
 def _asset(name: str) -> str:
