@@ -125,6 +125,7 @@ def test_a_boxs_own_recording_aligns_its_log(play: pd.DataFrame, tmp_path: Path)
         assert told["systematic"] < (0.023 if by == "number" else 0.006), by  # half a frame; and what that leaves
         assert "give it with --film" in fails(dmsynth("bench-log", *arguments))
         latencies_are_found(play, truth, tmp_path / by)
+    (tmp_path / "empty.csv").write_text("frame,time,code\n")
     apart = FILMS["clock"] | {"film": {"begins": 12.0, "uncertainty": 0.01}}
     strange = POSE | {"film": {"column": "picture", "first": 90_000}}
     for meaning, file, said in (
@@ -132,6 +133,7 @@ def test_a_boxs_own_recording_aligns_its_log(play: pd.DataFrame, tmp_path: Path)
         (strange, given_as["clock"], "names; give the recording of"),
         (POSE, given_as["clock"], "does not say how it is joined; add film: COLUMN"),
         (FILMS["number"], tmp_path / "play.parquet", "lacks frame, time or code"),
+        (FILMS["clock"], tmp_path / "empty.csv", "no frame has a number"),
         (POSE | {"film": {"first": 1}}, given_as["clock"], "film: is joined by one: column, the picture's number"),
         (POSE | {"film": {"begins": 1.5}}, given_as["clock"], "begins goes with its uncertainty"),
     ):

@@ -58,6 +58,8 @@ def test_all_of_chapter_3_takes_as_long_as_its_steps() -> None:
     rows[-1]["steps_per_second"] = 500.0  # 256 dimensions at half the rate: an eighth of almost all steps, once more
     assert whole_hours(thesis, rows) == pytest.approx((3_510_000 + steps[256]) / 1000 / 3600)
     assert whole_hours(thesis, rows[1:]) is None, "a size that nobody measured"
+    slower = {"at_once": 2, "latent": 256, "steps_per_second": 10.0}
+    assert whole_hours(thesis, [*rows, slower]) == whole_hours(thesis, rows), "each size as fast as it goes"
     rows = [{"at_once": count, "latent": 32, "steps_per_second": rate} for count, rate in ((1, 90.0), (4, 210.0))]
     assert best_count([*rows, {"at_once": 8, "latent": 32, "why": "out of memory"}]) == 4
 

@@ -330,3 +330,9 @@ def test_a_screen_shows_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     sink.close()
     with pytest.raises(DmsynthError, match="there is no display 7"):
         open_sink("screen:7", SIZE, 25)
+
+
+def test_the_patch_repeats_in_no_play() -> None:
+    white = patch_is_white(np.arange(MOST_NUMBERS))
+    windows = np.lib.stride_tricks.sliding_window_view(white, 60).astype(np.int64) @ (1 << np.arange(60))
+    assert len(np.unique(windows)) == len(windows)  # two seconds fit one place

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmsynth.controls import HEAD
+from dmsynth.controls import CONTROL_SPACES, HEAD
 from dmsynth.controls.response import Response
 from dmsynth.datasets.dataset import Dataset
 from dmsynth.learning.face_file import people_of, read_people, save_cast, save_face
@@ -30,6 +30,8 @@ def measure_response(face: SteerableFace, dataset: Dataset, tracker: Tracker, se
     random = np.random.default_rng(seed)
     commanded = dataset.controls(space, labels)[np.sort(random.choice(filmed, _FRAMES))]
     commanded[:, : len(HEAD)] += random.normal(0, _BESIDE, (_FRAMES, len(HEAD)))
+    limits = CONTROL_SPACES[space.name].only(space.names)
+    commanded = np.clip(commanded, limits.low, limits.high)  # a filmed label may lie beyond what can be commanded
     plain = replace(face, trained=replace(face.trained, response=None))
     read = np.full((len(commanded), len(HEAD)), np.nan)
     with progress("measuring how the head is read", len(commanded)) as advance:

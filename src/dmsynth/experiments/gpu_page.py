@@ -56,7 +56,7 @@ def write_page(out: Path) -> Path:
     }
     report = StudyReport(
         title="What matters on this device" + (" (smoke: far too small to mean anything)" if size.steps else ""),
-        summary="Every figure was measured in one call, part by part; a dash stands where there is none.",
+        summary="Every figure was measured on this device, part by part; a dash stands where there is none.",
         findings=[],
         pictures=_pictures(out, about, rows),
         tables={title: table for title, table in tables.items() if len(table)},
@@ -207,9 +207,9 @@ def _pictures(out: Path, about: dict[str, Any], rows: list[dict[str, Any]]) -> l
     """Those that there are, in the order of the parts; what needs no network is drawn now."""
     size = SIZES[about["preset"]]
     drawn: list[tuple[Path, str, str]] = []
-    measured = [row for row in rows if "steps_per_second" in row]
-    if measured:
-        shared, others = measured[: len(size.at_once)], measured[len(size.at_once) :]
+    parts = rows[: len(size.at_once)], rows[len(size.at_once) :]
+    shared, others = ([row for row in part if "steps_per_second" in row] for part in parts)
+    if shared:
         best = [row for row in shared if row["at_once"] == best_count(rows)]
         path = out / "sharing" / "sharing.png"
         draw_sharing(shared, sorted([*best, *others], key=lambda row: row["latent"]), path)

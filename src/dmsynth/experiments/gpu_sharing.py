@@ -157,7 +157,10 @@ def whole_hours(study: Study, rows: list[dict[str, Any]]) -> float | None:
 
     Every step counts as one of SPE's. Those of position only, which draw nothing, are shorter.
     """
-    rates = {row["latent"]: row["steps_per_second"] for row in rows if "steps_per_second" in row}
+    rates: dict[int, float] = {}
+    for row in rows:
+        rates[row["latent"]] = max(rates.get(row["latent"], 0.0), row.get("steps_per_second", 0.0))
+    rates = {latent: rate for latent, rate in rates.items() if rate}
     steps = steps_of(study)
     if not set(steps) <= set(rates):
         return None

@@ -237,13 +237,16 @@ def run_study(
         if any(before.get(key) != value for key, value in content.items()):
             raise DmsynthError(f"{out}: holds another study; give another --out or remove it")
     else:
-        write_json(note, content | {"machine": describe_machine()})
+        stacked = together and study.optimization == "thesis" and not torch.cuda.is_available()
+        how = {"stacked": stacked, "precision": best_precision() if stacked else "32-true"}
+        write_json(note, content | how | {"machine": describe_machine()})
     path = out / "dataset"
     make_position_dataset(path, photo, tracker, study.frames, study.size, seed)
     arguments = {"dataset": str(path.resolve()), "study": content["study"], "seed": seed}
     # Networks that share a step share its cost. What stacked training lacks: a GPU, and the stable optimization.
-    if together and study.optimization == "thesis" and not torch.cuda.is_available():
-        _run_groups(out, study, arguments, engine or Engine())
+    begun = read_json(note)  # a study goes on as it began, on whatever machine
+    if begun.get("stacked"):
+        _run_groups(out, study, arguments | {"precision": begun["precision"]}, engine or Engine())
     else:
         jobs = [
             Job(cell.name, study.epochs[cell.objective], arguments | {"cell": asdict(cell)}) for cell in study.cells()
@@ -262,13 +265,16 @@ def _run_groups(out: Path, study: Study, arguments: dict[str, Any], engine: Engi
     together: dict[str, list[Cell]] = {}
     for cell in study.cells():
         together.setdefault(cell.name.rpartition("-")[0], []).append(cell)
-    shared = arguments | {"cells_folder": str(cells.resolve()), "precision": best_precision()}
+    shared = arguments | {"cells_folder": str(cells.resolve())}
     jobs = [
         Job(name, study.epochs[group[0].objective], shared | {"cells": [asdict(cell) for cell in group]})
         for name, group in together.items()
     ]
     for job in jobs:
-        if is_finished(groups, job) and not all(is_measured(cells, cell) for cell in together[job.name]):
+        begun = groups / job.name / "cells.json"
+        known = [Cell(**cell) for cell in read_json(begun)["cells"]] if begun.is_file() else []
+        going = [] if is_finished(groups, job) else known  # these will be measured
+        if known and not all(is_measured(cells, cell) or cell in going for cell in together[job.name]):
             shutil.rmtree(groups / job.name)  # somebody removed a cell, to have it trained again
 
     def share(folder: Path, job: Job) -> float:

@@ -95,7 +95,9 @@ class Store:
             at_root = self._at(folder)
             if not self._files.isdir(at_root):
                 return []
-            return sorted(posixpath.basename(each.rstrip("/")) for each in self._files.ls(at_root, detail=False))
+            found = sorted(posixpath.basename(each.rstrip("/")) for each in self._files.ls(at_root, detail=False))
+            self._files.invalidate_cache()  # other processes put more there: a listing that is kept lacks it
+            return found
 
     @contextmanager
     def opened(self, name: str) -> Iterator[IO[bytes]]:
@@ -104,7 +106,9 @@ class Store:
             with (self.work / name).open("rb") as file:
                 yield file
             return
-        with _told(self.where), self._files.open(self._at(name), "rb") as file:
+        with _told(self.where):
+            file = self._files.open(self._at(name), "rb")
+        with file, _told(self.where, OSError):  # what else goes wrong is the content's fault
             yield file
 
     def read(self, name: str, largest: int = LARGEST) -> bytes:
@@ -163,12 +167,12 @@ class Store:
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Errors of whatever serves an address, each of its own kind, in one line."""
+def _told(where: str, kind: type[Exception] = Exception) -> Iterator[None]:
+    """Errors of whatever serves an address, each of its own ``kind``, in one line."""
     try:
         yield
     except DmsynthError:
         raise
-    except Exception as error:
+    except kind as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise DmsynthError(f"{where}: cannot be read or written ({said}); check the address and your access") from None

@@ -2,7 +2,7 @@
 
 The number is three ArUco markers in a row: thousands, units, and a checksum. OpenCV finds such markers in a filmed
 picture, blurred, noisy and seen from the side. The patch beside them is black or white by a sequence that never repeats
-within a play of a quarter of an hour, so that a log of its brightness fits one place only.
+within a play, so that a log of its brightness fits one place only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from functools import cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import max_len_seq
 
 from dmsynth.support.errors import DmsynthError
 from dmsynth.video import Image, to_grey
@@ -31,7 +30,7 @@ _CELLS_A_HEIGHT = 80  # cells of 10 pixels at 800 rows; a blur of a third of a c
 _SMALLEST_CELL = 4  # pixels
 _NEAR = 0.35  # of a marker's side: how far the next one may be from where it should be
 _SMOOTH = 1.2  # pixels: noise that hides a marker is smoothed for a second look
-_BITS = 16  # of the patch's sequence, which has 2^16 − 1 frames
+_PATCHES = 2**20  # of the patch's sequence: more than ``MOST_NUMBERS``
 
 
 @dataclass(frozen=True)
@@ -141,4 +140,5 @@ def _detector() -> cv2.aruco.ArucoDetector:
 
 @cache
 def _sequence() -> NDArray[np.bool_]:
-    return np.asarray(max_len_seq(_BITS)[0], dtype=bool)
+    raw = np.asarray(np.random.PCG64(0).random_raw(_PATCHES // 64), dtype="<u8")  # the same with every NumPy (NEP 19)
+    return np.unpackbits(raw.view(np.uint8)).astype(bool)

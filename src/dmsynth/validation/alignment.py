@@ -44,6 +44,7 @@ _APART = 1.0  # seconds between two places at least
 _MOVES = 3.0  # degrees, standard deviation: an axis that moves less says nothing of its sign
 _LEAST_NOISE = 0.05  # degrees: a log rounds its angles
 _STEP = 0.02  # seconds: of derivatives
+_SURE = 0.03  # of a sample: nearer than that nobody knows how alike edges are off
 _EXCERPT = 60.0  # seconds in which drift can be left out
 
 
@@ -219,7 +220,7 @@ def _outwards(edges: Double, flips: Double, found: Alignment, begin: float, near
         pairs = (np.abs(nearest - at) < near) & (np.abs(at - begin) < reach)
         found = _line("sync", edges[pairs], nearest[pairs], 0.0)
         early, late = np.percentile(nearest[pairs] - found.to_play(edges[pairs]), [5, 95])
-        found = replace(found, systematic=max(sampled - (late - early), 0.0) / 2)
+        found = replace(found, systematic=max(sampled - (late - early), _SURE * sampled) / 2)
         if reach > np.ptp(flips):
             return found
         reach *= 3

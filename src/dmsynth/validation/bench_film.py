@@ -28,7 +28,10 @@ def read_film(path: Path) -> pd.DataFrame:
             f"{path}: lacks frame, time or code; give the video, or what `dmsynth read-marks` made of it"
         )
     found = table[["frame", "time", "code"]].apply(pd.to_numeric, errors="coerce")
-    return found[np.isfinite(found[["frame", "time"]].to_numpy(float)).all(axis=1)]
+    found = found[np.isfinite(found[["frame", "time"]].to_numpy(float)).all(axis=1)]
+    if not found["code"].notna().any():
+        raise DmsynthError(f"{path}: no frame has a number; give the video, or what `dmsynth read-marks` made of it")
+    return found
 
 
 def joined(film: pd.DataFrame, how: Film, entries: Signal, where: str) -> Signal:
