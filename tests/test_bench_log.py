@@ -179,7 +179,7 @@ def test_any_clock_is_found(
 @pytest.mark.parametrize("by", [*MAPS, *FILMS])
 def test_the_interval_holds_for_nineteen_boxes_of_twenty(play: pd.DataFrame, by: str) -> None:
     random, held = np.random.default_rng(0), []
-    for seed in range(30):
+    for seed in range(40):
         delay = float(random.uniform(0.05, 0.3))
         log = Box(delay, 0.2 * delay, float(random.normal(0, 50e-6)), noise=float(random.uniform(0.5, 2)), seed=seed)
         entries = log.log(play)

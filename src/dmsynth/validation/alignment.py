@@ -44,7 +44,7 @@ _APART = 1.0  # seconds between two places at least
 _MOVES = 3.0  # degrees, standard deviation: an axis that moves less says nothing of its sign
 _LEAST_NOISE = 0.05  # degrees: a log rounds its angles
 _STEP = 0.02  # seconds: of derivatives
-_SURE = 0.03  # of a sample: nearer than that nobody knows how alike edges are off
+_SURE = 0.05  # of a sample: nearer than that nobody knows how alike edges are off
 _EXCERPT = 60.0  # seconds in which drift can be left out
 
 
