@@ -244,6 +244,7 @@ def test_forgetting_leaves_other_runs_alone(cast: Path, tmp_path: Path, people: 
     assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir() if file != beside} == before
 
 
+@pytest.mark.slow
 def test_a_cast_is_the_same_however_its_people_are_given(people: list[Dataset], tmp_path: Path) -> None:
     whole = train_cast(people, tmp_path / "a", steps=6, quiet=True)
     train_cast(people, tmp_path / "b", steps=4, quiet=True, checkpoint_every=timedelta(0))
@@ -265,6 +266,7 @@ def test_who_cannot_be_a_cast(people: list[Dataset], photo_dataset: Dataset, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_beginning_from_a_cast_is_ahead_of_beginning_from_nothing(
     cast: Path, tmp_path: Path, tracker: Tracker, hopper: Path
 ) -> None:
@@ -289,6 +291,7 @@ def test_a_beginning_that_does_not_fit_is_refused(people: list[Dataset], tmp_pat
     assert "--epochs" in fails("train", *(p.path for p in people), "--epochs", 4, "--out", tmp_path / "r")
 
 
+@pytest.mark.slow
 def test_a_beginning_keeps_its_width(people: list[Dataset], tmp_path: Path) -> None:
     narrow = train(people[1], tmp_path / "narrow", base_channels=4, steps=2, quiet=True)
     face = load_face(train(people[0], tmp_path / "run", begin=narrow, steps=2, quiet=True))
@@ -308,6 +311,7 @@ def test_one_face_in_two_files_is_one_driver(cast: Path, tmp_path: Path) -> None
         open_drivers(specs, find_scenarios(["all"])[:1])
 
 
+@pytest.mark.slow
 def test_the_edges_of_frames_are_trained_too(photo_dataset: Dataset, tmp_path: Path) -> None:
     """Windows reach every pixel, with landmarks and without."""
     settings = choose_settings(photo_dataset, "swapwarp", {})
@@ -320,6 +324,7 @@ def test_the_edges_of_frames_are_trained_too(photo_dataset: Dataset, tmp_path: P
         assert seen.all(), landmarks is None
 
 
+@pytest.mark.slow
 def test_one_person_under_two_names_is_noticed(tmp_path: Path, tracker: Tracker, people: list[Dataset]) -> None:
     poses = PoseRange(pitch=10, yaw=20, roll=10)
     twin = pose_photo(tmp_path / "twin", None, tracker, 48, (96, 80), poses, seed=9)
@@ -330,6 +335,7 @@ def test_one_person_under_two_names_is_noticed(tmp_path: Path, tracker: Tracker,
     assert "seem to be one person" not in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_driven_by_each_other(cast: Path, people: list[Dataset], tmp_path: Path) -> None:
     works("train", *(p.path for p in people), "--transfer", "--steps", 4, "--out", tmp_path / "run")
     assert "several people" in fails("train", people[0].path, "--transfer", "--out", tmp_path / "r")

@@ -162,6 +162,7 @@ def test_which_labels_are_the_most_exact(photo_dataset: Dataset, tmp_path: Path,
     assert np.abs(only_test.controls(space, "calibrated") - tracked).mean() < 2
 
 
+@pytest.mark.slow
 def test_killed_while_it_finishes_nothing_is_lost(
     tmp_path: Path, tracker: Tracker, face_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

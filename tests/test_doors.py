@@ -38,6 +38,7 @@ def nasty(tmp_path: Path) -> tuple[Path, Path]:
     return scenario, program
 
 
+@pytest.mark.slow
 def test_the_terminal_and_the_report_of_a_validation(nasty: tuple[Path, Path], tmp_path: Path) -> None:
     scenario, program = nasty
     shown = dmsynth("scenario", "show", scenario)

@@ -94,6 +94,7 @@ def test_inside_it_the_head_follows_and_the_cabin_stays(edit: Edit, tracker: Tra
     assert inside["recorded_yaw"].abs().max() < 7
 
 
+@pytest.mark.slow
 def test_a_phone_held_upright_is_edited_upright(edit: Edit, tracker: Tracker, tmp_path: Path) -> None:
     """Stored lying on its side, with a note to turn it: the new file needs no note, and outside the window it is the
     same, turned."""

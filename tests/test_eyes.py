@@ -135,6 +135,7 @@ def test_motions_of_eyes_begin_at_rest() -> None:
     assert DRIVER.row({"eye_opening": 0.5, "eye_opening_left": 0.5})[5:7] == [0.25, 0.5]
 
 
+@pytest.mark.slow
 def test_a_dataset_of_moving_eyes_trains_a_face(tracker: Tracker, tmp_path: Path) -> None:
     made = dmsynth("dataset", "photo", tmp_path / "eyes", "--frames", 64, "--eyes", "--size", "320x240")
     assert made.returncode == 0, made.stderr

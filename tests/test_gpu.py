@@ -64,6 +64,7 @@ def test_all_of_chapter_3_takes_as_long_as_its_steps() -> None:
     assert best_count([*rows, {"at_once": 8, "latent": 32, "why": "out of memory"}]) == 4
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_there_is(tmp_path: Path) -> None:
     """One part done, one with half of its figures, one that failed; the others never began."""
     about = {"preset": "smoke", "seed": 0, "date": "2026-11-29", "command": "dmsynth gpu --preset smoke"}

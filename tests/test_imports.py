@@ -67,6 +67,7 @@ def test_every_folder_stands_above_what_it_imports() -> None:
     assert all(at[name] > at[each] for name, found in arrows.items() for each in found)
 
 
+@pytest.mark.slow
 def test_former_names_are_the_same_modules() -> None:
     for former, now in dmsynth._FORMERLY.items():
         assert sys.modules.get(former) is None or sys.modules[former] is sys.modules[now]

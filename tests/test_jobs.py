@@ -253,6 +253,7 @@ def test_whatever_happened_to_a_job_the_panel_shows_the_others(workspace: Worksp
     assert workspace.job("../x") is None and workspace.job("b") is not None
 
 
+@pytest.mark.slow
 def test_of_four_trainings_begun_at_once_in_two_cockpits_one_runs(workspace: Workspace, photo_dataset: Dataset) -> None:
     shutil.copytree(photo_dataset.path, workspace.root / "datasets" / "me")
     code = f"""if True:

@@ -415,6 +415,7 @@ def test_it_takes_its_place_in_chapter_4(
     assert {note: note.stat().st_mtime_ns for note in notes} == notes, "drawn once"
 
 
+@pytest.mark.slow
 def test_a_dms_is_validated_on_it(checkout: Path, person: Image, tmp_path: Path) -> None:
     write_image(tmp_path / "person.png", person)
     scenario = tmp_path / "still.yaml"

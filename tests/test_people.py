@@ -74,6 +74,7 @@ def test_what_lies_beside_a_picture_says_who_may_be_shown(tmp_path: Path, portra
             consent_for(photo)
 
 
+@pytest.mark.slow
 def test_a_check_says_who_is_followed_and_who_is_alike(
     cast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

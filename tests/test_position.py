@@ -285,6 +285,7 @@ def _fail(folder: Path, arguments: dict[str, object]) -> None:
     (folder / "result.json").write_text("{}")
 
 
+@pytest.mark.slow
 def test_a_failed_training_is_named(tmp_path: Path) -> None:
     jobs = [Job("bad", 2, {"bad": True}), Job("good", 1, {"bad": False})]
     with pytest.raises(DmsynthError, match=r"1 of 2 trainings failed \(bad: ValueError: a loss"):

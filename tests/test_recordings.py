@@ -121,6 +121,7 @@ def two_people(tmp_path_factory: pytest.TempPathFactory, posed: PosedPhoto) -> P
     return path
 
 
+@pytest.mark.slow
 def test_of_two_people_one_is_chosen_by_a_crop(two_people: Path, tracker: Tracker, tmp_path: Path) -> None:
     steer = ("steer", "starter", "--trajectory", two_people, "--out", tmp_path / "out.mp4")
     assert "several people in view: --crop LEFT,TOP,WIDTH,HEIGHT around one" in fails(dmsynth(*steer))

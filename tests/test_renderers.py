@@ -31,6 +31,7 @@ def recorded(tmp_path: Path, photo_dataset: Dataset) -> Path:
     return video
 
 
+@pytest.mark.slow
 def test_a_video_made_elsewhere_is_steered_and_judged_like_a_face(
     recorded: Path, photo_dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_face_is_held_against_the_rival(filmed: Dataset, tracker: Tracker, tmp
     assert "rival" not in result.metrics, "the evaluation itself is unchanged"
 
 
+@pytest.mark.slow
 def test_the_rival_is_not_held_against_itself(filmed: Dataset, tracker: Tracker) -> None:
     face = open_renderer(FaceSpec(f"posed:{filmed.path}"))
     result = evaluate(face, filmed, tracker, most=2)

@@ -25,6 +25,7 @@ def frames_of(name: str, count: int = 40) -> list[Image]:
     return [to_grey(fit(frame.image, 272, 272)) for frame in frames]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_identity_tells_people_apart_and_forgives_blur(tracker: Tracker) -> None:
     person, driver, stranger = frames_of("d6"), frames_of("d3"), frames_of("d12")

@@ -294,6 +294,7 @@ def test_a_killed_validation_goes_on(good: Path, scenarios: Path, tmp_path: Path
     assert len(outcomes(tmp_path / "out")) == 3
 
 
+@pytest.mark.slow
 def test_logs_of_some_scenarios(good: Path, scenarios: Path, tmp_path: Path, small_face: Path) -> None:
     """Judged in this process: what was recorded is judged, the rest is inconclusive; nothing judged is no success."""
     (tmp_path / "logs").mkdir()

@@ -322,6 +322,7 @@ def huge(folder: Path) -> list[Path]:
     return [folder / name for name in ("huge.gif", "huge.png", "moves.gif", "wide.mkv")]
 
 
+@pytest.mark.slow
 def test_small_files_that_unfold_into_gigabytes_are_refused(tmp_path: Path) -> None:
     paths = huge(tmp_path)
     limit = (
