@@ -53,6 +53,7 @@ def results(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "results.json").read_text()))
 
 
+@pytest.mark.slow
 def test_every_person_plays_every_scenario(out: Path) -> None:
     found = results(out)
     assert "face" not in found and found["summary"] == {"pass": 8, "fail": 0, "inconclusive": 1}
@@ -76,6 +77,7 @@ def test_every_person_plays_every_scenario(out: Path) -> None:
     assert len(truths) == 8 and truths[0] == "eileen/away.json" and "stiff/winks.json" not in truths
 
 
+@pytest.mark.slow
 def test_junit_has_a_suite_for_each_person(out: Path) -> None:
     root = ElementTree.parse(out / "junit.xml").getroot()
     assert root.attrib["tests"] == "9" and root.attrib["skipped"] == "1"
@@ -87,6 +89,7 @@ def test_junit_has_a_suite_for_each_person(out: Path) -> None:
     assert len({each["face_sha256"] for each in told}) == 3
 
 
+@pytest.mark.slow
 def test_the_report_begins_with_a_matrix_that_leads_to_every_video(out: Path) -> None:
     html = (out / "report.html").read_text()
     assert html.index("Scenarios by person") < html.index("What did not pass") < html.index("<h2>Scenarios</h2>")
@@ -155,6 +158,7 @@ def test_logs_lie_in_a_folder_for_each_person(cast: Path, out: Path, tmp_path: P
     assert isinstance(told.exception, DmsynthError) and "is one file; with --cast give a folder" in str(told.exception)
 
 
+@pytest.mark.slow
 def test_results_of_a_cast_are_read_back_checked(out: Path, tmp_path: Path) -> None:
     whole = results(out)
     assert [each["person"] for each in read_results(out)["scenarios"]] == [e["person"] for e in whole["scenarios"]]
