@@ -17,7 +17,7 @@ from dmsynth.support.parallel import map_ordered
 from dmsynth.support.progress import progress
 from dmsynth.trackers import Tracker, open_tracker
 
-_FRAMES = 150
+_FRAMES = 200
 _BESIDE = 1.5  # degrees: drawn poses need not be filmed ones
 
 
